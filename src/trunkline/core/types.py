@@ -1,0 +1,259 @@
+"""The values that cross package seams: requests, events, usage.
+
+A codec in ``wire/`` decodes bytes into a `Request`; a backend answers with `Event`s. Both are
+frozen, so that any layer may keep a reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from trunkline.core.errors import ErrorInfo
+
+Json = dict[str, Any]
+
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+
+
+class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
+    """One text block of a message."""
+
+    text: str
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation, as the chat template sees it."""
+
+    # "system", "developer", "user", "assistant" or "tool".
+    role: str
+    # Text, blocks in order, or None (an assistant turn that only calls tools).
+    content: str | tuple[TextPart, ...] | None = None
+    # The author's name, where the dialect has one.
+    name: str | None = None
+    # Assistant turns: the calls made, as OpenAI spells them ({"id", "type", "function"}).
+    tool_calls: tuple[Json, ...] | None = None
+    # Tool turns: the call that this answers.
+    tool_call_id: str | None = None
+    # Assistant turns: the reasoning that preceded the answer.
+    reasoning_content: str | None = None
+
+
+class ChatInput(msgspec.Struct, frozen=True, tag="chat"):
+    """A conversation; the model's chat template turns it into a prompt."""
+
+    messages: tuple[Message, ...]
+    # Tool definitions, as OpenAI spells them.
+    tools: tuple[Json, ...] = ()
+    # Variables handed to the template besides messages and tools.
+    template_kwargs: Json = {}
+    # True: end the prompt with the opening of an assistant turn.
+    add_generation_prompt: bool = True
+    # True: the last message is an assistant turn to be continued, not closed.
+    continue_final_message: bool = False
+
+
+class TextInput(msgspec.Struct, frozen=True, tag="text"):
+    """A raw prompt."""
+
+    text: str
+    # Add BOS and the like where the model wants them.
+    add_special_tokens: bool = True
+
+
+class TokensInput(msgspec.Struct, frozen=True, tag="tokens"):
+    """A prompt that is tokenized already."""
+
+    token_ids: tuple[int, ...]
+
+
+Input = ChatInput | TextInput | TokensInput
+
+
+class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are chosen. Defaults are the neutral values: plain sampling at temperature 1."""
+
+    # 0 = greedy. [0, inf)
+    temperature: float = 1.0
+    # Keep the k most probable tokens; 0 or less = all.
+    top_k: int = 0
+    # Nucleus: the smallest set of tokens whose mass reaches this. (0, 1]
+    top_p: float = 1.0
+    # Drop tokens less probable than this share of the best one's. [0, 1]
+    min_p: float = 0.0
+    # Locally typical sampling (arXiv:2202.00666). (0, 1]
+    typical_p: float = 1.0
+    # Divides (positive) or multiplies (negative) the logits of tokens seen in prompt or output.
+    repetition_penalty: float = 1.0
+    # Subtracted once from tokens that the output holds already. [-2, 2] for OpenAI
+    presence_penalty: float = 0.0
+    # Subtracted per occurrence in the output.
+    frequency_penalty: float = 0.0
+    # (token id, added to its logit).
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    # Seed of the random stream; None = drawn by the front, so that each request differs.
+    seed: int | None = None
+    # Most output tokens; None = whatever the context leaves.
+    max_tokens: int | None = None
+    # No end of text or stop before this many output tokens.
+    min_tokens: int = 0
+    # Output ends after one of these (besides the model's own end-of-text tokens).
+    stop_token_ids: tuple[int, ...] = ()
+    # Go on past end-of-text tokens.
+    ignore_eos: bool = False
+    # None = none; 0 = the chosen token's; k = and the k best at each position.
+    logprobs: int | None = None
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation request, whatever the dialect it came in."""
+
+    # Unique within the process that accepted it; appears in logs and as the answer's id.
+    id: str
+    # The model's own name (aliases are resolved by the gateway).
+    model: str
+    input: Input
+    sampling: SamplingParams = SamplingParams()
+    # Answers wanted; they share one prefill.
+    n: int = 1
+    # The output is cut before the first of these strings.
+    stop: tuple[str, ...] = ()
+    # True: the matched stop string stays in the text.
+    include_stop: bool = False
+    # False: special tokens appear in the text.
+    skip_special_tokens: bool = True
+    # max_tokens beyond what the context leaves: an error, or silently capped (by dialect).
+    overflow: Literal["error", "cap"] = "error"
+    # Lower runs earlier (vLLM's order). 0 is everybody's default.
+    priority: int = 0
+    # Who asks, for fair sharing; "" = anonymous.
+    tenant: str = ""
+    # Requests share cached prefixes only where this is equal.
+    cache_salt: str = ""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """Log probability of one token, before temperature and filters, after penalties and bias."""
+
+    token: str
+    # The token's bytes; they may be part of a UTF-8 sequence.
+    data: bytes
+    token_id: int
+    logprob: float
+    # The best alternatives in falling order: (token, bytes, id, logprob).
+    top: tuple[tuple[str, bytes, int, float], ...] = ()
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """What was consumed, in tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    # Part of the prompt that came from the prefix cache.
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Timing(msgspec.Struct, frozen=True, array_like=True):
+    """Where the time went, in seconds."""
+
+    # Waiting for a place in the batch.
+    queue: float = 0.0
+    # From the place in the batch to the first token.
+    prefill: float = 0.0
+    # From the first token to the last.
+    decode: float = 0.0
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """More output of one row. Text is whole UTF-8 and contains no part of a stop string."""
+
+    request_id: str
+    # Which of the n answers.
+    row: int
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class RowFinished(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """One row is complete; it sends nothing more."""
+
+    request_id: str
+    row: int
+    reason: FinishReason
+    # The stop string or stop token id that ended it, if one did.
+    stop: str | int | None = None
+
+
+class Completed(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """All rows are complete. The last event of a request that succeeds."""
+
+    request_id: str
+    usage: Usage
+    timing: Timing
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The request failed. The last event of a request that does not succeed."""
+
+    request_id: str
+    error: ErrorInfo
+
+
+Event = Delta | RowFinished | Completed | Failed
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """What a client may want to know of a model."""
+
+    name: str
+    # Longest prompt plus output, in tokens.
+    context_length: int
+    # Unix seconds.
+    created: int = 0
+    owned_by: str = "trunkline"
+    aliases: tuple[str, ...] = ()
+    # Where it comes from: a bundled name or a path.
+    source: str = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether a backend can answer."""
+
+    # "starting", "ready", "stalled" (work but no progress), "restarting", "draining", "failed"
+    state: Literal["starting", "ready", "stalled", "restarting", "draining", "failed"]
+    # Why, where the state is not "ready".
+    detail: str = ""
+
+
+class EventSink(Protocol):
+    """Where a backend delivers the events of one request."""
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Take events, in order, on the event loop. Must neither block nor raise."""
+
+
+class Call(Protocol):
+    """A request under way."""
+
+    def cancel(self) -> None:
+        """Stop the work; no event arrives after this returns. Harmless when it has ended."""
+
+
+class Backend(Protocol):
+    """Anything that answers requests: the built-in engine, another server, a hosted API."""
+
+    def submit(self, request: Request, sink: EventSink) -> Call:
+        """Begin `request`. Never raises: a failure arrives as `Failed`, never before returning."""
+
+    async def count_tokens(self, request: Request) -> int:
+        """Prompt tokens of `request`, special ones included. Raises `TrunklineError`."""
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """The models that it serves."""
+
+    def health(self) -> Health:
+        """Its state now; no waiting, no I/O."""

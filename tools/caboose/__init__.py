@@ -1,0 +1,1 @@
+"""Builds the bundled demo model: corpus, tokenizer, model, trainer and export."""
