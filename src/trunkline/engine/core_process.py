@@ -1,0 +1,214 @@
+"""The core: one process, one model, token ids in and token ids out.
+
+    python -m trunkline.engine.core_process --fd N --config JSON
+
+`fd` is a connected Unix socket to the front. One thread plans, collects and sends; the executor
+computes on threads of its own that hold no GIL. When there is nothing to do the core sleeps in
+`select` on that socket; when the socket closes it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections import deque
+
+import msgspec
+
+from trunkline.core.errors import InternalError, TrunklineError
+from trunkline.core.supervise import die_with_parent
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.executors import load_executor
+from trunkline.engine.frames import (
+    AbortRows,
+    AddGroup,
+    CoreFailed,
+    CoreReady,
+    FromCore,
+    Framing,
+    GroupFailed,
+    StepFrame,
+    StopCore,
+    ToCore,
+    pack,
+)
+from trunkline.engine.scheduler import Outcome, Scheduler, SchedulerLimits
+from trunkline.engine.seam import Executor, ExecutorFailed, StepLost, Ticket
+
+log = logging.getLogger("trunkline.core")
+
+# Seconds between two looks at the process's memory.
+_MEMORY_PERIOD = 1.0
+# Seconds to wait when there is work but nothing can be planned (memory held by open tickets).
+_BLOCKED_WAIT = 0.01
+
+
+class FrontLink:
+    """The socket to the front: blocking writes, reads that wait only as long as asked."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._framing = Framing()
+        self._decoder = msgspec.msgpack.Decoder(ToCore)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def send(self, message: FromCore) -> None:
+        """Write one frame. Raises OSError when the front is gone."""
+        self._socket.sendall(pack(self._encoder.encode(message)))
+
+    def receive(self, timeout: float | None) -> list[ToCore]:
+        """All messages at hand, after waiting at most `timeout` seconds (None: for ever).
+
+        Raises `EOFError` when the front has closed.
+        """
+        messages: list[ToCore] = []
+        while select.select([self._socket], [], [], timeout)[0]:
+            data = self._socket.recv(1 << 20)
+            if not data:
+                raise EOFError
+            messages += [self._decoder.decode(payload) for payload in self._framing.feed(data)]
+            timeout = 0.0 if messages else timeout
+        return messages
+
+
+class Core:
+    """Scheduler, executor and link, and the loop that ties them."""
+
+    def __init__(self, executor: Executor, scheduler: Scheduler, link: FrontLink) -> None:
+        self._executor = executor
+        self._scheduler = scheduler
+        self._link = link
+        self._tickets: deque[Ticket] = deque()
+        self._refused: list[GroupFailed] = []
+        self._steps = 0
+        self._resident = (0.0, 0)
+
+    def run(self) -> None:
+        """Serve until the front says stop. Raises `ExecutorFailed`, `EOFError`, OSError."""
+        blocked = False
+        while True:
+            messages = self._link.receive(self._patience(blocked))
+            if not self._apply(messages):
+                return
+            blocked = not self.step() and not messages
+
+    def _patience(self, blocked: bool) -> float | None:
+        if self._tickets:
+            return 0.0
+        if self._scheduler.has_work:
+            return _BLOCKED_WAIT if blocked else 0.0
+        return None
+
+    def step(self) -> bool:
+        """Launch what can be planned, collect what is due, tell the front. False: nothing to do."""
+        plan = self._scheduler.plan()
+        if plan is not None:
+            ticket = self._executor.launch(plan)
+            self._executor.sample(ticket, None)
+            self._tickets.append(ticket)
+        ahead = self._executor.capabilities.run_ahead if plan is not None else 0
+        outcome = self._collect() if len(self._tickets) > ahead else Outcome()
+        self._report(outcome)
+        return plan is not None or bool(outcome.outputs)
+
+    def _collect(self) -> Outcome:
+        ticket = self._tickets.popleft()
+        self._steps += 1
+        try:
+            return self._scheduler.update(self._executor.collect(ticket))
+        except StepLost as lost:
+            log.warning("step %d lost: %s", ticket.step, lost)
+            return self._scheduler.lost(lost.keys)
+
+    def _apply(self, messages: list[ToCore]) -> bool:
+        for message in messages:
+            match message:
+                case AddGroup():
+                    error = self._scheduler.add(message)
+                    if error is not None:
+                        self._refused.append(GroupFailed(message.group, error))
+                case AbortRows():
+                    self._scheduler.abort(message.group, message.row)
+                case StopCore():
+                    return False
+        return True
+
+    def _report(self, outcome: Outcome) -> None:
+        failed = (*self._refused, *outcome.failed)
+        self._refused.clear()
+        stats = msgspec.structs.replace(
+            self._scheduler.stats(), steps=self._steps, resident_bytes=self._memory()
+        )
+        self._link.send(StepFrame(self._steps, outcome.outputs, outcome.started, failed, stats))
+
+    def _memory(self) -> int:
+        now = time.monotonic()
+        if now - self._resident[0] > _MEMORY_PERIOD:
+            self._resident = (now, resident_bytes())
+        return self._resident[1]
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _start(config: EngineConfig, link: FrontLink) -> Core:
+    begun = time.monotonic()
+    executor = load_executor(config)
+    capabilities = executor.capabilities
+    limits = SchedulerLimits(
+        max_num_seqs=min(config.max_num_seqs, capabilities.max_outputs, capabilities.sequences),
+        max_queue=config.max_queue,
+        max_step_seconds=config.max_step_ms / 1000,
+        prefix_cache=config.prefix_cache,
+    )
+    link.send(
+        CoreReady(
+            context=capabilities.context,
+            kv_tokens=capabilities.kv_tokens,
+            sequences=capabilities.sequences,
+            kv_bytes_per_token=capabilities.kv_bytes_per_token,
+            executor=type(executor).__name__,
+            load_seconds=time.monotonic() - begun,
+        )
+    )
+    return Core(executor, Scheduler(capabilities, limits), link)
+
+
+def main() -> int:
+    """Entry of the process; the return value is its exit status."""
+    parser = argparse.ArgumentParser(prog="trunkline-core", description=__doc__)
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--config", required=True)
+    arguments = parser.parse_args()
+    die_with_parent(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=os.environ.get("TRUNKLINE_LOG_LEVEL", "WARNING"))
+    config = msgspec.json.decode(arguments.config, type=EngineConfig)
+    link = FrontLink(socket.socket(fileno=arguments.fd))
+    try:
+        _start(config, link).run()
+    except TrunklineError as error:
+        link.send(CoreFailed(error.info()))
+        return 1
+    except ExecutorFailed as error:
+        log.critical("the executor cannot go on: %s", error)
+        link.send(CoreFailed(InternalError(f"the engine failed: {error}").info()))
+        return 1
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        log.info("the front is gone")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
