@@ -28,13 +28,13 @@ from trunkline.engine.frames import (
     CancelRequest,
     CountTokens,
     EventBatch,
-    Framing,
     FrameTooLarge,
+    Framing,
     FromFront,
     FrontStatus,
     Submit,
-    TokenCount,
     ToFront,
+    TokenCount,
     pack,
 )
 
@@ -97,7 +97,8 @@ class LocalBackend(asyncio.Protocol):
         """Ask the front. Raises `TrunklineError`."""
         if self._transport is None:
             raise Unavailable(f"model {self.name!r} is not ready: {self._down.detail}")
-        future = self._counts[request.id] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._counts[request.id] = future
         self._send(CountTokens(request))
         try:
             async with asyncio.timeout(_COUNT_TIMEOUT):

@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -28,9 +29,10 @@ from trunkline.engine.frames import (
     AbortRows,
     AddGroup,
     CoreFailed,
+    CoreLoading,
     CoreReady,
-    FromCore,
     Framing,
+    FromCore,
     GroupFailed,
     StepFrame,
     StopCore,
@@ -162,9 +164,22 @@ def resident_bytes() -> int:
         return 0
 
 
+def _progress(link: FrontLink) -> Callable[[float], None]:
+    """Report each full twentieth once."""
+    sent = 0
+
+    def report(progress: float) -> None:
+        nonlocal sent
+        if int(progress * 20) > sent:
+            sent = int(progress * 20)
+            link.send(CoreLoading(progress))
+
+    return report
+
+
 def _start(config: EngineConfig, link: FrontLink) -> Core:
     begun = time.monotonic()
-    executor = load_executor(config)
+    executor = load_executor(config, _progress(link))
     capabilities = executor.capabilities
     limits = SchedulerLimits(
         max_num_seqs=min(config.max_num_seqs, capabilities.max_outputs, capabilities.sequences),

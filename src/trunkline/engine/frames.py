@@ -140,7 +140,14 @@ class CoreFailed(msgspec.Struct, frozen=True, array_like=True, tag=3):
     error: ErrorInfo
 
 
-FromCore = CoreReady | StepFrame | CoreFailed
+class CoreLoading(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """How far the loading of the model has come, now and then before `CoreReady`."""
+
+    # 0 to 1.
+    progress: float
+
+
+FromCore = CoreReady | StepFrame | CoreFailed | CoreLoading
 
 
 # gateway -> front ---------------------------------------------------------------------------

@@ -78,8 +78,12 @@ class LocalEngine:
         read_end, self._lifeline = os.pipe()
         config = msgspec.json.encode(self.config).decode()
         self._child = Child(
-            [sys.executable, "-m", "trunkline.engine.front", "--socket", str(socket_path)]
-            + ["--lifeline", str(read_end), "--config", config],
+            [
+                *(sys.executable, "-m", "trunkline.engine.front"),
+                *("--socket", str(socket_path)),
+                *("--lifeline", str(read_end)),
+                *("--config", config),
+            ],
             pass_fds=(read_end,),
         )
         try:
@@ -96,13 +100,14 @@ class LocalEngine:
         deadline = time.monotonic() + _CONNECT_TIMEOUT
         while self._child is not None and self._child.returncode is None:
             try:
-                return await self.backend.connect(str(path))
+                await self.backend.connect(str(path))
+                return
             except OSError:
-                if time.monotonic() > deadline:
-                    log.error("front of %s accepts no connection", self.config.name)
-                    self._child.kill()
-                    return
                 await asyncio.sleep(_CONNECT_PERIOD)
+            if time.monotonic() > deadline:
+                log.error("front of %s accepts no connection", self.config.name)
+                self._child.kill()
+                return
 
     def _note(self, status: FrontStatus) -> None:
         self._was_ready = self._was_ready or status.state == "ready"
