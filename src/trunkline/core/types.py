@@ -72,6 +72,15 @@ class TokensInput(msgspec.Struct, frozen=True, tag="tokens"):
 Input = ChatInput | TextInput | TokensInput
 
 
+class Grammar(msgspec.Struct, frozen=True):
+    """A constraint on the text of each answer."""
+
+    # json_schema: `value` is a schema; json_object: any JSON object, `value` is "";
+    # regex, gbnf, lark: `value` is one; choice: `value` is a JSON list of strings.
+    kind: Literal["json_schema", "json_object", "regex", "gbnf", "lark", "choice"]
+    value: str = ""
+
+
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     """How tokens are chosen. Defaults are the neutral values: plain sampling at temperature 1."""
 
@@ -124,6 +133,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     include_stop: bool = False
     # False: special tokens appear in the text.
     skip_special_tokens: bool = True
+    # Constraint on the answer (after any reasoning).
+    grammar: Grammar | None = None
+    # "auto": the model decides; "none": no calls; "required": at least one;
+    # "named": one of `tool_name`.
+    tool_choice: Literal["auto", "none", "required", "named"] = "auto"
+    tool_name: str = ""
+    # False: at most one call per answer.
+    parallel_tool_calls: bool = True
     # max_tokens beyond what the context leaves: an error, or silently capped (by dialect).
     overflow: Literal["error", "cap"] = "error"
     # Lower runs earlier (vLLM's order). 0 is everybody's default.
@@ -167,8 +184,22 @@ class Timing(msgspec.Struct, frozen=True, array_like=True):
     decode: float = 0.0
 
 
+class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True):
+    """More of one tool call. The first of a call has `id` and `name`, the later ones have not."""
+
+    # Which call of this row, from 0.
+    index: int
+    id: str | None
+    name: str | None
+    # More of the arguments' JSON text; all pieces together are one JSON object.
+    arguments: str
+
+
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """More output of one row. Text is whole UTF-8 and contains no part of a stop string."""
+    """More output of one row: whole UTF-8, no part of a stop string.
+
+    Within one delta reasoning comes before text, and text before tool calls.
+    """
 
     request_id: str
     # Which of the n answers.
@@ -176,6 +207,9 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
+    # Thinking that precedes the answer, without its tags.
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 class RowFinished(msgspec.Struct, frozen=True, array_like=True, tag=2):
