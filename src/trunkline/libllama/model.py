@@ -1,0 +1,60 @@
+"""A model in libllama, whole or vocabulary only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trunkline.libllama.library import Library
+from trunkline.libllama.structs import ProgressCallback
+
+
+class LoadFailed(Exception):
+    """libllama refused a file or a context; the message holds its reason."""
+
+
+class Model:
+    """A loaded model; owns its memory until `close`.
+
+    Check the file with `formats.gguf` first: libllama asserts, which ends the process, on some
+    malformed ones.
+    """
+
+    def __init__(
+        self,
+        lib: Library,
+        path: Path,
+        *,
+        vocab_only: bool = False,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.lib = lib
+        self.path = path
+        params = lib.call.llama_model_default_params()
+        params.vocab_only = vocab_only
+
+        def report(done: float, _data: object) -> bool:
+            if on_progress is not None:
+                on_progress(done)
+            return True
+
+        # libllama prints dots to the log where there is no callback.
+        params.progress_callback = callback = ProgressCallback(report)
+        lib.take_errors()
+        self.pointer: int | None = lib.call.llama_model_load_from_file(bytes(path), params)
+        del callback
+        if not self.pointer:
+            raise LoadFailed(f"{path}: {lib.take_errors() or 'libllama gave no reason'}")
+        self.vocab: int = lib.call.llama_model_get_vocab(self.pointer)
+        self.vocab_size: int = lib.call.llama_vocab_n_tokens(self.vocab)
+
+    def eog(self) -> frozenset[int]:
+        """Ids of the tokens that end a text (end of sequence, of turn, of message)."""
+        is_eog, vocab = self.lib.call.llama_vocab_is_eog, self.vocab
+        return frozenset(token for token in range(self.vocab_size) if is_eog(vocab, token))
+
+    def close(self) -> None:
+        """Free it; harmless when done before. No context of it may live."""
+        if self.pointer:
+            self.lib.call.llama_model_free(self.pointer)
+            self.pointer = None
