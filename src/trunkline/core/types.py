@@ -263,6 +263,31 @@ class Health(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Load and counters of a backend. Counters run from the start of its engine process."""
+
+    # Rows in the batch, and groups that wait for a place in it.
+    running: int = 0
+    waiting: int = 0
+    # Tokens of KV: held by rows, held by the prefix cache alone, capacity (0 = unknown).
+    kv_in_use: int = 0
+    kv_cached: int = 0
+    kv_total: int = 0
+    # Prompt tokens asked for, and those found in the prefix cache.
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    # Rows that lost their place and were computed again.
+    preemptions: int = 0
+    # Times that the engine was started again after it died; never goes back.
+    restarts: int = 0
+    # Steps computed, the seconds in them, and the part of these spent sampling.
+    steps: int = 0
+    step_seconds: float = 0.0
+    sampling_seconds: float = 0.0
+    # Resident memory of the engine process.
+    resident_bytes: int = 0
+
+
 class EventSink(Protocol):
     """Where a backend delivers the events of one request."""
 
@@ -291,3 +316,6 @@ class Backend(Protocol):
 
     def health(self) -> Health:
         """Its state now; no waiting, no I/O."""
+
+    def stats(self) -> BackendStats:
+        """Load and counters now; no waiting, no I/O. Zeros while nothing is known."""
