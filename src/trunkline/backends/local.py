@@ -15,6 +15,7 @@ from trunkline.core.errors import (
     from_info,
 )
 from trunkline.core.types import (
+    BackendStats,
     Call,
     Completed,
     Event,
@@ -66,6 +67,8 @@ class LocalBackend(asyncio.Protocol):
         self.status: FrontStatus | None = None
         # Times that the front was started again; the residency that owns the process counts.
         self.front_restarts = 0
+        # Core restarts that fronts counted which are gone.
+        self._core_restarts = 0
         self._on_status = on_status
         self._sinks: dict[str, EventSink] = {}
         self._counts: dict[str, asyncio.Future[int]] = {}
@@ -116,6 +119,27 @@ class LocalBackend(asyncio.Protocol):
         if self._transport is None or self.status is None:
             return self._down
         return Health(self.status.state, self.status.detail)  # type: ignore[arg-type]
+
+    def stats(self) -> BackendStats:
+        """The front's last word; restarts of front and core together."""
+        if self.status is None:
+            return BackendStats(restarts=self.front_restarts + self._core_restarts)
+        stats = self.status.stats
+        return BackendStats(
+            running=stats.running,
+            waiting=stats.waiting,
+            kv_in_use=stats.kv_in_use,
+            kv_cached=stats.kv_cached,
+            kv_total=stats.kv_total,
+            prefix_queries=stats.prefix_queries,
+            prefix_hits=stats.prefix_hits,
+            preemptions=stats.preemptions,
+            restarts=self.front_restarts + self._core_restarts + self.status.restarts,
+            steps=stats.steps,
+            step_seconds=stats.step_seconds,
+            sampling_seconds=stats.sampling_seconds,
+            resident_bytes=stats.resident_bytes,
+        )
 
     # connection
 
@@ -171,6 +195,8 @@ class LocalBackend(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail everything in flight."""
+        if self.status is not None:
+            self._core_restarts += self.status.restarts
         if self.status is not None and self.status.state == "failed":
             self._down = Health("failed", self.status.detail)
         elif self._down.state == "starting":
