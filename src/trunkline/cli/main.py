@@ -51,10 +51,25 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: ``sys.argv``) names; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has seen enough. Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name = arguments.pop(0) if arguments else "--help"
+    if name in ("-h", "--help", "help"):
         print(usage())
         return 0
-    name = "version" if arguments[0] in ("-V", "--version") else arguments.pop(0)
+    if name in ("-V", "--version"):
+        name = "version"
     command = next((command for command in COMMANDS if command.name == name), None)
     if command is None:
         known = ", ".join(command.name for command in COMMANDS)
@@ -68,16 +83,11 @@ def _run(command: Command, arguments: list[str], debug: bool) -> int:
     program = f"{PROGRAM} {command.name}"
     try:
         status: int = importlib.import_module(command.module).run(arguments)
-        sys.stdout.flush()
         return status
     except UsageError as error:
         return _fail(program, f"{error} (see {program} --help)", 2)
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:
-        # Whoever read us has seen enough. Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except Exception as error:
         if debug:
             raise
