@@ -39,6 +39,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     state_bytes: int
     # Tokens that a sliding window sees; 0 = no window.
     window: int
+    # False: made for embeddings or reranking (pooled output, or attention both ways).
+    generates: bool
     chat_template: str | None
     # Text of the tokens that a template may name.
     bos: str | None
@@ -85,6 +87,7 @@ def _facts(gguf: Gguf) -> ModelFacts:
         kv_bytes_per_token=_kv_bytes(gguf, arch, layers, embedding, heads),
         state_bytes=_state_bytes(gguf, arch, layers),
         window=_window(gguf, arch),
+        generates=_generates(gguf, arch),
         chat_template=gguf.string("tokenizer.chat_template") or None,
         bos=_token_text(gguf, tokens, "tokenizer.ggml.bos_token_id"),
         eos=_token_text(gguf, tokens, "tokenizer.ggml.eos_token_id"),
@@ -145,6 +148,11 @@ def _state_bytes(gguf: Gguf, arch: str, layers: int) -> int:
 def _window(gguf: Gguf, arch: str) -> int:
     key = f"{arch}.attention.sliding_window"
     return 0 if isinstance(gguf.metadata.get(key), GgufArray) else gguf.integer(key)
+
+
+def _generates(gguf: Gguf, arch: str) -> bool:
+    pooled = gguf.integer(f"{arch}.pooling_type", 0) != 0
+    return gguf.metadata.get(f"{arch}.attention.causal", True) is True and not pooled
 
 
 def _parts(gguf: Gguf) -> tuple[tuple[Path, ...], int]:

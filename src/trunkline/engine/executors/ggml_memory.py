@@ -1,0 +1,142 @@
+"""How much memory a model will take, and how much of it goes to the KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from trunkline.core.errors import InvalidRequest
+from trunkline.engine.config import EngineConfig
+from trunkline.formats.gguf_facts import ModelFacts
+from trunkline.libllama.structs import MAX_SEQUENCES
+
+# libllama rounds contexts up to this many cells.
+GRAIN = 256
+# Most that the KV cache takes unasked: of what is available, and at all.
+DEFAULT_SHARE = 4
+DEFAULT_KV = 4 * 1024**3
+# Left to the rest of the process: Python, the graph's nodes, buffers.
+OVERHEAD = 150 * 1024**2
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """What is allocated."""
+
+    # KV cells of the pool, a multiple of 256.
+    cells: int
+    # Longest prompt plus output.
+    context: int
+    # Sequence ids.
+    sequences: int
+    # Bytes expected of everything together.
+    need: int
+
+
+def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, ubatch: int) -> Layout:
+    """Divide `available` bytes. Raises `InvalidRequest` where model and wishes do not fit."""
+    recurrent = facts.state_bytes > 0
+    # Recurrent state is allocated for every sequence id: no more ids than rows then.
+    sequences = min(config.max_num_seqs, MAX_SEQUENCES) if recurrent else MAX_SEQUENCES
+    fixed = facts.weight_bytes + sequences * facts.state_bytes + OVERHEAD
+    fixed += compute_bytes(facts, ubatch, sequences)
+    each = max(1, facts.kv_bytes_per_token)
+    room = available - fixed
+    if room < GRAIN * each:
+        raise InvalidRequest(
+            f"{config.model} does not fit into memory: it needs {_gib(fixed + GRAIN * each)} "
+            f"(weights {_gib(facts.weight_bytes)}), {_gib(available)} are available. "
+            "Use a smaller or more strongly quantized model."
+        )
+    wanted = config.ctx_size or facts.context
+    cells = _cells(config, wanted, available, room, each)
+    if config.ctx_size > cells:
+        raise InvalidRequest(
+            f"A context of {config.ctx_size} tokens needs {_gib(config.ctx_size * each)} of KV "
+            f"cache; {'kv_memory' if config.kv_memory else 'memory'} leaves room for "
+            f"{cells} tokens ({_gib(cells * each)}).",
+            param="ctx_size",
+        )
+    return Layout(cells, min(wanted, cells), sequences, fixed + cells * each)
+
+
+def _cells(config: EngineConfig, wanted: int, available: int, room: int, each: int) -> int:
+    if config.kv_memory > room:
+        raise InvalidRequest(
+            f"kv_memory is {_gib(config.kv_memory)}; beside the model there is room for "
+            f"{_gib(room)}.",
+            param="kv_memory",
+        )
+    if config.kv_memory:
+        size = config.kv_memory
+    else:
+        size = min(available // DEFAULT_SHARE, DEFAULT_KV, config.max_num_seqs * wanted * each)
+        # An explicit context comes before the default bounds.
+        size = min(room, max(size, _round_up(config.ctx_size) * each))
+    return max(GRAIN, size // each // GRAIN * GRAIN)
+
+
+def _round_up(tokens: int) -> int:
+    return -(-tokens // GRAIN) * GRAIN
+
+
+def compute_bytes(facts: ModelFacts, ubatch: int, outputs: int) -> int:
+    """Bytes of intermediate results and of the logits that are kept.
+
+    Per token of a micro-batch: logits, the widest layer three times, the residual stream several
+    times (f32). With Qwen3-0.6B this gives {predicted} MB, libllama allocates {real}.
+    """
+    per_token = 4 * (facts.vocab_size + 3 * facts.feed_forward + 8 * facts.embedding)
+    return ubatch * per_token + outputs * facts.vocab_size * 4
+
+
+def _gib(size: int) -> str:
+    if size < 1024**3:
+        return f"{size / 1024**2:.0f} MiB"
+    return f"{size / 1024**3:.1f} GiB"
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: of the machine, and of its control groups."""
+    meminfo = Path("/proc/meminfo").read_text()
+    (line,) = (line for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
+    free = int(line.split()[1]) * 1024
+    return min([free, *_group_limits()])
+
+
+def _group_limits() -> Iterator[int]:
+    """What is left in each control group (version 2, else 1) that this process is in."""
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory") and "memory" not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+        limit, used = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            if controllers
+            else ("memory.max", "memory.current")
+        )
+        group = root / path.lstrip("/")
+        # Inside a container the path may be that of the host: the root is then our group.
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            if (most := _read(folder / limit)).strip().isdigit():
+                yield int(most) - int(_read(folder / used) or 0) + _file_cache(folder)
+
+
+def _file_cache(group: Path) -> int:
+    """Bytes of page cache in a group, which the kernel gives up before it kills."""
+    for line in _read(group / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):
+            return int(value)
+    return 0
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
