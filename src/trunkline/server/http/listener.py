@@ -1,0 +1,135 @@
+"""Sockets that accept connections, and the clock that ends those out of time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import time
+from typing import NamedTuple
+
+from trunkline.server.http.connection import Application, Connection, ConnectionPool
+from trunkline.server.http.limits import Limits
+
+_BACKLOG = 2048
+
+
+class Address(NamedTuple):
+    """A place to listen: a path, or a host and a port."""
+
+    path: str
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> Address:
+    """Read "HOST:PORT", "[IPV6]:PORT" or "unix:PATH". Raises ValueError that says what is right."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:").removeprefix("//")
+        if not path:
+            raise ValueError(f"{text!r}: expected a path after unix:")
+        return Address(path, "", 0)
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError(f"{text!r}: expected HOST:PORT, [IPV6]:PORT or unix:PATH")
+    return Address("", host[1:-1] if bracketed else host, int(port))
+
+
+class Listener:
+    """Listens on any number of addresses; all connections share one pool."""
+
+    def __init__(self, limits: Limits, application: Application) -> None:
+        self.pool = ConnectionPool(limits, application)
+        self._servers: list[asyncio.Server] = []
+        self._paths: list[str] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def open(self, address: Address) -> tuple[str, ...]:
+        """Listen; returns the URLs, with the real port. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        if address.path:
+            _remove_stale(address.path)
+            server = await loop.create_unix_server(self._connection, address.path, backlog=_BACKLOG)
+            self._paths.append(address.path)
+        else:
+            server = await loop.create_server(
+                self._connection,
+                address.host or None,
+                address.port,
+                backlog=_BACKLOG,
+                reuse_address=True,
+            )
+        self._servers.append(server)
+        return tuple(_url(name) for name in (one.getsockname() for one in server.sockets))
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; connections stay."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for path in self._paths:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self._paths.clear()
+
+    async def wait_idle(self, seconds: float) -> bool:
+        """Wait until no response is under way; False when `seconds` were not enough."""
+        deadline = time.monotonic() + seconds
+        while self.pool.active:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    async def close(self) -> None:
+        """Cut every connection, and wait until they are gone."""
+        self.stop_accepting()
+        self.pool.close_idle()
+        await asyncio.sleep(0)
+        self.pool.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+
+    def _connection(self) -> Connection:
+        return Connection(self.pool)
+
+    async def _sweep(self) -> None:
+        limits = self.pool.limits
+        shortest = min(
+            limits.header_timeout,
+            limits.body_timeout,
+            limits.keepalive_timeout,
+            limits.write_timeout,
+        )
+        while True:
+            await asyncio.sleep(min(1.0, max(0.01, shortest / 4)))
+            self.pool.sweep(time.monotonic())
+
+
+def _url(name: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> str:
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on. Raises OSError when somebody does."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError(f"{path} exists and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+                return
+        raise OSError(f"another process listens on {path}")

@@ -1,0 +1,162 @@
+"""`POST /v1/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw
+
+from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.types import Input, Request, TextInput, TokensInput
+from trunkline.wire.codec import Answer, Codec, Renderer
+from trunkline.wire.openai.answers import stream_error
+from trunkline.wire.openai.completions_answer import CompletionStream, CompletionWhole
+from trunkline.wire.openai.errors import render_error
+from trunkline.wire.openai.fields import (
+    COMMON_REFUSED,
+    NOTHING,
+    CommonFields,
+    TokenId,
+    TopCount,
+    decode,
+    include_usage,
+    refuse,
+    sampling,
+    stops,
+)
+
+# OpenAI's default, unlike that of chat.
+DEFAULT_MAX_TOKENS = 16
+# Prompts of one call, and prompts times n: each prompt is a request of its own in the queue.
+MAX_PROMPTS = 256
+MAX_CHOICES = 1024
+
+_REFUSED = (*COMMON_REFUSED, "suffix", "echo", "prompt_embeds", "response_format")
+_SPACE = b" \t\r\n"
+
+
+class CompletionFields(CommonFields, kw_only=True):
+    """The body. `user` and the like are ignored."""
+
+    # A string, strings, token ids, or lists of token ids.
+    prompt: Raw = NOTHING
+    logprobs: TopCount | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
+    # vLLM's: BOS and the like before the prompt, where the model wants them.
+    add_special_tokens: bool | None = None
+    # Known, and refused when they ask for something.
+    suffix: Raw = NOTHING
+    echo: Raw = NOTHING
+    prompt_embeds: Raw = NOTHING
+    response_format: Raw = NOTHING
+
+
+class _Text(msgspec.Struct):
+    prompt: str
+
+
+class _Texts(msgspec.Struct):
+    prompt: Annotated[list[str], Meta(min_length=1, max_length=MAX_PROMPTS)]
+
+
+# The upper bound is above every context; it spares decoding what can only be refused.
+TokenIds = Annotated[list[TokenId], Meta(min_length=1, max_length=4 * 1024 * 1024)]
+
+
+class _Ids(msgspec.Struct):
+    prompt: TokenIds
+
+
+class _IdLists(msgspec.Struct):
+    prompt: Annotated[list[TokenIds], Meta(min_length=1, max_length=MAX_PROMPTS)]
+
+
+_decoder = msgspec.json.Decoder(CompletionFields)
+_text = msgspec.json.Decoder(_Text)
+_texts = msgspec.json.Decoder(_Texts)
+_ids = msgspec.json.Decoder(_Ids)
+_id_lists = msgspec.json.Decoder(_IdLists)
+
+
+class CompletionAsk:
+    """A decoded call."""
+
+    def __init__(self, fields: CompletionFields) -> None:
+        self.model = fields.model or ""
+        self.stream = bool(fields.stream)
+        self._fields = fields
+        self._n = fields.n or 1
+        self._include_usage = include_usage(fields)
+        self._inputs = _inputs(fields)
+        self._stop = stops(fields)
+        self._sampling = sampling(
+            fields,
+            max_tokens=fields.max_tokens or DEFAULT_MAX_TOKENS,
+            logprobs=fields.logprobs,
+        )
+        if len(self._inputs) * self._n > MAX_CHOICES:
+            problem = f"{len(self._inputs)} prompts times n = {self._n} is over {MAX_CHOICES}."
+            raise InvalidRequest(problem, param="prompt")
+
+    def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
+        """One request per prompt."""
+        fields = self._fields
+        several = len(self._inputs) > 1
+        return tuple(
+            Request(
+                id=f"{request_id}-{index}" if several else request_id,
+                model=model,
+                input=one,
+                sampling=self._sampling,
+                n=self._n,
+                stop=self._stop,
+                include_stop=bool(fields.include_stop_str_in_output),
+                skip_special_tokens=fields.skip_special_tokens is not False,
+                priority=fields.priority or 0,
+                tenant=tenant,
+                cache_salt=fields.cache_salt or "",
+            )
+            for index, one in enumerate(self._inputs)
+        )
+
+    def renderer(self, answer: Answer) -> Renderer:
+        """Chunks for a stream, else one object."""
+        if self.stream:
+            return CompletionStream(answer, n=self._n, include_usage=self._include_usage)
+        logprobs = self._fields.logprobs is not None
+        return CompletionWhole(answer, n=self._n, logprobs=logprobs)
+
+
+def decode_completion(body: bytes | bytearray) -> CompletionAsk:
+    """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
+    fields = decode(_decoder, body)
+    if bytes(fields.response_format) == b'{"type":"text"}':
+        fields.response_format = NOTHING
+    refuse(fields, _REFUSED)
+    if fields.best_of is not None and fields.best_of < (fields.n or 1):
+        raise InvalidRequest("'best_of' must not be less than 'n'.", param="best_of")
+    if fields.best_of is not None and fields.best_of > (fields.n or 1):
+        raise Unsupported("'best_of' greater than 'n' is not supported.", param="best_of")
+    return CompletionAsk(fields)
+
+
+def _inputs(fields: CompletionFields) -> tuple[Input, ...]:
+    """The prompts. msgspec knows no union of list types, so the first characters decide."""
+    raw = bytes(fields.prompt)
+    if not raw or raw == b"null":
+        raise InvalidRequest("'prompt' is missing.", param="prompt")
+    body = b'{"prompt":%b}' % raw
+    special = fields.add_special_tokens is not False
+    if not raw.startswith(b"["):
+        return (TextInput(decode(_text, body).prompt, add_special_tokens=special),)
+    first = raw[1:].lstrip(_SPACE)[:1]
+    if first == b'"':
+        texts = decode(_texts, body).prompt
+        return tuple(TextInput(text, add_special_tokens=special) for text in texts)
+    if first == b"[":
+        return tuple(TokensInput(tuple(ids)) for ids in decode(_id_lists, body).prompt)
+    return (TokensInput(tuple(decode(_ids, body).prompt)),)
+
+
+COMPLETIONS = Codec("cmpl-", decode_completion, render_error, stream_error)
