@@ -1,0 +1,162 @@
+"""From a request to a group for the core: prompt ids, and every limit checked."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+
+from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported
+from trunkline.core.types import ChatInput, Request, SamplingParams, TextInput, TokensInput
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.frames import AddGroup, CoreReady
+from trunkline.engine.front.model_text import ModelText
+
+# Prompts above this many characters are tokenized in a thread: below, it takes about 5 ms at most.
+_LONG_TEXT = 32 * 1024
+# Characters of all stop strings of a request together.
+_MAX_STOP_CHARACTERS = 64 * 1024
+# Alternatives per position (OpenAI allows 20, vLLM what it was told).
+_MAX_LOGPROBS = 1000
+
+
+class Preparer:
+    """Turns requests into prompts and groups. Knows the model's text and the limits."""
+
+    def __init__(
+        self, config: EngineConfig, text: ModelText, tokenizing: ThreadPoolExecutor
+    ) -> None:
+        self._config = config
+        self._text = text
+        self._tokenizing = tokenizing
+
+    async def prompt(self, request: Request) -> list[int]:
+        """Token ids of the prompt. Raises `InvalidRequest`."""
+        match request.input:
+            case ChatInput() as chat:
+                if self._text.renderer is None:
+                    raise Unsupported(self._text.why_no_chat)
+                # The template writes BOS itself where the model wants it, as in transformers.
+                return await self._encode(await self._text.renderer.render(chat), special=False)
+            case TextInput(text, add_special_tokens):
+                return await self._encode(text, special=add_special_tokens)
+            case TokensInput(token_ids):
+                self._check_ids(token_ids, "prompt")
+                return list(token_ids)
+
+    async def _encode(self, text: str, *, special: bool) -> list[int]:
+        def encode() -> list[int]:
+            return self._text.tokenizer.encode(text, add_special=special, parse_special=True)
+
+        if len(text) <= _LONG_TEXT:
+            return encode()
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, encode)
+
+    def group(
+        self, number: int, request: Request, prompt: list[int], core: CoreReady, arrived: float
+    ) -> AddGroup:
+        """The message to the core. Raises `InvalidRequest`, `ContextOverflow`."""
+        sampling = request.sampling
+        self._check_rows(request, core)
+        self._check_sampling(request)
+        if not prompt:
+            raise InvalidRequest("the prompt is empty", param=_prompt_field(request))
+        return AddGroup(
+            group=number,
+            prompt=np.asarray(prompt, dtype="<i4").tobytes(),
+            n=request.n,
+            params=msgspec.structs.replace(
+                sampling,
+                max_tokens=completion_limit(request, len(prompt), core.context),
+                seed=_seed(sampling),
+            ),
+            priority=request.priority,
+            tenant=request.tenant,
+            root=prefix_root(request.cache_salt, self._config.name),
+            arrived=arrived,
+        )
+
+    def _check_rows(self, request: Request, core: CoreReady) -> None:
+        most = min(self._config.max_num_seqs, core.sequences)
+        if not 1 <= request.n <= most:
+            raise InvalidRequest(f"n must be between 1 and {most}, not {request.n}", param="n")
+
+    def _check_sampling(self, request: Request) -> None:
+        sampling = request.sampling
+        self._check_ids((token for token, _ in sampling.logit_bias), "logit_bias")
+        self._check_ids(sampling.stop_token_ids, "stop_token_ids")
+        if not all(request.stop):
+            raise InvalidRequest("a stop string must not be empty", param="stop")
+        if sum(map(len, request.stop)) > _MAX_STOP_CHARACTERS:
+            raise InvalidRequest(
+                f"stop strings may have {_MAX_STOP_CHARACTERS} characters together", param="stop"
+            )
+        if sampling.max_tokens is not None and sampling.max_tokens < 1:
+            raise InvalidRequest(
+                f"max_tokens must be at least 1, not {sampling.max_tokens}", param="max_tokens"
+            )
+        if sampling.logprobs is not None and not 0 <= sampling.logprobs <= _MAX_LOGPROBS:
+            raise InvalidRequest(
+                f"logprobs must be between 0 and {_MAX_LOGPROBS}, not {sampling.logprobs}",
+                param="logprobs",
+            )
+
+    def _check_ids(self, ids: Iterable[int], param: str) -> None:
+        vocabulary = self._text.tokenizer.vocab_size
+        for token in ids:
+            if not 0 <= token < vocabulary:
+                raise InvalidRequest(
+                    f"{param}: token id {token} is outside the vocabulary of {vocabulary}",
+                    param=param,
+                )
+
+
+def completion_limit(request: Request, prompt_tokens: int, context: int) -> int:
+    """Most tokens that each row may generate. Raises `ContextOverflow`, in vLLM's words."""
+    left = context - prompt_tokens
+    wanted = request.sampling.max_tokens
+    where = _prompt_field(request)
+    if left >= 1 and (wanted is None or wanted <= left):
+        return wanted if wanted is not None else left
+    if left >= 1 and request.overflow == "cap":
+        return left
+    limit = f"This model's maximum context length is {context} tokens. However, you requested "
+    advice = f"Please reduce the length of the {where} or completion."
+    if wanted is None:
+        raise ContextOverflow(
+            f"{limit}{prompt_tokens} tokens in the {where}, which leaves no room for the "
+            f"completion. {advice}",
+            param=where,
+        )
+    raise ContextOverflow(
+        f"{limit}{prompt_tokens + wanted} tokens ({prompt_tokens} in the {where}, {wanted} in the "
+        f"completion). {advice}",
+        param=where if left < 1 else "max_tokens",
+    )
+
+
+def prefix_root(cache_salt: str, model: str) -> bytes:
+    """Key of the prefix tree that a request may share: 16 bytes, equal for equal arguments."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (model.encode(errors="replace"), cache_salt.encode(errors="surrogatepass")):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.digest()
+
+
+def _seed(sampling: SamplingParams) -> int:
+    """64 bits: those of the request's seed in two's complement, or drawn."""
+    if sampling.seed is None:
+        return secrets.randbits(64)
+    if not -(1 << 63) <= sampling.seed < 1 << 64:
+        raise InvalidRequest("seed must fit 64 bits", param="seed")
+    return sampling.seed & ((1 << 64) - 1)
+
+
+def _prompt_field(request: Request) -> str:
+    return "messages" if isinstance(request.input, ChatInput) else "prompt"
