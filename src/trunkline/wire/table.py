@@ -22,15 +22,16 @@ class Route(msgspec.Struct, frozen=True):
     # Of the endpoint; in logs and metrics.
     name: str
     codec: Codec | None = None
-    # Whether an API key is asked for, when the server has keys.
-    needs_key: bool = False
 
+
+# When the server has keys, what lies below this needs one; health, version and metrics never do.
+KEYED = "/v1/"
 
 ROUTES = (
-    Route("POST", "/v1/chat/completions", "chat_completions", CHAT, needs_key=True),
-    Route("POST", "/v1/completions", "completions", COMPLETIONS, needs_key=True),
-    Route("GET", "/v1/models", "models", needs_key=True),
-    Route("GET", "/v1/models/{model:path}", "model", needs_key=True),
+    Route("POST", "/v1/chat/completions", "chat_completions", CHAT),
+    Route("POST", "/v1/completions", "completions", COMPLETIONS),
+    Route("GET", "/v1/models", "models"),
+    Route("GET", "/v1/models/{model:path}", "model"),
     Route("GET", "/", "root"),
     Route("GET", "/version", "version"),
     Route("GET", "/metrics", "metrics"),

@@ -16,6 +16,7 @@ import enum
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
@@ -69,22 +70,31 @@ class ConnectionPool:
         self.active = 0
         # True: every response ends its connection.
         self.draining = False
+        self._changed: asyncio.Event | None = None
 
     def sweep(self, now: float) -> None:
         """Close what has run out of time; `now` is time.monotonic()."""
         for connection in list(self.connections):
             connection.check(now)
 
-    def close_idle(self) -> None:
-        """Close the connections that have no response under way."""
-        for connection in list(self.connections):
-            if not connection.busy:
-                connection.close()
+    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until `condition`, which looks at `active` or `connections`; False = time is up."""
+        changed = self._changed = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._changed = None
+        return True
 
-    def abort(self) -> None:
-        """Close all at once."""
-        for connection in list(self.connections):
-            connection.cut()
+    def changed(self) -> None:
+        """A response or a connection has ended."""
+        if self._changed is not None:
+            self._changed.set()
 
 
 class _Refused(Exception):
@@ -178,6 +188,7 @@ class Connection(asyncio.Protocol):
         """Forget everything."""
         self._pool.connections.discard(self)
         self._lost("client closed")
+        self._pool.changed()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
@@ -311,8 +322,7 @@ class Connection(asyncio.Protocol):
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
         self._current = None
-        self._pool.active -= 1
-        self._application.finished(exchange)
+        self._ended(exchange)
         if exchange.refusal is not None:
             self._linger()
         elif not keep_alive or self._pool.draining:
@@ -489,9 +499,13 @@ class Connection(asyncio.Protocol):
             self._writable.set()
         exchange, self._current = self._current, None
         if exchange is not None:
-            self._pool.active -= 1
             exchange.lost(because)
-            self._application.finished(exchange)
+            self._ended(exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._pool.active -= 1
+        self._pool.changed()
+        self._application.finished(exchange)
 
 
 def _origin_form(url: bytes) -> bytes:

@@ -148,14 +148,18 @@ class Exchange:
         body: bytes,
         content_type: bytes = JSON,
         headers: bytes = b"",
+        length: int | None = None,
     ) -> None:
-        """Send a whole response. `headers` are further lines, each ended by CRLF."""
+        """Send a whole response. `headers` are further lines, each ended by CRLF.
+
+        `length` is the content length of a response to HEAD whose body is not at hand.
+        """
         if self.closed:
             return
         keep_alive = self.request.keep_alive
         head = self._head(status, content_type, headers, keep_alive=keep_alive)
         if status not in _BODILESS:
-            head = b"%bcontent-length: %d\r\n" % (head, len(body))
+            head = b"%bcontent-length: %d\r\n" % (head, len(body) if length is None else length)
         if self._silent or status in _BODILESS:
             body = b""
         self._connection.write(b"%b\r\n%b" % (head, body))

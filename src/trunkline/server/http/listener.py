@@ -14,6 +14,8 @@ from trunkline.server.http.connection import Application, Connection, Connection
 from trunkline.server.http.limits import Limits
 
 _BACKLOG = 2048
+# Seconds that clients have to read what was written when the listener closes.
+_FLUSH = 1.0
 
 
 class Address(NamedTuple):
@@ -79,19 +81,20 @@ class Listener:
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait until no response is under way; False when `seconds` were not enough."""
-        deadline = time.monotonic() + seconds
-        while self.pool.active:
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(0.01)
-        return True
+        return await self.pool.until(lambda: not self.pool.active, seconds)
 
     async def close(self) -> None:
-        """Cut every connection, and wait until they are gone."""
+        """Cut the answers under way, let the last bytes of the others leave, close everything."""
         self.stop_accepting()
-        self.pool.close_idle()
+        for connection in list(self.pool.connections):
+            if connection.busy:
+                connection.cut()
+            else:
+                connection.close()
+        await self.pool.until(lambda: not self.pool.connections, _FLUSH)
+        for connection in list(self.pool.connections):
+            connection.cut()
         await asyncio.sleep(0)
-        self.pool.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)

@@ -1,0 +1,186 @@
+"""The composition root: configuration and models in, a running server out.
+
+    run(
+        ServerConfig(),
+        [EngineConfig(name="caboose", model="caboose.gguf")],
+        on_listening=print,
+        on_ready=print,
+    )
+
+`SIGTERM` or `SIGINT` drains: no new connection, `/ready` turns bad, answers under way may end
+within `drain_timeout`; what is left is ended with an error. A second signal does so at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator, Sequence
+
+import uvloop
+
+from trunkline.core.errors import Unavailable
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.frames import FrontStatus
+from trunkline.gateway.gateway import Gateway, ServedModel
+from trunkline.gateway.keys import Keys
+from trunkline.residency.local import LocalEngine, start_local
+from trunkline.server.config import ServerConfig
+from trunkline.server.dispatch import Dispatch
+from trunkline.server.http.listener import Listener, parse_address
+from trunkline.server.metrics import ServerMetrics
+
+log = logging.getLogger("trunkline.server")
+
+# Longest that a model may take to load; a very large one from a slow disk takes many minutes.
+_LOAD_TIMEOUT = 6 * 3600.0
+
+
+class Server:
+    """Listeners, gateway and metrics of one process."""
+
+    def __init__(self, config: ServerConfig, models: Sequence[ServedModel]) -> None:
+        self._config = config
+        self._addresses = [parse_address(text) for text in config.addresses()]
+        self.gateway = Gateway(models, Keys(config.api_key))
+        self.metrics = ServerMetrics(self.gateway, self._open_connections)
+        self._dispatch = Dispatch(self.gateway, self.metrics)
+        self._listener = Listener(config, self._dispatch)
+
+    async def start(self) -> tuple[str, ...]:
+        """Listen everywhere; returns the URLs with the real ports. Raises OSError."""
+        urls: list[str] = []
+        try:
+            for address in self._addresses:
+                urls += await self._listener.open(address)
+        except OSError:
+            await self.stop()
+            raise
+        return tuple(urls)
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """Let answers under way end, for `drain_timeout` or until `hurry` is set; cut the rest."""
+        self.gateway.draining = True
+        self._listener.pool.draining = True
+        self._listener.stop_accepting()
+        idle = asyncio.create_task(self._listener.wait_idle(self._config.drain_timeout))
+        hurried = asyncio.create_task(hurry.wait())
+        try:
+            await asyncio.wait((idle, hurried), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            idle.cancel()
+            hurried.cancel()
+            await asyncio.gather(idle, hurried, return_exceptions=True)
+        if self._listener.pool.active:
+            log.warning("cutting %d answers short", self._listener.pool.active)
+            self._dispatch.generator.cut(Unavailable("the server was shut down"))
+
+    async def stop(self) -> None:
+        """Close everything."""
+        self.gateway.draining = True
+        await self._dispatch.bridge.close()
+        await self._listener.close()
+
+    def _open_connections(self) -> int:
+        return len(self._listener.pool.connections)
+
+
+async def serve(
+    config: ServerConfig,
+    models: Sequence[ServedModel],
+    *,
+    on_listening: Callable[[tuple[str, ...]], None],
+) -> None:
+    """Serve `models` until a signal, or until cancelled. `on_listening` gets the URLs."""
+    server = Server(config, models)
+    on_listening(await server.start())
+    try:
+        with _signals() as (stop, hurry):
+            await stop.wait()
+            log.info("draining; a second signal ends at once")
+            await server.drain(hurry)
+    finally:
+        await server.stop()
+
+
+async def serve_engines(
+    config: ServerConfig,
+    engines: Sequence[EngineConfig],
+    *,
+    on_listening: Callable[[tuple[str, ...]], None],
+    on_ready: Callable[[tuple[str, ...]], None],
+    on_status: Callable[[FrontStatus], None] | None = None,
+) -> None:
+    """Start our own engines, the first of which is the default model, and serve them.
+
+    Listens at once and answers 503 while models load; `on_ready` gets their names once all can
+    answer. Raises `Unavailable` with the reason when one cannot be loaded.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        running = [
+            await stack.enter_async_context(start_local(engine, on_status)) for engine in engines
+        ]
+        models = [
+            ServedModel(engine.config.name, engine.backend, () if i else config.served_model_name)
+            for i, engine in enumerate(running)
+        ]
+        serving = asyncio.create_task(serve(config, models, on_listening=on_listening))
+        loading = asyncio.create_task(_load(running, on_ready))
+        try:
+            await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                # Raises what kept a model from loading.
+                loading.result()
+            await serving
+        finally:
+            for task in (serving, loading):
+                task.cancel()
+            await asyncio.gather(serving, loading, return_exceptions=True)
+
+
+def run(
+    config: ServerConfig,
+    engines: Sequence[EngineConfig],
+    *,
+    on_listening: Callable[[tuple[str, ...]], None],
+    on_ready: Callable[[tuple[str, ...]], None],
+    on_status: Callable[[FrontStatus], None] | None = None,
+) -> None:
+    """`serve_engines` on an event loop of its own, with logging to stderr. For commands."""
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    uvloop.run(
+        serve_engines(
+            config, engines, on_listening=on_listening, on_ready=on_ready, on_status=on_status
+        )
+    )
+
+
+async def _load(
+    engines: Sequence[LocalEngine], on_ready: Callable[[tuple[str, ...]], None]
+) -> None:
+    for engine in engines:
+        await engine.backend.wait_ready(_LOAD_TIMEOUT)
+    on_ready(tuple(engine.config.name for engine in engines))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Events that the first and the second signal set."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def note() -> None:
+        (second if first.is_set() else first).set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, note)
+    try:
+        yield first, second
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

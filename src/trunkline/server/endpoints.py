@@ -1,0 +1,134 @@
+"""Everything but generation, as a Starlette application: models, health, version, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route as AsgiRoute
+
+import trunkline
+from trunkline.core.errors import InternalError, MethodNotAllowed, NotFound, TrunklineError
+from trunkline.core.metrics import CONTENT_TYPE
+from trunkline.core.types import Json
+from trunkline.gateway.gateway import Gateway, ServedModel
+from trunkline.server.metrics import ServerMetrics
+from trunkline.wire.openai.errors import render_error
+from trunkline.wire.openai.models import render_model, render_models
+from trunkline.wire.table import ROUTES
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_JSON = "application/json"
+
+
+def build(gateway: Gateway, metrics: ServerMetrics) -> Starlette:
+    """The application; its routes are the rows of the table that have no codec."""
+    pages = _Pages(gateway, metrics)
+    routes: list[AsgiRoute] = []
+    for row in ROUTES:
+        if row.codec is None:
+            endpoint: Endpoint = getattr(pages, row.name)
+            routes.append(AsgiRoute(row.path, endpoint, methods=[row.method]))
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            HTTPException: _http_error,
+            TrunklineError: _our_error,
+            Exception: _fault,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Pages:
+    """One method per name in the table."""
+
+    def __init__(self, gateway: Gateway, metrics: ServerMetrics) -> None:
+        self._gateway = gateway
+        self._metrics = metrics
+
+    async def models(self, request: Request) -> Response:
+        """Every listed name."""
+        entries = [(name, model.card()) for name, model in self._gateway.listed()]
+        return Response(render_models(entries), media_type=_JSON)
+
+    async def model(self, request: Request) -> Response:
+        """One model, by any of its names."""
+        name: str = request.path_params["model"]
+        return Response(render_model(name, self._gateway.find(name).card()), media_type=_JSON)
+
+    async def root(self, request: Request) -> Response:
+        """What this is."""
+        return JSONResponse({"name": "trunkline", "version": trunkline.__version__})
+
+    async def version(self, request: Request) -> Response:
+        """Our version, where vLLM shows its own."""
+        return JSONResponse({"version": trunkline.__version__})
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(self._metrics.registry.render(), headers={"content-type": CONTENT_TYPE})
+
+    async def live(self, request: Request) -> Response:
+        """This process answers."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """A model can be served, and we are not draining."""
+        return self._state(self._gateway.ready())
+
+    async def health(self, request: Request) -> Response:
+        """A model can be served, and none has work without progress."""
+        states = {health.state for health in self._gateway.health().values()}
+        return self._state("ready" in states and "stalled" not in states)
+
+    def _state(self, good: bool) -> Response:
+        body = {
+            "status": "ok" if good else "unavailable",
+            "draining": self._gateway.draining,
+            "models": {model.name: _details(model) for model in self._gateway.models},
+        }
+        return JSONResponse(body, status_code=200 if good else 503)
+
+
+def _details(model: ServedModel) -> Json:
+    health = model.backend.health()
+    stats = model.backend.stats()
+    return {
+        "state": health.state,
+        "detail": health.detail,
+        "running": stats.running,
+        "waiting": stats.waiting,
+        "restarts": stats.restarts,
+    }
+
+
+async def _http_error(request: Request, raised: Exception) -> Response:
+    assert isinstance(raised, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    error: TrunklineError
+    match raised.status_code:
+        case 404:
+            error = NotFound(f"Unknown request URL: {where}. Please check the URL for typos.")
+        case 405:
+            error = MethodNotAllowed(f"Not allowed to {request.method} on {request.url.path}.")
+        case _:
+            error = TrunklineError(raised.detail)
+    return Response(
+        render_error(error), raised.status_code, headers=raised.headers, media_type=_JSON
+    )
+
+
+async def _our_error(request: Request, raised: Exception) -> Response:
+    assert isinstance(raised, TrunklineError)
+    return Response(render_error(raised), raised.status, media_type=_JSON)
+
+
+async def _fault(request: Request, raised: Exception) -> Response:
+    error = InternalError("A fault of this server; its log says more.")
+    return Response(render_error(error), 500, media_type=_JSON)

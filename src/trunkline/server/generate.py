@@ -1,0 +1,239 @@
+"""The hot routes: one call from its bytes to the last byte of its answer, without a task.
+
+The backend delivers events on the event loop; what they render to is written at once, in one piece
+per batch of events.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Sequence
+
+from trunkline.core.errors import TrunklineError, from_info
+from trunkline.core.types import Call, Completed, Delta, Event, Failed, RowFinished, Usage
+from trunkline.gateway.gateway import Gateway
+from trunkline.server.http.exchange import (
+    EVENT_STREAM,
+    EVENT_STREAM_HEADERS,
+    JSON,
+    Exchange,
+)
+from trunkline.server.metrics import ModelMetrics, ServerMetrics
+from trunkline.wire.codec import Answer, Ask, Codec, Renderer
+
+log = logging.getLogger("trunkline.server")
+
+
+class Generator:
+    """Answers calls to generating routes."""
+
+    def __init__(self, gateway: Gateway, metrics: ServerMetrics) -> None:
+        self._gateway = gateway
+        self._metrics = metrics
+        # Calls under way.
+        self._active: set[Generation] = set()
+
+    def handle(self, exchange: Exchange, codec: Codec) -> None:
+        """Decode, find a backend and begin."""
+        request_id = codec.id_prefix + secrets.token_hex(12)
+        request = exchange.request
+        try:
+            tenant = self._gateway.keys.tenant(
+                request.header(b"authorization"), request.header(b"x-api-key")
+            )
+            ask = codec.decode(request.body)
+            model = self._gateway.resolve(ask.model)
+            requests = ask.requests(request_id, model.name, tenant)
+        except TrunklineError as error:
+            respond_error(exchange, error, codec, id_line(request_id))
+            return
+        request.body = b""
+        exchange.model = model.name
+        answer = Answer(request_id, ask.model or model.name, int(time.time()), model.fingerprint())
+        metrics = self._metrics.model(model.name)
+        generation = Generation(self._active, exchange, codec, ask, answer, metrics, len(requests))
+        self._active.add(generation)
+        exchange.on_gone = generation.gone
+        for index, one in enumerate(requests):
+            generation.calls.append(model.backend.submit(one, _PromptSink(generation, index)))
+
+    def cut(self, error: TrunklineError) -> None:
+        """End every call under way with `error`."""
+        for generation in list(self._active):
+            generation.fail(error)
+
+
+class Generation:
+    """One call under way; it may hold several requests, one per prompt."""
+
+    __slots__ = (
+        "_active",
+        "_ask",
+        "_codec",
+        "_exchange",
+        "_generated",
+        "_head",
+        "_last",
+        "_metrics",
+        "_open",
+        "_renderer",
+        "_stream",
+        "_usage",
+        "calls",
+    )
+
+    def __init__(
+        self,
+        active: set[Generation],
+        exchange: Exchange,
+        codec: Codec,
+        ask: Ask,
+        answer: Answer,
+        metrics: ModelMetrics,
+        prompts: int,
+    ) -> None:
+        self._active = active
+        self._exchange = exchange
+        self._codec = codec
+        self._renderer: Renderer = ask.renderer(answer)
+        self._stream = ask.stream
+        self._head = id_line(answer.id)
+        self._metrics = metrics
+        # Requests that have not completed.
+        self._open = prompts
+        self._usage = Usage(0, 0)
+        # Output tokens seen so far, for calls that never complete.
+        self._generated = 0
+        # (prompt, row) -> time.monotonic() of its last output.
+        self._last: dict[tuple[int, int], float] = {}
+        self.calls: list[Call] = []
+
+    def take(self, prompt: int, events: Sequence[Event]) -> None:
+        """Render and send events of request number `prompt`."""
+        exchange = self._exchange
+        if exchange.closed:
+            return
+        failed = self._observe(prompt, events)
+        if failed is not None:
+            self.fail(from_info(failed.error))
+            return
+        data = self._renderer.take(prompt, events)
+        if self._open == 0:
+            self._complete(data)
+        elif self._stream and data:
+            if not exchange.started:
+                exchange.begin(200, EVENT_STREAM, EVENT_STREAM_HEADERS + self._head)
+            exchange.write(data)
+
+    def fail(self, error: TrunklineError) -> None:
+        """End the call with `error`, however far it has come."""
+        exchange = self._exchange
+        self._cancel()
+        if exchange.closed:
+            return
+        if error.status >= 500:
+            log.warning("%s: %s", exchange.request.path, error.message)
+        self._settle()
+        if exchange.started:
+            exchange.status = error.status
+            exchange.end(self._codec.stream_error(error), broken=True)
+        else:
+            respond_error(exchange, error, self._codec, self._head)
+
+    def gone(self) -> None:
+        """The client has left: stop the work."""
+        self._cancel()
+        self._settle()
+
+    def _complete(self, data: bytes) -> None:
+        exchange = self._exchange
+        self._active.discard(self)
+        self._settle()
+        self._metrics.e2e.observe(time.monotonic() - exchange.began)
+        last = data + self._renderer.finish(self._usage)
+        if not self._stream:
+            exchange.respond(200, last, JSON, self._head)
+            return
+        if not exchange.started:
+            exchange.begin(200, EVENT_STREAM, EVENT_STREAM_HEADERS + self._head)
+        exchange.end(last)
+
+    def _observe(self, prompt: int, events: Sequence[Event]) -> Failed | None:
+        """Count what `events` bring; returns the failure among them, if there is one."""
+        now = time.monotonic()
+        for event in events:
+            if isinstance(event, Delta):
+                key = (prompt, event.row)
+                before = self._last.get(key)
+                if before is not None:
+                    self._metrics.itl.observe(now - before)
+                elif not self._last:
+                    self._metrics.ttft.observe(now - self._exchange.began)
+                self._last[key] = now
+                self._generated += len(event.token_ids)
+            elif isinstance(event, RowFinished):
+                self._metrics.success(event.reason).inc()
+            elif isinstance(event, Completed):
+                self._open -= 1
+                self._usage = _sum(self._usage, event.usage)
+            else:
+                return event
+        return None
+
+    def _settle(self) -> None:
+        """Count the tokens, whether or not all of them reached a client."""
+        used = self._usage
+        generated = used.completion_tokens if self._open == 0 else self._generated
+        self._exchange.tokens = (used.prompt_tokens, generated)
+        self._metrics.prompt_tokens.inc(used.prompt_tokens)
+        self._metrics.generation_tokens.inc(generated)
+
+    def _cancel(self) -> None:
+        self._active.discard(self)
+        for call in self.calls:
+            call.cancel()
+
+
+class _PromptSink:
+    """Takes the events of one request of a call."""
+
+    __slots__ = ("_generation", "_prompt")
+
+    def __init__(self, generation: Generation, prompt: int) -> None:
+        self._generation = generation
+        self._prompt = prompt
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Hand on."""
+        self._generation.take(self._prompt, events)
+
+
+def respond_error(
+    exchange: Exchange, error: TrunklineError, codec: Codec, headers: bytes = b""
+) -> None:
+    """Answer with `error` in the dialect of `codec`."""
+    exchange.respond(error.status, codec.error(error), JSON, headers + retry_line(error))
+
+
+def id_line(request_id: str) -> bytes:
+    """The header by which a client and its provider speak of a request."""
+    return b"x-request-id: %b\r\n" % request_id.encode()
+
+
+def retry_line(error: TrunklineError) -> bytes:
+    """`Retry-After`, in whole seconds, where a retry makes sense."""
+    if error.retry_after is None:
+        return b""
+    return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after))
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.prompt_tokens + other.prompt_tokens,
+        one.completion_tokens + other.completion_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+    )
