@@ -1,0 +1,115 @@
+"""One step while it is being planned (`Draft`) and while it is under way (`Flight`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trunkline.engine.cost import StepBudget, attended
+from trunkline.engine.group import Row
+from trunkline.engine.kv import Memory
+from trunkline.engine.seam import (
+    PLACEHOLDER,
+    Chunk,
+    Int32Array,
+    MemoryOp,
+    OpenRow,
+    RowKey,
+    StepPlan,
+)
+
+
+class Piece:
+    """What a plan does for one row: positions [start, end), and who samples after them."""
+
+    __slots__ = ("end", "epoch", "row", "samples", "start")
+
+    def __init__(self, row: Row, start: int, end: int, samples: tuple[Row, ...]) -> None:
+        self.row = row
+        self.epoch = row.epoch
+        self.start = start
+        self.end = end
+        self.samples = samples
+
+    @property
+    def stale(self) -> bool:
+        """True: the row was set back since."""
+        return self.epoch != self.row.epoch
+
+
+class Flight:
+    """A launched plan."""
+
+    __slots__ = ("attended", "pieces", "prefill", "rows", "step")
+
+    def __init__(self, step: int, pieces: list[Piece]) -> None:
+        self.step = step
+        self.pieces = pieces
+        # What the cost model predicts its time from.
+        self.prefill = 0
+        self.rows = 0
+        self.attended = 0
+
+    def touched(self) -> list[Row]:
+        """Every row in it, those that only sample included."""
+        rows = {piece.row.key: piece.row for piece in self.pieces}
+        for piece in self.pieces:
+            for row in piece.samples:
+                rows[row.key] = row
+        return list(rows.values())
+
+
+class Draft:
+    """A plan in the making."""
+
+    def __init__(self, step: int, memory: Memory, budget: StepBudget) -> None:
+        self.budget = budget
+        self.flight = Flight(step, [])
+        self._memory = memory
+        self._unknown: Int32Array = np.array([PLACEHOLDER], np.int32)
+        self._open: list[OpenRow] = []
+        self._chunks: list[Chunk] = []
+
+    @property
+    def empty(self) -> bool:
+        """True: there is nothing to compute and no sampler to open."""
+        return not self._chunks and not self._open
+
+    def open(self, row: Row) -> None:
+        """From this plan on `row` has a sampler."""
+        if not row.opened:
+            row.opened = True
+            self._open.append(row.sampler())
+
+    def add(self, row: Row, count: int) -> None:
+        """Compute `count` more tokens of `row`; its lease has room for them."""
+        lease = row.lease
+        assert lease is not None
+        start, end = row.planned, row.planned + count
+        decoding = row.decoding
+        tokens = self._unknown if row.ahead else row.tokens[start:end]
+        samples: tuple[Row, ...] = ()
+        if end == row.length + row.ahead:
+            samples = (row, *row.siblings) if not row.over else tuple(row.siblings)
+        row.inflight += 1
+        for sampling in samples:
+            sampling.ahead += 1
+            sampling.inflight += sampling is not row
+        row.planned = end
+        keys = tuple([sampling.key for sampling in samples])
+        table = self._memory.table(lease, end)
+        self._chunks.append(Chunk(row.key, row.epoch, lease.seq, tokens, start, keys, table))
+        flight = self.flight
+        flight.pieces.append(Piece(row, start, end, samples))
+        span = self._memory.span(start)
+        flight.attended += attended(count, span)
+        if decoding:
+            flight.rows += 1
+        else:
+            flight.prefill += count
+            self.budget.spend(count, span)
+
+    def plan(self, close: list[RowKey], memory: tuple[MemoryOp, ...]) -> StepPlan:
+        """The finished plan."""
+        return StepPlan(
+            self.flight.step, tuple(self._open), tuple(close), memory, tuple(self._chunks)
+        )
