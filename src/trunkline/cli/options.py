@@ -122,7 +122,7 @@ class Option(msgspec.Struct, frozen=True):
                 return "X"
             case inspect.LiteralType(values=values):
                 return "{" + ",".join(map(str, values)) + "}"
-        return "PATH" if "path" in self.description.lower() else "TEXT"
+        return "PATH" if self.description.startswith("Path ") else "TEXT"
 
     def help(self) -> str:
         """The line of ``--help``."""
@@ -134,6 +134,8 @@ class Option(msgspec.Struct, frozen=True):
             return text
         if isinstance(default, bool):
             default = "on" if default else "off"
+        if isinstance(default, float):
+            default = f"{default:g}"
         return f"{text} (default: {format_size(default) if self.unit == 'bytes' else default})"
 
 

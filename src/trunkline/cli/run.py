@@ -14,7 +14,7 @@ from typing import TextIO
 from trunkline.cli.chat import Chat, ChatOptions
 from trunkline.cli.engine import LocalChatEngine
 from trunkline.cli.errors import UsageError
-from trunkline.cli.models import engine_config
+from trunkline.cli.models import FROM_MODEL, engine_config
 from trunkline.cli.options import Parser, add_options, new_parser, read_options
 from trunkline.cli.repl import Repl
 from trunkline.cli.terminal import write_text
@@ -37,7 +37,10 @@ Options can be set in the environment as well: --ctx-size as TRUNKLINE_CTX_SIZE.
 
 def _parser() -> Parser:
     parser = new_parser(
-        "run", "Chat with a model in the terminal, or answer one prompt.", epilog=_EPILOG
+        "run",
+        "Chat with a model in the terminal, or answer one prompt.",
+        usage="trunkline run [MODEL] [PROMPT] [OPTIONS]",
+        epilog=_EPILOG,
     )
     parser.add_argument(
         "words",
@@ -50,7 +53,7 @@ def _parser() -> Parser:
         "--verbose", action="store_true", help="Print token counts and speed after each answer."
     )
     add_options(parser, ChatOptions, "chat")
-    add_options(parser, EngineConfig, "engine", skip=("name", "model"))
+    add_options(parser, EngineConfig, "engine", skip=FROM_MODEL)
     return parser
 
 
