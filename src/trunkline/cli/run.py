@@ -92,7 +92,7 @@ def _on_terminate(number: int, frame: FrameType | None) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Chat or answer. Returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     model, prompt = split_words(arguments.words)
     options = read_options(ChatOptions, arguments, os.environ)
     config, _ = engine_config(model, arguments, os.environ)
@@ -112,9 +112,19 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _answer_once(chat: Chat, prompt: str, verbose: bool) -> int:
-    answer = chat.ask(prompt, write_text)
-    if not answer.text.endswith("\n"):
-        write_text("\n")
+    written = ""
+
+    def write(text: str) -> None:
+        nonlocal written
+        written = text or written
+        write_text(text)
+
+    try:
+        answer = chat.ask(prompt, write)
+    finally:
+        # Whatever follows, an error included, begins on a line of its own.
+        if written and not written.endswith("\n"):
+            write_text("\n")
     if verbose:
         print(answer.summary(), file=sys.stderr)
     return 130 if answer.interrupted else 0
