@@ -47,7 +47,11 @@ class _Finder:
 
     def _learn(self) -> None:
         for assign in self._template.find_all(nodes.Assign):
-            self._bind(assign.target, assign.node)
+            self._bind(_names(assign.target), assign.node)
+            if isinstance(assign.node, nodes.Call):
+                # {% set ns = namespace(rest=messages) %}
+                for keyword in assign.node.kwargs:
+                    self._bind({f"{_name(assign.target)}.{keyword.key}"}, keyword.value)
         for loop in self._template.find_all(nodes.For):
             if self._is_list(loop.iter):
                 self._messages.update(_names(loop.target))
@@ -55,16 +59,16 @@ class _Finder:
             macro = self._macros.get(call.node.name) if isinstance(call.node, nodes.Name) else None
             if macro is not None:
                 for parameter, value in zip(macro.args, call.args, strict=False):
-                    self._bind(parameter, value)
+                    self._bind(_names(parameter), value)
 
-    def _bind(self, target: nodes.Node, value: nodes.Node) -> None:
+    def _bind(self, names: Iterable[str], value: nodes.Node) -> None:
         for kind, known in (
             (self._is_list, self._lists),
             (self._is_message, self._messages),
             (self._is_content, self._contents),
         ):
             if kind(value):
-                known.update(_names(target))
+                known.update(names)
 
     def _is_list(self, node: nodes.Node) -> bool:
         match node:
