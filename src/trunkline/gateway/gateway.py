@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -36,8 +37,12 @@ class ServedModel(msgspec.Struct, frozen=True):
 
     def fingerprint(self) -> str:
         """Stable while the same model answers: OpenAI's `system_fingerprint`."""
-        digest = hashlib.sha256(msgspec.msgpack.encode(self.card())).hexdigest()
-        return f"fp_{digest[:10]}"
+        return _fingerprint(self.card())
+
+
+@functools.lru_cache(maxsize=64)
+def _fingerprint(card: ModelCard) -> str:
+    return "fp_" + hashlib.sha256(msgspec.msgpack.encode(card)).hexdigest()[:10]
 
 
 class Gateway:

@@ -19,23 +19,27 @@ from trunkline.wire.openai.fields import (
     NOTHING,
     CommonFields,
     Count,
+    Refusal,
     TopCount,
+    asks,
     decode,
     include_usage,
-    refuse,
+    plain_text,
     sampling,
     stops,
 )
 
-_REFUSED = (
-    *COMMON_REFUSED,
-    "functions",
-    "audio",
-    "web_search_options",
-    "documents",
-    "chat_template",
-    "mm_processor_kwargs",
-    "echo",
+_refusal = Refusal(
+    (
+        *COMMON_REFUSED,
+        "functions",
+        "audio",
+        "web_search_options",
+        "documents",
+        "chat_template",
+        "mm_processor_kwargs",
+        "echo",
+    )
 )
 
 
@@ -70,10 +74,6 @@ class _Message(msgspec.Struct):
     reasoning: str | None = None
 
 
-class _Format(msgspec.Struct):
-    type: str
-
-
 class ChatFields(CommonFields, kw_only=True):
     """The body. `prediction`, `user`, `metadata`, `store` and the like are ignored."""
 
@@ -81,7 +81,6 @@ class ChatFields(CommonFields, kw_only=True):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: TopCount | None = None
-    response_format: _Format | None = None
     modalities: list[str] | None = None
     tools: Raw = NOTHING
     tool_choice: Raw = NOTHING
@@ -148,12 +147,11 @@ class ChatAsk:
 def decode_chat(body: bytes | bytearray) -> ChatAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
-    refuse(fields, _REFUSED)
-    if bytes(fields.tool_choice) != b'"none"':
-        refuse(fields, ("tools",), 'is only supported with tool_choice "none"')
-    if fields.response_format is not None and fields.response_format.type != "text":
-        problem = f"'response_format' of type {fields.response_format.type!r} is not supported."
-        raise Unsupported(problem, param="response_format")
+    _refusal.check(fields)
+    if asks(fields.tools) and bytes(fields.tool_choice) != b'"none"':
+        problem = "'tools' is only supported with tool_choice \"none\"."
+        raise Unsupported(problem, param="tools")
+    plain_text(fields)
     if fields.modalities not in (None, [], ["text"]):
         raise Unsupported("'modalities' other than text are not supported.", param="modalities")
     return ChatAsk(fields)
@@ -178,7 +176,7 @@ def _input(fields: ChatFields) -> ChatInput:
         problem = "'continue_final_message' needs an assistant message at the end."
         raise InvalidRequest(problem, param="continue_final_message")
     variables = fields.chat_template_kwargs or {}
-    if not _modest(variables, _MAX_DEPTH):
+    if variables and not _modest(variables, _MAX_DEPTH):
         problem = f"Invalid value: deeper than {_MAX_DEPTH} levels, or an integer beyond 64 bits."
         raise InvalidRequest(problem, param="chat_template_kwargs")
     if fields.reasoning_effort is not None:

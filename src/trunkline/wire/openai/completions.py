@@ -17,11 +17,12 @@ from trunkline.wire.openai.fields import (
     COMMON_REFUSED,
     NOTHING,
     CommonFields,
+    Refusal,
     TokenId,
     TopCount,
     decode,
     include_usage,
-    refuse,
+    plain_text,
     sampling,
     stops,
 )
@@ -32,7 +33,7 @@ DEFAULT_MAX_TOKENS = 16
 MAX_PROMPTS = 256
 MAX_CHOICES = 1024
 
-_REFUSED = (*COMMON_REFUSED, "suffix", "echo", "prompt_embeds", "response_format")
+_refusal = Refusal((*COMMON_REFUSED, "suffix", "echo", "prompt_embeds"))
 _SPACE = b" \t\r\n"
 
 
@@ -49,7 +50,6 @@ class CompletionFields(CommonFields, kw_only=True):
     suffix: Raw = NOTHING
     echo: Raw = NOTHING
     prompt_embeds: Raw = NOTHING
-    response_format: Raw = NOTHING
 
 
 class _Text(msgspec.Struct):
@@ -131,9 +131,8 @@ class CompletionAsk:
 def decode_completion(body: bytes | bytearray) -> CompletionAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
-    if bytes(fields.response_format) == b'{"type":"text"}':
-        fields.response_format = NOTHING
-    refuse(fields, _REFUSED)
+    _refusal.check(fields)
+    plain_text(fields)
     if fields.best_of is not None and fields.best_of < (fields.n or 1):
         raise InvalidRequest("'best_of' must not be less than 'n'.", param="best_of")
     if fields.best_of is not None and fields.best_of > (fields.n or 1):

@@ -8,6 +8,7 @@ A known field that cannot be honoured is refused by name.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -38,6 +39,12 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class Format(msgspec.Struct):
+    """`response_format`."""
+
+    type: str
+
+
 class CommonFields(msgspec.Struct, kw_only=True):
     """What both routes accept. None = not given."""
 
@@ -52,6 +59,7 @@ class CommonFields(msgspec.Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    response_format: Format | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     # vLLM's.
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
@@ -108,12 +116,37 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw) -> T
         raise malformed(error) from error
 
 
-def refuse(fields: msgspec.Struct, names: Sequence[str], why: str = "is not supported") -> None:
-    """Raise `Unsupported` when one of the raw fields `names` asks for something."""
-    for name in names:
-        raw = getattr(fields, name)
-        if raw is not NOTHING and bytes(raw) not in _NEUTRAL:
-            raise Unsupported(f"'{name}' {why}.", param=name)
+class Refusal:
+    """Refuses a request in which one of the raw fields `names` asks for something."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        # All at once: nearly every request has none of them.
+        self._get = operator.attrgetter(*names)
+        self._none = (NOTHING,) * len(names)
+
+    def check(self, fields: msgspec.Struct) -> None:
+        """Raise `Unsupported`."""
+        values = self._get(fields)
+        if values == self._none:
+            return
+        for name, raw in zip(self._names, values, strict=True):
+            if asks(raw):
+                raise Unsupported(f"'{name}' is not supported.", param=name)
+
+
+def plain_text(fields: CommonFields) -> None:
+    """Raise `Unsupported` when `response_format` asks for more than text."""
+    if fields.response_format is not None and fields.response_format.type != "text":
+        problem = (
+            f"'response_format' of type {fields.response_format.type[:40]!r} is not supported."
+        )
+        raise Unsupported(problem, param="response_format")
+
+
+def asks(raw: Raw) -> bool:
+    """Whether a raw field asks for anything."""
+    return raw is not NOTHING and bytes(raw) not in _NEUTRAL
 
 
 def stops(fields: CommonFields) -> tuple[str, ...]:
