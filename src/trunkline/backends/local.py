@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
 
@@ -178,8 +179,8 @@ class LocalBackend(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start afresh on a new connection."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # No isinstance check: uvloop's transports are not subclasses of asyncio's.
+        self._transport = cast(asyncio.WriteTransport, transport)
         self._framing = Framing()
         self._closed.clear()
 

@@ -38,7 +38,7 @@ class Backoff(msgspec.Struct):
 
 
 class Child:
-    """One life of one process, in a process group of its own so that Ctrl-C is ours to handle.
+    """One life of one process, in a session of its own so that Ctrl-C is ours to handle.
 
     `on_exit` is called on the event loop with the return code (negative: the signal), once,
     however the process ends.
@@ -76,7 +76,7 @@ class Child:
             env=self._env,
             pass_fds=self._pass_fds,
             stdin=asyncio.subprocess.DEVNULL,
-            process_group=0,
+            start_new_session=True,
         )
         self._watcher = asyncio.get_running_loop().create_task(self._watch(self._process))
 

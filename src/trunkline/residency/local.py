@@ -72,6 +72,12 @@ class LocalEngine:
             self.backend.front_restarts += 1
             await asyncio.sleep(delay)
 
+    def give_up(self, keeper: asyncio.Task[None]) -> None:
+        """Say why, when nobody keeps the engine alive any more because of a fault of ours."""
+        if not keeper.cancelled() and (fault := keeper.exception()) is not None:
+            log.error("cannot run the engine of %s", self.config.name, exc_info=fault)
+            self.backend.mark_down(Health("failed", f"cannot run the engine: {fault}"))
+
     async def _one_life(self) -> int:
         self._lives += 1
         socket_path = self._directory / f"front-{self._lives}.sock"
@@ -133,6 +139,7 @@ async def start_local(
     with tempfile.TemporaryDirectory(prefix="trunkline-", ignore_cleanup_errors=True) as directory:
         engine = LocalEngine(config, Path(directory), on_status)
         keeper = asyncio.create_task(engine.run())
+        keeper.add_done_callback(engine.give_up)
         try:
             yield engine
         finally:
