@@ -90,7 +90,7 @@ class FakeExecutor:
         self.seconds = 0.01
         self._results: deque[StepResult | StepLost] = deque()
         self._launched: deque[StepPlan] = deque()
-        # Rows whose memory was lost in a plan that the scheduler has not seen yet.
+        # Rows that were lost or failed, by epoch: what the scheduler launches before it knows is void.
         self._void: dict[RowKey, int] = {}
         self._last: dict[RowKey, int] = {}
         self._step = 0
@@ -127,6 +127,8 @@ class FakeExecutor:
             for key in chunk.sample:
                 if key == self.fail_next:
                     failed.append(RowFailed(key, ErrorInfo("internal", "on demand")))
+                    # What was launched for it on top of this one has no result either.
+                    self._void[key] = chunk.epoch
                     self.fail_next = None
                     continue
                 token = choose(entry, self.opened[key].seed, self.open[key])
@@ -206,12 +208,14 @@ class FakeCells(FakeExecutor):
                 cell = target[position] = source[position]
                 cell.sequences.add(operation.dst)
             if not self.capabilities.truncate:
-                assert operation.start == 0 and operation.end == len(source), "a partial copy"
+                whole = (operation.start, operation.end) == (0, len(source))
+                assert whole, "a partial copy"
         elif isinstance(operation, TrimSeq):
             held = self.sequences[operation.seq]
             end = operation.end if operation.end >= 0 else 1 << 30
             if not self.capabilities.truncate:
-                assert operation.start == 0 and end > len(held), "a partial cut"
+                assert operation.start == 0, "a partial cut"
+                assert end > len(held), "a partial cut"
             for position in [p for p in held if operation.start <= p < end]:
                 cell = held.pop(position)
                 cell.sequences.discard(operation.seq)

@@ -29,6 +29,8 @@ class Harness:
         self.failed: dict[int, ErrorInfo] = {}
         self.aborted: set[RowKey] = set()
         self.steps = 0
+        # A step raised: nothing after it means anything.
+        self.broken = False
         self._tickets: deque[Ticket] = deque()
 
     def add(
@@ -62,6 +64,13 @@ class Harness:
 
     def step(self) -> bool:
         """Launch what can be launched, collect one plan. False: there was nothing to do."""
+        assert not self.broken, "a step failed before"
+        self.broken = True
+        worked = self._step()
+        self.broken = False
+        return worked
+
+    def _step(self) -> bool:
         launched = False
         while (plan := self.scheduler.plan()) is not None:
             self._tickets.append(self.executor.launch(plan))

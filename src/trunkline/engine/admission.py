@@ -57,6 +57,7 @@ class Admission:
         self.context = min(capabilities.context, tokens)
         self._max_queue = limits.max_queue
         self._busy = 0.0
+        self._finished = 0
         # Seconds of computing per finished group, smoothed.
         self._pace = 1.0
 
@@ -87,14 +88,13 @@ class Admission:
             )
         return error.info() if error else None
 
-    def worked(self, seconds: float) -> None:
-        """A step took `seconds`."""
+    def worked(self, seconds: float, finished: int) -> None:
+        """A step took `seconds`; `finished` groups are complete since the start."""
         self._busy += seconds
-
-    def finished(self) -> None:
-        """A group is complete."""
-        self._pace += 0.2 * (self._busy - self._pace)
-        self._busy = 0.0
+        done = finished - self._finished
+        if done:
+            self._pace += 0.2 * (self._busy / done - self._pace)
+            self._busy, self._finished = 0.0, finished
 
     def _retry_after(self, waiting: int) -> float:
         # When half of those who wait now are served, there is room for a burst.

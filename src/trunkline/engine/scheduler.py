@@ -15,7 +15,6 @@ memory until its last plan has been collected.
 from __future__ import annotations
 
 import time
-from bisect import insort
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ import msgspec
 
 from trunkline.core.errors import ErrorInfo, InternalError
 from trunkline.engine.admission import Admission, SchedulerLimits
+from trunkline.engine.batch import Batch, rank
 from trunkline.engine.cost import CostModel, StepBudget
 from trunkline.engine.followers import Followers
 from trunkline.engine.frames import AddGroup, CoreStats, GroupFailed, GroupStarted, RowOutput
@@ -50,7 +50,6 @@ class Counters:
     prefix_hits: int = 0
     prefill_tokens: int = 0
     decode_tokens: int = 0
-    preemptions: int = 0
     step_seconds: float = 0.0
     sampling_seconds: float = 0.0
 
@@ -77,24 +76,17 @@ class Scheduler:
         self._clock = clock
         self._admission = Admission(capabilities, limits)
         self._memory = create_memory(capabilities)
-        self._reuse = limits.prefix_cache and capabilities.truncate
+        # A hit copies a sequence, and what a row leaves behind is cut back to whole prefixes.
+        self._reuse = limits.prefix_cache and capabilities.truncate and capabilities.fork
         self._cost = CostModel()
         self._queue = FairQueue()
         self._followers = Followers(self._queue, limits.min_shared_tokens, capabilities.page)
-        self._groups: dict[int, Group] = {}
-        self._rows: dict[RowKey, Row] = {}
-        # Rows that are planned step by step, by rank.
-        self._running: list[Row] = []
-        # Rows with a lease: running, reserved for a fork, or on their way out.
-        self._seated = 0
-        # Rows that will be preempted once their plans are collected.
-        self._leaving = 0
+        self._batch = Batch(
+            self._memory, self._queue, self._followers, self._reuse, limits.max_retries
+        )
         # Launched and not collected, oldest first.
         self._flights: deque[Flight] = deque()
-        self._closing: list[RowKey] = []
         self._started: list[GroupStarted] = []
-        # Groups that have never run.
-        self._fresh = 0
         self._arrivals = 0
         self._step = 0
         self._counters = Counters()
@@ -108,30 +100,25 @@ class Scheduler:
 
     def add(self, request: AddGroup) -> ErrorInfo | None:
         """Queue a group, or say why not. Raises `ValueError` if its number is in use."""
-        if request.group in self._groups:
+        if request.group in self._batch.groups:
             raise ValueError(f"group {request.group} exists")
-        free_seats = self._admission.seats - self._seated
-        refusal = self._admission.refuse(request, self._fresh, free_seats)
+        free_seats = self._admission.seats - self._batch.seated
+        refusal = self._admission.refuse(request, self._batch.fresh, free_seats)
         if refusal:
             return refusal
         context, eog = self._admission.context, self._capabilities.eog
         group = Group(request, self._arrivals, context, eog, shared=self._reuse)
         self._arrivals += 1
-        self._fresh += 1
-        self._groups[group.number] = group
-        self._rows.update((row.key, row) for row in group.rows)
-        together = [group.rows] if self._capabilities.fork else [[row] for row in group.rows]
-        for rows in together:
-            self._queue.push(Entry(list(rows)))
+        self._batch.add(group, together=self._capabilities.fork)
         return None
 
     def abort(self, group: int, row: int = -1) -> None:
         """Stop one row, or all of the group. Unknown ones are ignored."""
-        found = self._groups.get(group)
+        found = self._batch.groups.get(group)
         if found:
             for one in found.rows:
                 if not one.over and row in (-1, one.key.row):
-                    self._end(one)
+                    self._batch.end(one)
 
     # Steps.
 
@@ -148,11 +135,11 @@ class Scheduler:
     def update(self, result: StepResult) -> Outcome:
         """Take in what came of the oldest launched plan."""
         flight = self._collected(result)
-        failed = [self._fail(failure.key, failure.error) for failure in result.failed]
+        failed = [self._batch.fail(failure.key, failure.error) for failure in result.failed]
         stale = self._commit(flight)
         outputs = self._accept(result.sampled, stale)
         failed += self._missing(flight, result, stale)
-        self._let_go(flight.touched())
+        self._batch.let_go(flight.rows())
         return self._outcome(outputs, failed)
 
     def lost(self, keys: Iterable[RowKey]) -> Outcome:
@@ -164,15 +151,15 @@ class Scheduler:
         flight = self._flights.popleft()
         lost = {piece.row.key: piece.row for piece in flight.pieces if not piece.stale}
         for key in keys:
-            row = self._rows.get(key)
+            row = self._batch.rows.get(key)
             if row and row.lease and row.leader is None and not row.void:
                 lost[key] = row
         for piece in flight.pieces:
             piece.row.inflight -= 1
             for row in piece.samples:
                 row.inflight -= row is not piece.row
-        failed = [self._void(row) for row in lost.values()]
-        self._let_go([*flight.touched(), *lost.values()])
+        failed = [self._batch.void(row) for row in lost.values()]
+        self._batch.let_go([*flight.rows(), *lost.values()])
         return self._outcome([], failed)
 
     # State.
@@ -181,10 +168,10 @@ class Scheduler:
     def has_work(self) -> bool:
         """True: a plan is under way, or `plan` has or will have something to do."""
         return bool(
-            self._seated
+            self._batch.seated
             or self._flights
             or len(self._queue)
-            or self._closing
+            or self._batch.closing
             or self._memory.pending
         )
 
@@ -192,34 +179,38 @@ class Scheduler:
         """State and counters; `resident_bytes` is the core's to fill in."""
         usage = self._memory.usage()
         return CoreStats(
-            running=len(self._running),
+            running=len(self._batch.running),
             waiting=len(self._queue),
             kv_in_use=usage.tokens_in_use,
             kv_cached=usage.tokens_cached,
             kv_total=usage.tokens_total,
             sequences_in_use=usage.sequences_in_use,
             sequences_cached=usage.sequences_cached,
+            preemptions=self._batch.preemptions,
             **asdict(self._counters),
         )
 
     def check(self) -> None:
         """Raise `AssertionError` unless memory adds up and every row is where it says it is."""
         self._memory.check()
-        rows = self._rows.values()
+        rows = self._batch.rows.values()
         seated = [row for row in rows if row.lease is not None]
-        assert len(seated) == self._seated == self._memory.leases, "a lease without a row"
+        assert len(seated) == self._batch.seated == self._memory.leases, "a lease without a row"
         assert len(seated) <= self._admission.seats, "more rows than seats"
         running = [row for row in rows if row.running]
-        assert self._running == sorted(running, key=_rank), "the running rows are out of order"
+        assert self._batch.running == sorted(running, key=rank), "the running rows are out of order"
         assert all(row.lease is not None for row in running), "a running row without memory"
-        assert self._leaving == sum(row.leaving for row in rows), "leaving rows are miscounted"
+        assert self._batch.leaving == sum(row.leaving for row in rows), (
+            "leaving rows are miscounted"
+        )
         entries = {id(row.entry): row.entry for row in rows if row.entry is not None}
         assert len(entries) == len(self._queue), "an entry was lost"
         for row in rows:
             placed = row.entry is not None or row.lease is not None or row.inflight
             assert placed, "a row is nowhere"
         if not self.has_work:
-            assert not self._rows and not self._groups and not self._fresh, "a row was forgotten"
+            left = len(self._batch.rows) + len(self._batch.groups) + self._batch.fresh
+            assert left == 0, "a row or group was forgotten"
             assert self._memory.usage().tokens_in_use == 0, "memory leaked"
 
     # plan(), in order.
@@ -227,13 +218,13 @@ class Scheduler:
     def _make_way(self) -> None:
         """Preempt rows that are less urgent than the next one that waits, if that lets it in."""
         entry = self._queue.peek()
-        if entry is None or self._leaving or not self._below(entry.group.priority):
+        if entry is None or self._batch.leaving or not self._batch.below(entry.group.priority):
             return
         candidate = self._candidate()
         if candidate is None or self._fits(*candidate):
             return
         entry, match = candidate
-        victims = self._below(entry.group.priority)
+        victims = self._batch.below(entry.group.priority)
         seats = sum(1 + len(row.siblings) for row in victims)
         if not self._fits(entry, match, seats, sum(_held(row) for row in victims)):
             return
@@ -242,7 +233,7 @@ class Scheduler:
             match = self._match(entry)
             if self._fits(entry, match, seats, tokens):
                 return
-            self._preempt(victim)
+            self._batch.preempt(victim)
             if victim.leaving:
                 # Its room comes when its plans are collected.
                 seats += 1 + len(victim.siblings)
@@ -251,7 +242,7 @@ class Scheduler:
     def _draft(self) -> Draft:
         limits, cost = self._limits, self._cost
         decoding = attended = 0
-        for row in self._running:
+        for row in self._batch.running:
             if row.decoding and row.left:
                 decoding += 1
                 attended += self._memory.span(row.planned)
@@ -265,12 +256,12 @@ class Scheduler:
         return Draft(self._step, self._memory, budget)
 
     def _continue_running(self, draft: Draft) -> None:
-        for row in tuple(self._running):
+        for row in tuple(self._batch.running):
             if row.running:
                 self._advance(row, draft)
 
     def _admit_waiting(self, draft: Draft) -> None:
-        while self._seated < self._admission.seats:
+        while self._batch.seated < self._admission.seats:
             candidate = self._candidate()
             if candidate is None or not self._fits(*candidate):
                 return
@@ -281,11 +272,11 @@ class Scheduler:
             self._admit(entry, match, draft)
 
     def _launch(self, draft: Draft) -> StepPlan | None:
-        chores = self._closing or self._memory.pending
+        chores = self._batch.closing or self._memory.pending
         if draft.empty and (self._flights or not chores):
             return None
-        plan = draft.plan(self._closing, self._memory.take())
-        self._closing = []
+        plan = draft.plan(self._batch.closing, self._memory.take())
+        self._batch.closing = []
         self._flights.append(draft.flight)
         self._step += 1
         return plan
@@ -305,10 +296,10 @@ class Scheduler:
         """Room for positions [0, end) of `row`, at the expense of the last rows if need be."""
         assert row.lease is not None
         while not self._memory.grow(row.lease, end):
-            victim = self._running[-1]
-            if victim is row or self._leaving:
+            victim = self._batch.running[-1]
+            if victim is row or self._batch.leaving:
                 return False
-            self._preempt(victim)
+            self._batch.preempt(victim)
         return True
 
     # Waiting rows.
@@ -332,43 +323,30 @@ class Scheduler:
         What rows at least as urgent still need for their prompts is theirs.
         """
         count = len(entry.rows)
-        if self._seated - seats + count > self._admission.seats:
+        if self._batch.seated - seats + count > self._admission.seats:
             return False
-        if self._seated == seats:
+        if self._batch.seated == seats:
             # Alone, every row fits: `Admission` saw to that.
             return True
         slack = max(self._memory.page, _SLACK_TOKENS)
         need = self._memory.missing(match, len(entry.tokens)) + slack * count
-        for row in self._running:
+        for row in self._batch.running:
             if row.group.priority <= entry.group.priority:
                 assert row.lease is not None
                 need += max(row.length - row.lease.held, 0) + slack
         return need <= self._memory.available(match) + tokens
 
     def _admit(self, entry: Entry, match: Match, draft: Draft) -> None:
-        group = entry.group
-        self._queue.remove(entry)
-        row, *siblings = entry.rows
-        leases = self._memory.admit(match, len(entry.rows))
-        self._seated += len(leases)
-        for one, lease in zip(entry.rows, leases, strict=True):
-            one.lease = lease
+        row = self._batch.admit(entry, match)
+        for one in entry.rows:
             draft.open(one)
-        row.siblings = siblings
-        for sibling in siblings:
-            sibling.leader = row
-        row.computed = row.planned = match.length
-        row.prefilling = True
-        self._run(row)
-        if not group.started:
-            self._start(group, match)
-        if self._reuse:
-            self._followers.begin(row)
+        if not entry.group.started:
+            self._start(entry.group, match)
         self._advance(row, draft)
 
     def _start(self, group: Group, match: Match) -> None:
         group.started = True
-        self._fresh -= 1
+        self._batch.fresh -= 1
         waited = max(0.0, self._clock() - group.arrived)
         self._started.append(GroupStarted(group.number, match.length, waited))
         self._counters.prefix_queries += len(group.prompt)
@@ -384,11 +362,11 @@ class Scheduler:
         if flight.pieces:
             self._cost.observe(
                 flight.prefill,
-                flight.rows,
+                flight.decoding,
                 flight.attended,
                 result.seconds,
             )
-            self._admission.worked(result.seconds)
+            self._admission.worked(result.seconds, self._batch.finished)
         counters = self._counters
         counters.steps += 1
         counters.prefill_tokens += flight.prefill
@@ -425,27 +403,12 @@ class Scheduler:
             row.prefilling = False
             self._followers.end(row)
             if not row.leaving:
-                self._fork(row)
-
-    def _fork(self, row: Row) -> None:
-        """The rows that waited for this one's prefill get its memory."""
-        assert row.lease is not None
-        siblings, row.siblings = row.siblings, []
-        for sibling in siblings:
-            assert sibling.lease is not None
-            sibling.leader = None
-            if self._memory.fork(row.lease, sibling.lease, row.length):
-                sibling.computed = sibling.planned = row.length
-                self._run(sibling)
-            else:
-                self._preempt(sibling)
-        if row.over:
-            self._drop(row)
+                self._batch.fork(row)
 
     def _accept(self, sampled: Iterable[Sampled], stale: set[RowKey]) -> list[RowOutput]:
         outputs: list[RowOutput] = []
         for sample in sampled:
-            row = self._rows.get(sample.key)
+            row = self._batch.rows.get(sample.key)
             if row is None or row.over or sample.key in stale:
                 continue
             group, index, token = row.group, row.output, sample.token
@@ -470,7 +433,7 @@ class Scheduler:
             )
             self._queue.charge(group.tenant, 0, 1)
             if finish:
-                self._end(row)
+                self._batch.end(row)
         self._counters.decode_tokens += len(outputs)
         return outputs
 
@@ -478,14 +441,14 @@ class Scheduler:
         self, flight: Flight, result: StepResult, stale: set[RowKey]
     ) -> list[GroupFailed | None]:
         """Fail rows that should have been sampled and were not: they would hang for ever."""
-        due = {row.key: row for piece in flight.pieces for row in piece.samples}
-        if len(result.sampled) >= len(due):
+        if len(result.sampled) == flight.samples:
             return []
+        due = {row.key: row for piece in flight.pieces for row in piece.samples}
         for sample in result.sampled:
             due.pop(sample.key, None)
         error = InternalError("The executor returned no token for this request. Try again.").info()
         return [
-            self._fail(row.key, error)
+            self._batch.fail(row.key, error)
             for row in due.values()
             if not row.over and row.key not in stale
         ]
@@ -495,128 +458,6 @@ class Scheduler:
             self._memory.shrink(self._limits.max_cached_tokens)
         started, self._started = tuple(self._started), []
         return Outcome(tuple(outputs), started, tuple(one for one in failed if one))
-
-    # The ways out of the batch.
-
-    def _run(self, row: Row) -> None:
-        row.running = True
-        insort(self._running, row, key=_rank)
-
-    def _halt(self, row: Row) -> None:
-        if row.running:
-            row.running = False
-            self._running.remove(row)
-            self._followers.end(row)
-
-    def _preempt(self, row: Row) -> None:
-        """Take the memory of `row` and put it back in the queue, when no plan refers to it."""
-        self._halt(row)
-        if not row.leaving:
-            row.leaving = True
-            self._leaving += 1
-            self._counters.preemptions += 1
-        self._let_go([row])
-
-    def _void(self, row: Row) -> GroupFailed | None:
-        """The memory of `row` is lost; what plans under way say of it is stale."""
-        row.void = True
-        row.epoch += 1
-        for one in (row, *row.siblings):
-            one.ahead = 0
-        if row.over and not row.siblings:
-            return None
-        row.retries += 1
-        if row.retries > self._limits.max_retries:
-            error = InternalError(
-                f"The step of this request failed {row.retries} times in a row. Try again."
-            )
-            return self._fail(row.key, error.info())
-        self._preempt(row)
-        return None
-
-    def _fail(self, key: RowKey, error: ErrorInfo) -> GroupFailed | None:
-        """End the group of a row that cannot go on; the others do not notice."""
-        row = self._rows.get(key)
-        if row is None or row.over:
-            return None
-        row.void = True
-        for one in row.group.rows:
-            if not one.over:
-                self._end(one)
-        return GroupFailed(row.group.number, error)
-
-    def _end(self, row: Row) -> None:
-        """`row` is over: no output from here on."""
-        group, entry, leader = row.group, row.entry, row.leader
-        row.over = True
-        group.alive -= 1
-        if not group.alive:
-            del self._groups[group.number]
-            self._fresh -= not group.started
-            self._admission.finished()
-        if entry is not None:
-            if len(entry.rows) == 1:
-                self._queue.remove(entry)
-            entry.rows.remove(row)
-            row.entry = None
-        if leader is not None:
-            leader.siblings.remove(row)
-            row.leader = None
-            if leader.over and not leader.siblings:
-                self._drop(leader)
-        if not row.siblings:
-            self._drop(row)
-
-    def _drop(self, row: Row) -> None:
-        self._halt(row)
-        self._let_go([row])
-
-    def _let_go(self, rows: Iterable[Row]) -> None:
-        """Free what belongs to rows that are over or leaving and in no plan under way."""
-        for row in rows:
-            if row.inflight or not (row.over or row.leaving):
-                continue
-            if row.leaving:
-                self._requeue(row)
-            if row.over and not row.siblings:
-                self._give_back(row)
-                if row.opened:
-                    self._closing.append(row.key)
-                    row.opened = False
-                self._rows.pop(row.key, None)
-
-    def _requeue(self, row: Row) -> None:
-        """Put `row`, and the rows that were to fork from it, back in the queue."""
-        self._leaving -= 1
-        unit = [row, *row.siblings]
-        for one in unit:
-            self._give_back(one)
-            one.rewind()
-        alive = [one for one in unit if not one.over]
-        forked = any(one.output for one in alive)
-        for rows in [[one] for one in alive] if forked else [alive] if alive else []:
-            self._queue.push(Entry(rows))
-
-    def _give_back(self, row: Row) -> None:
-        lease, row.lease = row.lease, None
-        if lease is None:
-            return
-        self._seated -= 1
-        keep = self._reuse and not row.void
-        if keep and lease.node is not None:
-            self._memory.insert(lease, row.known, row.computed, busy=False)
-        self._memory.release(lease, keep)
-
-    def _below(self, priority: int) -> list[Row]:
-        """Running rows that are less urgent than `priority`, the last one first."""
-        last = len(self._running)
-        while last and self._running[last - 1].group.priority > priority:
-            last -= 1
-        return self._running[last:][::-1]
-
-
-def _rank(row: Row) -> tuple[int, int, int]:
-    return row.rank
 
 
 def _held(row: Row) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from trunkline.engine.cost import StepBudget, attended
@@ -39,23 +41,24 @@ class Piece:
 class Flight:
     """A launched plan."""
 
-    __slots__ = ("attended", "pieces", "prefill", "rows", "step")
+    __slots__ = ("attended", "decoding", "pieces", "prefill", "samples", "step")
 
-    def __init__(self, step: int, pieces: list[Piece]) -> None:
+    def __init__(self, step: int) -> None:
         self.step = step
-        self.pieces = pieces
-        # What the cost model predicts its time from.
+        self.pieces: list[Piece] = []
+        # Rows that sample.
+        self.samples = 0
+        # What the cost model predicts its time from: tokens, rows, KV entries.
         self.prefill = 0
-        self.rows = 0
+        self.decoding = 0
         self.attended = 0
 
-    def touched(self) -> list[Row]:
-        """Every row in it, those that only sample included."""
-        rows = {piece.row.key: piece.row for piece in self.pieces}
+    def rows(self) -> Iterator[Row]:
+        """Every row in it, those that only sample included; some twice."""
         for piece in self.pieces:
-            for row in piece.samples:
-                rows[row.key] = row
-        return list(rows.values())
+            yield piece.row
+            if len(piece.samples) > 1 or piece.row.over:
+                yield from piece.samples
 
 
 class Draft:
@@ -63,7 +66,7 @@ class Draft:
 
     def __init__(self, step: int, memory: Memory, budget: StepBudget) -> None:
         self.budget = budget
-        self.flight = Flight(step, [])
+        self.flight = Flight(step)
         self._memory = memory
         self._unknown: Int32Array = np.array([PLACEHOLDER], np.int32)
         self._open: list[OpenRow] = []
@@ -100,10 +103,11 @@ class Draft:
         self._chunks.append(Chunk(row.key, row.epoch, lease.seq, tokens, start, keys, table))
         flight = self.flight
         flight.pieces.append(Piece(row, start, end, samples))
+        flight.samples += len(samples)
         span = self._memory.span(start)
         flight.attended += attended(count, span)
         if decoding:
-            flight.rows += 1
+            flight.decoding += 1
         else:
             flight.prefill += count
             self.budget.spend(count, span)

@@ -42,7 +42,8 @@ class BlockMemory(Memory):
     def fork(self, parent: Lease, child: Lease, end: int) -> bool:
         """Full blocks are shared, the partial one is copied."""
         node = parent.node
-        assert node is not None and end - node.end < self.page
+        assert node is not None
+        assert end - node.end < self.page
         partial = end > node.end
         if partial and not self._make_room(1):
             return False

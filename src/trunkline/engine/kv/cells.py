@@ -50,7 +50,8 @@ class CellMemory(Memory):
 
     def fork(self, parent: Lease, child: Lease, end: int) -> bool:
         """Always possible: `end` lies in the tree."""
-        assert parent.shared == end and parent.node is not None
+        assert parent.shared == end
+        assert parent.node is not None
         self._ops.append(CopySeq(parent.seq, child.seq, 0, end))
         child.node, child.held = parent.node, end
         self._tree.pin(parent.node, child.seq)
@@ -178,6 +179,7 @@ class CellMemory(Memory):
             if node.donor >= 0:
                 donors.append(node.donor)
         private = sum(lease.held - lease.shared for lease in self._leases.values())
-        assert private == self._private and self.free >= 0, "cells leaked"
+        assert private == self._private, "cells leaked"
+        assert self.free >= 0, "more cells than there are"
         assert len(donors) == self._donors, "donors are miscounted"
         return donors

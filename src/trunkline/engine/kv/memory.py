@@ -189,7 +189,8 @@ class Memory(ABC):
         ids = [*self._free_ids, *self._leases, *self._check_cached_ids()]
         assert sorted(ids) == list(range(self._sequences)), "sequence ids leaked or doubled"
         for seq, lease in self._leases.items():
-            assert lease.seq == seq and lease.held >= lease.shared, "a lease lost its room"
+            assert lease.seq == seq, "a lease under a wrong sequence"
+            assert lease.held >= lease.shared, "a lease lost its room"
             assert lease.node is None or seq in lease.node.holders, "a lease is not in the tree"
         holders = sum(1 for lease in self._leases.values() if lease.node is not None)
         pinned = sum(len(node.holders) for node in self._tree.nodes())

@@ -144,7 +144,8 @@ class RadixTree:
         if node.end == length:
             return node
         parent = node.parent
-        assert parent is not None and node.start < length < node.end
+        assert parent is not None
+        assert node.start < length < node.end
         at = length - node.start
         upper = Node(node.tokens[:at], length, parent, node.key)
         upper.pins, upper.stamp = node.pins, node.stamp
@@ -214,7 +215,8 @@ class RadixTree:
     def remove(self, leaf: Node) -> Node:
         """Take out a cached leaf; returns its parent."""
         parent = leaf.parent
-        assert parent is not None and leaf.idle_leaf
+        assert parent is not None
+        assert leaf.idle_leaf
         del parent.children[self._first(leaf)]
         leaf.parent = None
         self.size -= len(leaf.tokens)
@@ -236,8 +238,10 @@ class RadixTree:
         size = cached = 0
         idle = {id(node) for stamp, _, node in self._idle if stamp == node.stamp}
         for node in self.nodes():
-            assert len(node.tokens) and len(node.tokens) % self.page == 0, "empty or torn node"
-            assert node.parent is not None and node.start == node.parent.end, "gap in a path"
+            assert len(node.tokens) > 0, "an empty node"
+            assert len(node.tokens) % self.page == 0, "a torn page"
+            assert node.parent is not None, "a removed node"
+            assert node.start == node.parent.end, "a gap in a path"
             assert node.parent.children[self._first(node)] is node, "child under a wrong key"
             below = sum(child.pins for child in node.children.values())
             assert node.pins == below + len(node.holders), "pins do not add up"
