@@ -82,20 +82,14 @@ class _Socket(asyncio.Protocol):
         self._link = link
         self._framing = Framing()
         self._decoder: msgspec.msgpack.Decoder[FromCore] = msgspec.msgpack.Decoder(FromCore)
-        self._transport: asyncio.BaseTransport | None = None
         self.closed = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         try:
             for payload in self._framing.feed(data):
                 self._link.on_message(self._decoder.decode(payload))
         except (FrameTooLarge, msgspec.DecodeError) as error:
-            log.critical("bad message from the core: %s", error)
-            assert self._transport is not None
-            self._transport.close()
+            self._link.on_nonsense(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set()
@@ -273,6 +267,13 @@ class CoreLink:
                 self._set_health(Health(state, f"loading the model, {message.progress:.0%}"))
             case CoreFailed():
                 self._failure = from_info(message.error)
+
+    def on_nonsense(self, error: Exception) -> None:
+        """Called by the socket: what the core says cannot be read, so it is of no use."""
+        log.critical("bad message from the core of %s: %s", self._config.name, error)
+        self.ready = None
+        if self._child is not None:
+            self._child.kill()
 
     def _set_health(self, health: Health) -> None:
         if health != self.health:

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trunkline.core.errors import ContextOverflow, InvalidRequest, TrunklineError, Unsupported
+from trunkline.core.types import (
+    ChatInput,
+    Input,
+    Message,
+    Request,
+    SamplingParams,
+    TextInput,
+    TokensInput,
+)
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.frames import AddGroup, CoreReady
+from trunkline.engine.front.model_text import ModelText
+from trunkline.engine.front.prepare import Preparer, prefix_root
+from trunkline.text.byte_tokenizer import ByteTokenizer
+
+CORE = CoreReady(100, 1000, 6, 1, "fake", 0.0)
+CONFIG = EngineConfig(name="m", model="m", max_num_seqs=8)
+
+
+@pytest.fixture
+def preparer() -> Preparer:
+    text = ModelText(ByteTokenizer(), None, "no template")
+    return Preparer(CONFIG, text, ThreadPoolExecutor(1))
+
+
+def request(source: Input | None = None, **options: Any) -> Request:
+    sampling = SamplingParams(
+        **{k: options.pop(k) for k in tuple(options) if k in SamplingParams.__struct_fields__}
+    )
+    prompt = source or TextInput("x" * 90)
+    return Request(id="r", model="m", input=prompt, sampling=sampling, **options)
+
+
+def group(preparer: Preparer, wanted: Request, size: int = 90) -> AddGroup:
+    return preparer.group(7, wanted, [65] * size, CORE, 1.5)
+
+
+def test_group_carries_everything(preparer: Preparer) -> None:
+    wanted = request(max_tokens=10, seed=-1, n=6, priority=3, tenant="t", cache_salt="s")
+    made = group(preparer, wanted)
+    assert np.frombuffer(made.prompt, "<i4").tolist() == [65] * 90
+    assert (made.group, made.n, made.priority, made.tenant, made.arrived) == (7, 6, 3, "t", 1.5)
+    assert made.params.max_tokens == 10
+    assert made.params.seed == 2**64 - 1
+    assert made.root == prefix_root("s", "m")
+
+
+def test_max_tokens(preparer: Preparer) -> None:
+    assert group(preparer, request()).params.max_tokens == 10
+    assert group(preparer, request(max_tokens=11, overflow="cap")).params.max_tokens == 10
+    with pytest.raises(ContextOverflow) as caught:
+        group(preparer, request(max_tokens=11))
+    assert caught.value.message == (
+        "This model's maximum context length is 100 tokens. However, you requested 101 tokens "
+        "(90 in the prompt, 11 in the completion). Please reduce the length of the prompt or "
+        "completion."
+    )
+    assert caught.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize("overflow", ["cap", "error"])
+@pytest.mark.parametrize("size", [100, 101, 5000])
+@pytest.mark.parametrize("max_tokens", [None, 1])
+def test_prompt_over_the_context_is_an_error(
+    preparer: Preparer, overflow: str, size: int, max_tokens: int | None
+) -> None:
+    chat = ChatInput((Message("user", "x"),))
+    wanted = request(chat, overflow=overflow, max_tokens=max_tokens)
+    with pytest.raises(
+        ContextOverflow, match=rf"is 100 tokens.*{size}.* in the messages"
+    ) as caught:
+        group(preparer, wanted, size)
+    assert caught.value.param == "messages"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"n": 0}, "n"),
+        ({"n": 7}, "n"),
+        ({"logit_bias": ((259, 1.0),)}, "logit_bias"),
+        ({"logit_bias": ((-1, 1.0),)}, "logit_bias"),
+        ({"stop_token_ids": (1, 2**40)}, "stop_token_ids"),
+        ({"stop": ("a", "")}, "stop"),
+        ({"stop": ("a" * 70_000,)}, "stop"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"logprobs": -1}, "logprobs"),
+        ({"seed": 1 << 64}, "seed"),
+        ({"seed": -(1 << 63) - 1}, "seed"),
+    ],
+)
+def test_refused_by_name(preparer: Preparer, options: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        group(preparer, request(**options))
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("seed", [0, 1, (1 << 64) - 1, -(1 << 63)])
+def test_any_64_bit_seed(preparer: Preparer, seed: int) -> None:
+    assert group(preparer, request(seed=seed)).params.seed == seed % (1 << 64)
+
+
+def test_no_seed_differs_each_time(preparer: Preparer) -> None:
+    assert len({group(preparer, request()).params.seed for _ in range(8)}) == 8
+
+
+async def test_prompts(preparer: Preparer) -> None:
+    assert await preparer.prompt(request(TextInput("é"))) == [0xC3, 0xA9]
+    long = "x" * 100_000
+    assert len(await preparer.prompt(request(TextInput(long)))) == 100_000
+    assert await preparer.prompt(request(TokensInput((1, 258)))) == [1, 258]
+    with pytest.raises(InvalidRequest, match="outside the vocabulary"):
+        await preparer.prompt(request(TokensInput((259,))))
+    with pytest.raises(Unsupported, match="no template"):
+        await preparer.prompt(request(ChatInput((Message("user", "x"),))))
+
+
+def test_empty_prompt(preparer: Preparer) -> None:
+    with pytest.raises(TrunklineError, match="empty"):
+        group(preparer, request(), 0)
+
+
+def test_roots_differ_by_salt_and_model() -> None:
+    roots = {prefix_root(*key) for key in (("", "m"), ("s", "m"), ("m", ""), ("", "sm"))}
+    assert len(roots) == 4
+    assert prefix_root("s", "m") == prefix_root("s", "m")
