@@ -20,7 +20,7 @@ LOAD_AUTO = -1
 FLASH_AUTO, FLASH_OFF, FLASH_ON = -1, 0, 1
 TYPE_F16 = 1
 # llama_token_attr bits
-ATTR_UNKNOWN, ATTR_CONTROL = 2, 8
+ATTR_UNKNOWN, ATTR_CONTROL, ATTR_USER_DEFINED, ATTR_LSTRIP = 2, 8, 16, 128
 # Most sequences of one context (LLAMA_MAX_SEQ); the function that tells is not exported.
 MAX_SEQUENCES = 256
 

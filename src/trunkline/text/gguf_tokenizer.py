@@ -1,11 +1,20 @@
 """The tokenizer inside a GGUF file, through libllama.
 
-libllama's tokenizer functions are thread-safe (include/llama.h) and release the GIL.
+libllama's tokenizer functions are thread-safe (include/llama.h) and release the GIL. They take
+about 1 s per MB. For many models they split text with std::regex, which recurses once per character
+of a match and overflows the stack, ending the process: 8 MiB hold 23,000 letters in a row. Longer
+texts are therefore tokenized on a thread with a large stack, and runs that not even that holds are
+refused.
 """
 
 from __future__ import annotations
 
 import ctypes as c
+import functools
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +22,22 @@ import numpy as np
 from trunkline.core.errors import InternalError, InvalidRequest
 from trunkline.libllama.library import library
 from trunkline.libllama.model import Model
-from trunkline.libllama.structs import ATTR_CONTROL, ATTR_UNKNOWN
+from trunkline.libllama.structs import (
+    ATTR_CONTROL,
+    ATTR_LSTRIP,
+    ATTR_UNKNOWN,
+    ATTR_USER_DEFINED,
+)
+from trunkline.text.special_cuts import SpecialCuts
+
+# Characters that any thread's stack holds.
+SHORT = 8_192
+# Bytes of stack for longer texts, taken as they are used; std::regex wants 356 per character.
+DEEP_STACK = 512 * 1024 * 1024
+# Most characters in a row without white space, or of white space. A match spans two runs at most.
+LONGEST_RUN = 500_000
+# Long texts that are tokenized at once: each may fill its stack.
+LONG_TEXTS = 2
 
 
 class GgufTokenizer:
@@ -27,6 +51,7 @@ class GgufTokenizer:
         bos = int(self._call.llama_vocab_bos(self._vocab))
         self._bos = bos if bos >= 0 else None
         self._eog = model.eog()
+        self._long_texts = threading.BoundedSemaphore(LONG_TEXTS)
         # Filled as tokens appear; two threads may fill an entry at once, with equal values.
         self._pieces: list[bytes | None] = [None] * self._vocab_size
 
@@ -49,6 +74,46 @@ class GgufTokenizer:
             raise InvalidRequest(
                 f"The text is not valid Unicode: a lone surrogate at character {error.start}."
             ) from error
+        if len(text) <= SHORT:
+            return self._encode(data, add_special, parse_special)
+        with self._long_texts:
+            return _in_deep_thread(lambda: self._encode_parts(text, add_special, parse_special))
+
+    def _encode_parts(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
+        begin, end = self._frame if add_special else ([], [])
+        tokens = begin.copy()
+        for part in self._cuts(parse_special).parts(text):
+            _refuse_long_runs(part)
+            tokens += self._encode(part.encode(), False, parse_special)
+        return tokens + end
+
+    @functools.cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """What `add_special` puts before and after a text."""
+        both = self._encode(b"", True, False)
+        begin = 1 if self._call.llama_vocab_get_add_bos(self._vocab) else 0
+        return both[:begin], both[begin:]
+
+    @functools.cached_property
+    def _specials(self) -> list[tuple[str, int]]:
+        """(text, attributes) of the tokens that libllama looks for in a text."""
+        kinds = ATTR_CONTROL | ATTR_UNKNOWN | ATTR_USER_DEFINED
+        attr, vocab = self._call.llama_vocab_get_attr, self._vocab
+        found = ((token, attr(vocab, token)) for token in range(self._vocab_size))
+        named = ((self.piece(token), bits) for token, bits in found if bits & kinds)
+        return [(name.decode(errors="replace"), bits) for name, bits in named if name]
+
+    def _cuts(self, parse_special: bool) -> SpecialCuts:
+        """User-defined tokens are recognized in any text, others where that is asked for."""
+        kinds = ATTR_USER_DEFINED
+        if parse_special:
+            kinds |= ATTR_CONTROL | ATTR_UNKNOWN
+        known = [(name, bits) for name, bits in self._specials if bits & kinds]
+        return SpecialCuts(
+            [name for name, _ in known], [name for name, bits in known if bits & ATTR_LSTRIP]
+        )
+
+    def _encode(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         # A token stands for a byte at least; BOS, EOS and a leading space come on top.
         tokens = np.empty(len(data) + 16, dtype=np.int32)
         count = self._tokenize(data, tokens, add_special, parse_special)
@@ -99,6 +164,36 @@ class GgufTokenizer:
     def close(self) -> None:
         """Free the model. No other call may be under way or follow."""
         self._model.close()
+
+
+def _refuse_long_runs(text: str) -> None:
+    if len(text) <= LONGEST_RUN:
+        return
+    spaces = re.findall(r"\s{2,}", text)
+    longest = max(max(map(len, text.split()), default=0), max(map(len, spaces), default=0))
+    if longest > LONGEST_RUN:
+        raise InvalidRequest(
+            f"The text has {longest} characters in a row without a break between words; at most "
+            f"{LONGEST_RUN} can be tokenized."
+        )
+
+
+def _in_deep_thread(work: Callable[[], list[int]]) -> list[int]:
+    """Result of `work`, done on a thread with a stack of `DEEP_STACK`."""
+    result: Future[list[int]] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except Exception as error:  # noqa: BLE001 - raised again by `result`
+            result.set_exception(error)
+
+    before = threading.stack_size(DEEP_STACK)
+    try:
+        threading.Thread(target=run, name="tokenizer", daemon=True).start()
+    finally:
+        threading.stack_size(before)
+    return result.result()
 
 
 def load_tokenizer(path: Path) -> GgufTokenizer:

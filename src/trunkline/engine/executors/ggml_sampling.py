@@ -6,9 +6,8 @@ then temperature, top_k, typical_p, top_p, min_p, and one draw. Each filter sees
 before it left, renormalized; min_p, a ratio to the best, is the same anywhere after temperature.
 Tokens of equal probability at the edge of a filter are kept together.
 
-libllama's samplers are not used. They build and sort a candidate array per row: with 151,936
-tokens and a flat distribution temp + top_p + dist takes {libllama} ms, this module {ours} ms
-(greedy {greedy}). Their penalties also mix prompt and output, which the OpenAI API keeps apart.
+libllama's samplers are not used: they build and sort an array of candidates per row (@@FIGURES@@),
+and their penalties mix prompt and output, which the OpenAI API keeps apart.
 
 Without top_k and typical_p a token is drawn from the whole softmax and kept if it lies in the
 nucleus, that is, if the mass of all strictly better tokens is below top_p. A rejected token and

@@ -1,0 +1,102 @@
+"""The memory plan: what fits is used, what does not is refused with both numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.tiny_gguf import write_tiny_gguf
+from trunkline.core.errors import InvalidRequest
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.executors.ggml import physical_cores
+from trunkline.engine.executors.ggml_memory import (
+    Layout,
+    available_memory,
+    compute_bytes,
+    plan_layout,
+)
+from trunkline.formats.gguf_facts import ModelFacts, read_facts
+
+GIB = 1024**3
+UBATCH = 512
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> ModelFacts:
+    """The shape of Qwen3-0.6B."""
+    tiny = read_facts(write_tiny_gguf(tmp_path / "tiny.gguf"))
+    return msgspec.structs.replace(
+        tiny,
+        context=40_960,
+        embedding=1024,
+        feed_forward=3072,
+        vocab_size=151_936,
+        weight_bytes=640 * 1024**2,
+        kv_bytes_per_token=114_688,
+    )
+
+
+def plan(facts: ModelFacts, available: int, ctx: int = 0, kv: int = 0, rows: int = 64) -> Layout:
+    config = EngineConfig(name="m", model="m.gguf", ctx_size=ctx, kv_memory=kv, max_num_seqs=rows)
+    return plan_layout(facts, config, available, UBATCH)
+
+
+def test_defaults_take_a_quarter_at_most_four_gib(facts: ModelFacts) -> None:
+    each = facts.kv_bytes_per_token + 2 * UBATCH
+    large = plan(facts, 64 * GIB)
+    assert 4 * GIB - 256 * each < large.cells * each <= 4 * GIB
+    assert large.context == large.cells < 40_960
+    small = plan(facts, 8 * GIB)
+    assert 2 * GIB - 256 * each < small.cells * each <= 2 * GIB
+    assert small.cells % 256 == 0
+    assert small.need <= 8 * GIB
+
+
+def test_no_more_cells_than_the_rows_can_fill(facts: ModelFacts) -> None:
+    layout = plan(msgspec.structs.replace(facts, context=1024), 64 * GIB, rows=2)
+    assert (layout.cells, layout.context) == (2048, 1024)
+
+
+def test_an_explicit_context_outgrows_the_default_pool(facts: ModelFacts) -> None:
+    layout = plan(facts, 8 * GIB, ctx=30_000)
+    assert layout.context == 30_000
+    assert layout.cells == 30_208
+
+
+def test_a_context_that_does_not_fit_is_refused(facts: ModelFacts) -> None:
+    with pytest.raises(InvalidRequest, match=r"context of 200000 tokens .* room for \d+ tokens"):
+        plan(facts, 8 * GIB, ctx=200_000)
+    with pytest.raises(InvalidRequest, match=r"kv_memory leaves room for \d+ tokens"):
+        plan(facts, 8 * GIB, ctx=40_000, kv=GIB)
+
+
+def test_kv_memory_is_kept_or_refused(facts: ModelFacts) -> None:
+    layout = plan(facts, 8 * GIB, kv=GIB)
+    assert GIB - 256 * 120_000 < layout.cells * facts.kv_bytes_per_token <= GIB
+    with pytest.raises(InvalidRequest, match=r"kv_memory is 20.0 GiB.* room for"):
+        plan(facts, 8 * GIB, kv=20 * GIB)
+
+
+def test_a_model_that_does_not_fit_is_refused(facts: ModelFacts) -> None:
+    big = msgspec.structs.replace(facts, weight_bytes=40 * GIB)
+    with pytest.raises(InvalidRequest, match=r"needs 4\d\.\d GiB .* 8\.0 GiB are available"):
+        plan(big, 8 * GIB)
+
+
+def test_recurrent_state_is_counted_per_row(facts: ModelFacts) -> None:
+    recurrent = msgspec.structs.replace(facts, state_bytes=GIB // 16)
+    layout = plan(recurrent, 16 * GIB, rows=64)
+    assert layout.sequences == 64
+    assert layout.need > 4 * GIB + facts.weight_bytes
+
+
+def test_compute_buffers_of_qwen3_are_not_underestimated(facts: ModelFacts) -> None:
+    # Reported by libllama at load: 148.4 MiB of outputs, 158.4 MiB of compute without the mask.
+    assert 306 * 1024**2 <= compute_bytes(facts, UBATCH, 256) <= 360 * 1024**2
+
+
+def test_this_machine() -> None:
+    assert available_memory() > 16 * 1024**2
+    assert physical_cores() >= 1
