@@ -20,6 +20,17 @@ MAX_FRAME = 64 * 1024 * 1024
 # front -> core ------------------------------------------------------------------------------
 
 
+class RowGrammar(msgspec.Struct, frozen=True, array_like=True):
+    """What every row of a group must follow."""
+
+    # llguidance's Lark, as `engine.grammar.compiler` gave it.
+    source: str
+    # The grammar begins behind the first of these tokens, or behind this text; until then
+    # anything may come but the end of the text. Neither: it begins with the answer.
+    after_tokens: tuple[int, ...] = ()
+    after_text: str = ""
+
+
 class AddGroup(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Queue a group of n rows with one prompt."""
 
@@ -35,6 +46,7 @@ class AddGroup(msgspec.Struct, frozen=True, array_like=True, tag=1):
     root: bytes
     # time.monotonic() of the front (one clock for all processes of a machine).
     arrived: float
+    grammar: RowGrammar | None = None
 
 
 class AbortRows(msgspec.Struct, frozen=True, array_like=True, tag=2):
