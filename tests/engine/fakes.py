@@ -90,7 +90,8 @@ class FakeExecutor:
         self.seconds = 0.01
         self._results: deque[StepResult | StepLost] = deque()
         self._launched: deque[StepPlan] = deque()
-        # Rows that were lost or failed, by epoch: what the scheduler launches before it knows is void.
+        # Rows that were lost or failed, by epoch: what is launched for them before the scheduler
+        # knows is void.
         self._void: dict[RowKey, int] = {}
         self._last: dict[RowKey, int] = {}
         self._step = 0

@@ -56,7 +56,8 @@ class Harness:
     def abort(self, group: int, row: int = -1) -> None:
         """Abort, and expect nothing from there on."""
         self.scheduler.abort(group, row)
-        rows = range(self.requests[group].n) if row < 0 else [row]
+        count = self.requests[group].n if group in self.requests else 0
+        rows = range(count) if row < 0 else [row]
         for index in rows:
             key = RowKey(group, index)
             if key not in self.finished:

@@ -100,9 +100,7 @@ class Core(RuleBasedStateMachine):
         tenant: str,
         root: bytes,
     ) -> None:
-        answer = self.harness.add(
-            prompt, params, n=n, priority=priority, tenant=tenant, root=root
-        )
+        answer = self.harness.add(prompt, params, n=n, priority=priority, tenant=tenant, root=root)
         if isinstance(answer, ErrorInfo):
             expected = {"context_overflow", "queue_full", "unprocessable"}
             assert answer.kind in expected

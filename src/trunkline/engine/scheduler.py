@@ -14,6 +14,7 @@ memory until its last plan has been collected.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -217,10 +218,10 @@ class Scheduler:
 
     def _make_way(self) -> None:
         """Preempt rows that are less urgent than the next one that waits, if that lets it in."""
-        entry = self._queue.peek()
-        if entry is None or self._batch.leaving or not self._batch.below(entry.group.priority):
+        running = self._batch.running
+        if not running or self._batch.leaving:
             return
-        candidate = self._candidate()
+        candidate = self._candidate(before=running[-1].group.priority)
         if candidate is None or self._fits(*candidate):
             return
         entry, match = candidate
@@ -258,11 +259,15 @@ class Scheduler:
     def _continue_running(self, draft: Draft) -> None:
         for row in tuple(self._batch.running):
             if row.running:
+                if not row.decoding:
+                    # The time for prefill goes to more urgent prompts first.
+                    self._admit_waiting(draft, row.group.priority)
                 self._advance(row, draft)
 
-    def _admit_waiting(self, draft: Draft) -> None:
+    def _admit_waiting(self, draft: Draft, before: float = math.inf) -> None:
+        """Let in those who wait, of priorities less than `before`, while all they need is there."""
         while self._batch.seated < self._admission.seats:
-            candidate = self._candidate()
+            candidate = self._candidate(before)
             if candidate is None or not self._fits(*candidate):
                 return
             entry, match = candidate
@@ -304,9 +309,12 @@ class Scheduler:
 
     # Waiting rows.
 
-    def _candidate(self) -> tuple[Entry, Match] | None:
-        """Whose turn it is, after parking those that had better wait for a prefix."""
-        while (entry := self._queue.peek()) is not None:
+    def _candidate(self, before: float = math.inf) -> tuple[Entry, Match] | None:
+        """Whose turn it is, of priorities less than `before`.
+
+        Those that had better wait for a prefix are parked on the way.
+        """
+        while (entry := self._queue.peek()) is not None and entry.group.priority < before:
             match = self._match(entry)
             if not (self._reuse and self._followers.hold(entry, match.length)):
                 return entry, match
