@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import trunkline
+from scripts.check_structure import read_modules
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -57,6 +59,19 @@ def test_the_base_install_is_small_and_has_no_torch() -> None:
     assert not names & {"torch", "transformers", "tokenizers"}
     ours = sum(path.stat().st_size for path in (ROOT / "src").rglob("*") if path.is_file())
     assert sum(map(_size, names)) + ours < 300 * MEGABYTE
+
+
+def test_what_the_package_imports_is_declared() -> None:
+    imported = {
+        item.target.split(".")[0]
+        for module in read_modules(ROOT).values()
+        for item in module.imports
+    }
+    third_party = imported - sys.stdlib_module_names - {"trunkline"}
+    providers = metadata.packages_distributions()
+    needed = {providers[name][0].lower() for name in third_party}
+    # Of xllamacpp only the shared object is used; it is found by its path.
+    assert needed | {"xllamacpp"} == {_name(text) for text in PROJECT["dependencies"]}
 
 
 def test_the_engine_library_is_pinned_exactly() -> None:
