@@ -25,7 +25,7 @@ def naive(text: str, stops: list[str], include: bool) -> tuple[str, str | None]:
 def held_back(text: str, stops: list[str]) -> int:
     """Length of the longest end of `text` that may become a stop string."""
     return max(
-        (n for n in range(len(text) + 1) if any(s.startswith(text[len(text) - n :]) for s in stops))
+        n for n in range(len(text) + 1) if any(s.startswith(text[len(text) - n :]) for s in stops)
     )
 
 

@@ -52,6 +52,7 @@ RULES = [
     {"contains": "flood", "text": "abc" * 100, "action": "endless"},
     {"contains": "crash", "text": "abc", "action": "crash", "after": 2},
     {"contains": "hang", "text": "abc", "action": "hang", "after": 2},
+    {"contains": "~", "text": "x", "ms_per_token": 700},
     {"contains": "fail", "text": "abc", "action": "fail", "after": 2},
 ]
 
@@ -284,6 +285,8 @@ async def test_a_crash_fails_what_is_in_flight_and_is_counted(tmp_path: Path) ->
         assert {s.state for s in gateway.statuses} >= {"ready", "restarting"}
         assert gateway.statuses[-1].restarts == 1
         assert gateway.statuses[-1].core_pid != before.core_pid
+        # The model stays known while nothing can answer for it.
+        assert all(s.card == before.card for s in gateway.statuses if s.state == "restarting")
 
 
 async def test_a_stuck_core_is_killed(tmp_path: Path) -> None:
@@ -295,6 +298,17 @@ async def test_a_stuck_core_is_killed(tmp_path: Path) -> None:
         assert "no progress for 0.5 s" in outcome.error.message
         assert isinstance(await gateway.outcome(gateway.submit("hello")), Completed)
         assert "stalled" in {s.state for s in gateway.statuses}
+
+
+async def test_idle_time_does_not_count_as_stuck(tmp_path: Path) -> None:
+    async with running(tmp_path, step_timeout=1.0) as house:
+        gateway = await house.gateway()
+        await gateway.ready()
+        await gateway.outcome(gateway.submit("hello"))
+        await asyncio.sleep(0.9)
+        # Its first step ends when the watchdog set for the request before has long gone off.
+        assert isinstance(await gateway.outcome(gateway.submit("~")), Completed)
+        assert gateway.statuses[-1].restarts == 0
 
 
 async def test_one_request_fails_alone(tmp_path: Path) -> None:

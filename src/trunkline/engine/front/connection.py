@@ -161,5 +161,6 @@ def _size(event: Event) -> int:
     """Bytes of an event, roughly."""
     if not isinstance(event, Delta):
         return 64
-    size = 64 + len(event.text) + 4 * len(event.token_ids)
+    size = 64 + len(event.text) + len(event.reasoning) + 4 * len(event.token_ids)
+    size += sum(32 + len(call.arguments) for call in event.tool_calls)
     return size + sum(48 * (1 + len(entry.top)) for entry in event.logprobs or ())

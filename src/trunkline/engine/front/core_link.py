@@ -115,13 +115,14 @@ class CoreLink:
         self._transport: asyncio.WriteTransport | None = None
         self._encoder = msgspec.msgpack.Encoder()
         self._failure: TrunklineError | None = None
-        self._was_ready = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._progress = 0.0
         self._step = -1
         self._unanswered = False
         self._changed = asyncio.Event()
         self.ready: CoreReady | None = None
+        # What the last core said when it had loaded the model; outlives that core.
+        self.loaded: CoreReady | None = None
         self.health = Health("starting", "the engine is starting")
         self.restarts = 0
         # Seconds that the last load took, with the pause before it; 0 before the first.
@@ -169,9 +170,11 @@ class CoreLink:
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(pack(self._encoder.encode(message)))
+        if not (self._unanswered or self._handler.busy):
+            # The clock starts with the first thing there is to do.
+            self._progress = time.monotonic()
         self._unanswered = True
         if self._watchdog is None:
-            self._progress = time.monotonic()
             self._arm(self._config.step_timeout)
 
     async def stop(self) -> None:
@@ -238,7 +241,7 @@ class CoreLink:
         return f"the engine process ended with status {code}"
 
     def _give_up_if_hopeless(self, code: int, tries: int) -> None:
-        if self._was_ready:
+        if self.loaded is not None:
             return
         error = self._failure
         if error is None and tries >= _FIRST_TRIES:
@@ -258,8 +261,7 @@ class CoreLink:
                 self._note_progress(message)
                 self._handler.on_step(message)
             case CoreReady():
-                self.ready = message
-                self._was_ready = True
+                self.ready = self.loaded = message
                 self.start_seconds = message.load_seconds
                 self._set_health(Health("ready"))
             case CoreLoading():

@@ -196,11 +196,12 @@ class Front:
     def status(self) -> FrontStatus:
         """What gateways are told."""
         state, detail = self._state()
+        core = self._link.loaded
         card = None
-        if self._link.ready is not None and self._text is not None:
+        if core is not None and self._text is not None:
             card = ModelCard(
                 name=self._config.name,
-                context_length=self._link.ready.context,
+                context_length=core.context,
                 created=self._text.created,
                 source=self._config.model,
             )
@@ -210,7 +211,7 @@ class Front:
             card,
             self._stats,
             self._link.restarts,
-            self._link.ready.executor if self._link.ready else "",
+            core.executor if core is not None else "",
             self._link.pid,
         )
 
@@ -387,9 +388,10 @@ class Front:
             log.exception("request %s", entry.request.id)
             self._fail(entry, InternalError(f"the request cannot be prepared: {error}"))
         else:
+            # Sent first: the link takes note whether the core was idle before.
+            self._link.send(message)
             entry.number, entry.state, entry.task = number, state, None
             self._groups[number] = entry
-            self._link.send(message)
 
     async def _loaded(self) -> Preparer:
         if self._preparer is None:
