@@ -48,6 +48,7 @@ class Server:
         self.metrics = ServerMetrics(self.gateway, self._open_connections)
         self._dispatch = Dispatch(self.gateway, self.metrics)
         self._listener = Listener(config, self._dispatch)
+        self.pool = self._listener.pool
 
     async def start(self) -> tuple[str, ...]:
         """Listen everywhere; returns the URLs with the real ports. Raises OSError."""
@@ -63,7 +64,7 @@ class Server:
     async def drain(self, hurry: asyncio.Event) -> None:
         """Let answers under way end, for `drain_timeout` or until `hurry` is set; cut the rest."""
         self.gateway.draining = True
-        self._listener.pool.draining = True
+        self.pool.draining = True
         self._listener.stop_accepting()
         idle = asyncio.create_task(self._listener.wait_idle(self._config.drain_timeout))
         hurried = asyncio.create_task(hurry.wait())
@@ -73,8 +74,8 @@ class Server:
             idle.cancel()
             hurried.cancel()
             await asyncio.gather(idle, hurried, return_exceptions=True)
-        if self._listener.pool.active:
-            log.warning("cutting %d answers short", self._listener.pool.active)
+        if self.pool.active:
+            log.warning("cutting %d answers short", self.pool.active)
             self._dispatch.generator.cut(Unavailable("the server was shut down"))
 
     async def stop(self) -> None:
@@ -84,7 +85,7 @@ class Server:
         await self._listener.close()
 
     def _open_connections(self) -> int:
-        return len(self._listener.pool.connections)
+        return len(self.pool.connections)
 
 
 async def serve(

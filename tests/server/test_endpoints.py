@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import trunkline
+from tests.server.support import CHAT, HELLO, Running, running
+from tests.support.fake_backend import FakeBackend
+from trunkline.core.types import BackendStats, Health
+from trunkline.wire.table import ROUTES
+
+# What dashboards and autoscalers made for vLLM ask for (vLLM docs/usage/metrics.md).
+VLLM = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    "vllm:gpu_cache_usage_perc",
+    "vllm:prefix_cache_queries_total",
+    "vllm:prefix_cache_hits_total",
+    "vllm:num_preemptions_total",
+    "vllm:prompt_tokens_total",
+    "vllm:generation_tokens_total",
+    "vllm:request_success_total",
+    "vllm:time_to_first_token_seconds_count",
+    "vllm:inter_token_latency_seconds_count",
+    "vllm:time_per_output_token_seconds_count",
+    "vllm:e2e_request_latency_seconds_count",
+)
+
+
+async def samples(one: Running) -> dict[str, float]:
+    """Samples of /metrics by name and labels; aliases under their own names."""
+    seen = await one.ask("GET", "/metrics")
+    assert seen.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(seen.body.decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found
+
+
+async def test_models() -> None:
+    async with running(served_model_name=("alias", "org/alias")) as one:
+        listed = (await one.ask("GET", "/v1/models")).json()
+        assert [model["id"] for model in listed["data"]] == ["fake", "alias", "org/alias"]
+        for name in ("fake", "alias", "default", "org/alias", "org%2Falias"):
+            seen = await one.ask("GET", f"/v1/models/{name}")
+            assert seen.status == 200
+            assert seen.json()["root"] == "fake"
+        seen = await one.ask("GET", "/v1/models/gpt-4")
+        assert (seen.status, seen.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_version_and_root() -> None:
+    async with running() as one:
+        assert (await one.ask("GET", "/version")).json() == {"version": trunkline.__version__}
+        assert (await one.ask("GET", "/")).json()["name"] == "trunkline"
+        assert (await one.ask("HEAD", "/")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("state", "health", "ready"),
+    [
+        ("ready", 200, 200),
+        ("starting", 503, 503),
+        ("stalled", 503, 503),
+        ("restarting", 503, 503),
+        ("failed", 503, 503),
+    ],
+)
+async def test_health(state: str, health: int, ready: int) -> None:
+    backend = FakeBackend()
+    backend.state = Health(state, "because")  # type: ignore[arg-type]
+    backend.figures = BackendStats(running=2, waiting=3, restarts=1)
+    async with running(backend) as one:
+        seen = await one.ask("GET", "/health")
+        assert seen.status == health
+        assert seen.json()["models"]["fake"] == {
+            "state": state,
+            "detail": "because",
+            "running": 2,
+            "waiting": 3,
+            "restarts": 1,
+        }
+        assert (await one.ask("GET", "/ping")).status == health
+        assert (await one.ask("GET", "/ready")).status == ready
+        assert (await one.ask("GET", "/health/ready")).status == ready
+        assert (await one.ask("GET", "/health/live")).status == 200
+
+
+async def test_probes_and_metrics_need_no_key() -> None:
+    async with running(api_key=("secret",)) as one:
+        for path in ("/", "/health", "/health/live", "/health/ready", "/ready", "/metrics"):
+            assert (await one.ask("GET", path)).status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/v1/nope", "/v1/chat/completions/", "/v1", "/%00", "/.."]
+)
+async def test_unknown_paths(path: str) -> None:
+    async with running() as one:
+        seen = await one.ask("GET", path)
+        assert seen.status == 404
+        assert seen.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v1/chat/completions", {"POST"}),
+        ("PUT", "/v1/completions", {"POST"}),
+        ("POST", "/v1/models", {"GET", "HEAD"}),
+        ("DELETE", "/health", {"GET", "HEAD"}),
+        ("OPTIONS", "/metrics", {"GET", "HEAD"}),
+    ],
+)
+async def test_wrong_methods_are_told_the_right_ones(
+    method: str, path: str, allow: set[str]
+) -> None:
+    async with running() as one:
+        seen = await one.ask(method, path)
+        assert seen.status == 405
+        assert set(seen.headers["allow"].split(", ")) == allow
+        assert seen.json()["error"]["code"] == "method_not_supported"
+
+
+async def test_every_row_of_the_table_is_served() -> None:
+    async with running() as one:
+        for row in ROUTES:
+            path = row.path.replace("{model:path}", "fake")
+            assert (await one.ask(row.method, path)).status not in (404, 405)
+
+
+async def test_metrics_count_what_happened() -> None:
+    backend = FakeBackend()
+    backend.figures = BackendStats(
+        running=2,
+        waiting=5,
+        kv_in_use=25,
+        kv_total=100,
+        prefix_queries=40,
+        prefix_hits=30,
+        preemptions=7,
+        restarts=3,
+    )
+    async with running(backend) as one:
+        for _ in range(2):
+            await one.ask("POST", CHAT, {**HELLO, "stream": True})
+        await one.ask("POST", CHAT, {**HELLO, "model": "nobody"})
+        seen = await samples(one)
+        ours = "{model=fake}"
+        theirs = "{model_name=fake}"
+        assert seen["trunkline_requests_total{model=fake,route=chat_completions,status=200}"] == 2
+        assert seen["trunkline_requests_total{model=,route=chat_completions,status=404}"] == 1
+        for prefix, labels in (("trunkline_", ours), ("vllm:", theirs)):
+            assert seen[f"{prefix}prompt_tokens_total{labels}"] == 10
+            assert seen[f"{prefix}generation_tokens_total{labels}"] == 6
+            assert seen[f"{prefix}time_to_first_token_seconds_count{labels}"] == 2
+            assert seen[f"{prefix}inter_token_latency_seconds_count{labels}"] == 4
+            assert seen[f"{prefix}e2e_request_latency_seconds_count{labels}"] == 2
+        assert seen["vllm:request_success_total{finished_reason=stop,model_name=fake}"] == 2
+        assert seen["vllm:num_requests_running" + theirs] == 2
+        assert seen["vllm:num_requests_waiting" + theirs] == 5
+        assert seen["vllm:kv_cache_usage_perc" + theirs] == 0.25
+        assert seen["vllm:prefix_cache_hits_total" + theirs] == 30
+        assert seen["trunkline_preemptions_total" + ours] == 7
+        assert seen["trunkline_engine_restarts_total" + ours] == 3
+        assert seen["trunkline_model_ready" + ours] == 1
+        assert seen["trunkline_open_connections{}"] >= 1
+        assert seen["process_resident_memory_bytes{}"] > 1e6
+        names = {key.partition("{")[0] for key in seen}
+        assert set(VLLM) <= names
+
+
+async def test_made_up_names_make_no_series() -> None:
+    async with running() as one:
+        await one.ask("POST", CHAT, HELLO)
+        before = len(await samples(one))
+        for index in range(5):
+            await one.ask("GET", f"/nope/{index}")
+            await one.ask("POST", CHAT, {**HELLO, "model": f"model-{index}"})
+        assert len(await samples(one)) <= before + 3
