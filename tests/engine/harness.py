@@ -12,7 +12,7 @@ from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import SamplingParams
 from trunkline.engine.frames import AddGroup, GroupStarted, RowOutput
 from trunkline.engine.scheduler import Outcome, Scheduler, SchedulerLimits
-from trunkline.engine.seam import Capabilities, OpenRow, RowKey, StepLost, Ticket
+from trunkline.engine.seam import Capabilities, OpenRow, RowKey, StepLost, StepPlan, Ticket
 
 
 class Harness:
@@ -29,6 +29,10 @@ class Harness:
         self.failed: dict[int, ErrorInfo] = {}
         self.aborted: set[RowKey] = set()
         self.steps = 0
+        # Groups that have had a place, and whether the order of that is checked: where requests
+        # wait for each other's prefixes, others rightly overtake them.
+        self.entered: set[int] = set()
+        self.strict = limits is not None and limits.min_shared_tokens > capabilities.context
         # A step raised: nothing after it means anything.
         self.broken = False
         self._tickets: deque[Ticket] = deque()
@@ -74,6 +78,7 @@ class Harness:
     def _step(self) -> bool:
         launched = False
         while (plan := self.scheduler.plan()) is not None:
+            self._check_order(plan)
             self._tickets.append(self.executor.launch(plan))
             launched = True
             if len(self._tickets) > self.executor.capabilities.run_ahead:
@@ -138,6 +143,24 @@ class Harness:
     def finished(self) -> set[RowKey]:
         """Rows that ended by themselves."""
         return {key for key, got in self.outputs.items() if got[-1].finish}
+
+    def _check_order(self, plan: StepPlan) -> None:
+        """Nobody overtakes a more urgent group, or an earlier one of its own tenant."""
+        opened = dict.fromkeys(row.key.group for row in plan.open)
+        for group in opened:
+            if group in self.entered:
+                continue
+            self.entered.add(group)
+            if not self.strict:
+                continue
+            request = self.requests[group]
+            for number, other in self.requests.items():
+                gone = number in self.entered or RowKey(number, 0) in self.aborted
+                if gone or number in self.failed:
+                    continue
+                assert other.priority >= request.priority, f"{group} overtook {number}"
+                same = (other.priority, other.tenant) == (request.priority, request.tenant)
+                assert not (same and number < group), f"{group} overtook {number}"
 
     def _note(self, outcome: Outcome) -> None:
         for started in outcome.started:
