@@ -1,7 +1,7 @@
 """Cuts a long text before special tokens, where tokenizing the parts gives the same tokens.
 
 libllama looks for every special token from each fragment to the end of the text, which is
-quadratic: 100,000 times "<|im_start|>" took 44 s, and @@ s in parts.
+quadratic: 100,000 times "<|im_start|>" took 44 s, and 0.7 s in parts.
 """
 
 from __future__ import annotations

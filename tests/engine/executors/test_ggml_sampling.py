@@ -14,12 +14,13 @@ from trunkline.engine.executors.ggml_sampling import (
     Sampler,
     Unsampleable,
     best_ids,
+    locate,
     uniform,
 )
 from trunkline.engine.seam import OpenRow, RowKey, Sampled
 
 KEY = RowKey(1, 0)
-DRAWS = 6_000
+DRAWS = 4_000
 
 
 def opened(
@@ -262,3 +263,14 @@ def test_best_ids(size: int, count: int) -> None:
             assert np.array_equal(found, np.flatnonzero(x >= bound))
         else:
             assert set(np.flatnonzero(x > -np.inf)) <= set(found.tolist())
+
+
+@pytest.mark.parametrize("used", [[0], [1535], [511, 512], [3, 700]])
+def test_locate_never_finds_a_token_without_weight(used: list[int]) -> None:
+    weights = np.zeros(1536, np.float32)
+    weights[used] = np.float32(0.1)
+    sums = np.cumsum(weights.reshape(-1, 512).sum(axis=1), dtype=np.float64)
+    for u in (0.0, 0.3, 0.5, 0.99999999, 1 - 2**-53):
+        assert locate(weights, sums, u) in used
+    assert locate(weights, sums, 0.0) == used[0]
+    assert locate(weights, sums, 1 - 2**-53) == used[-1]
