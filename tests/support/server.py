@@ -82,7 +82,7 @@ class Server:
                 parents = _ancestors(int(directory.name))
             except (OSError, ValueError):
                 continue
-            for name, module in (("front", "engine.front"), ("core", "engine.core_process")):
+            for name, module in (("front", "engine.front --"), ("core", "engine.core_process")):
                 if module in line and self.process.pid in parents:
                     found[name] = int(directory.name)
         return found
