@@ -1,20 +1,13 @@
-"""GBNF, the grammar format of llama.cpp, to llguidance's Lark.
+"""Reads GBNF, the grammar format of llama.cpp.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md.
-
-llguidance reads text in two stages: a lexer that takes the longest terminal, then a parser. GBNF
-has one. So everything that is regular (rules that do not refer to themselves, and simple
-repetition spelled as recursion) becomes one terminal as large as can be; a grammar that is regular
-as a whole is then exact. In a truly recursive one, a terminal is followed by what cannot be a part
-of it in any grammar that a person writes; where it can, the longer reading wins: some texts of the
-grammar cannot come, but none comes that is not of the grammar.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from trunkline.core.errors import InvalidRequest
@@ -25,10 +18,17 @@ _MAX_DEPTH = 64
 _MAX_REPEAT = 2000
 
 
+# Ranges of code points, both ends included.
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+LAST = 0x10FFFF
+
+
 class Terminal(NamedTuple):
     """Characters: a Lark string or regular expression."""
 
     lark: str
+    # What each of them may be.
+    chars: tuple[Ranges, ...]
 
 
 class Token(NamedTuple):
@@ -65,6 +65,7 @@ class Repeat(NamedTuple):
 
 Node: TypeAlias = Terminal | Token | Ref | Sequence | Choice | Repeat
 
+_ANY = Terminal("/(?s:.)/", (((0, LAST),),))
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
@@ -76,12 +77,12 @@ _ESCAPE = re.compile(
 _CONTROL = {"n": "\n", "r": "\r", "t": "\t"}
 
 
-def gbnf_to_lark(text: str) -> str:
-    """Lark source for the GBNF grammar `text`, whose first rule is `root`.
+def read_gbnf(text: str) -> dict[str, Node]:
+    """The rules of a grammar, `root` among them, by name.
 
     Raises `InvalidRequest` with line and reason.
     """
-    return _Writer(_Reader(text).rules()).lark()
+    return _Reader(text).rules()
 
 
 class _Reader:
@@ -107,7 +108,7 @@ class _Reader:
             self._skip(_SPACE_AND_LINES)
         if "root" not in found:
             self._fail("there is no rule 'root'")
-        for name in (ref for node in found.values() for ref in _refs(node)):
+        for name in (ref for node in found.values() for ref in references(node)):
             if name not in found:
                 self._fail(f"the rule {name!r} is used but not defined")
         return found
@@ -137,7 +138,7 @@ class _Reader:
             return self._class()
         if char == ".":
             self._at += 1
-            return Terminal("/(?s:.)/")
+            return _ANY
         if char == "(":
             self._at += 1
             self._skip(_SPACE_AND_LINES)
@@ -175,7 +176,8 @@ class _Reader:
         chars = []
         while (char := self._char('"')) is not None:
             chars.append(char)
-        return Terminal(json.dumps("".join(chars))) if chars else Sequence(())
+        ranges = tuple(((ord(char), ord(char)),) for char in chars)
+        return Terminal(json.dumps("".join(chars)), ranges) if chars else Sequence(())
 
     def _class(self) -> Node:
         self._at += 1
@@ -189,10 +191,13 @@ class _Reader:
                 last = self._char("") or first
             if last < first:
                 self._fail("a range in a character class runs backwards")
-            ranges.append(f"\\x{{{ord(first):x}}}-\\x{{{ord(last):x}}}")
-        if not ranges and not negated:
-            self._fail("a character class is empty")
-        return Terminal(f"/[{'^' * negated}{''.join(ranges)}]/" if ranges else "/(?s:.)/")
+            ranges.append((ord(first), ord(last)))
+        if not ranges:
+            return _ANY if negated else self._fail("a character class is empty")
+        text = "".join(f"\\x{{{first:x}}}-\\x{{{last:x}}}" for first, last in ranges)
+        if not negated:
+            return Terminal(f"/[{text}]/", (tuple(ranges),))
+        return Terminal(f"/[^{text}]/", (_complement(ranges),))
 
     def _char(self, end: str) -> str | None:
         """The next character, escapes resolved; None behind an unescaped `end`."""
@@ -238,78 +243,18 @@ class _Reader:
         raise InvalidRequest(f"the gbnf grammar is malformed in line {line}: {why}", param="gbnf")
 
 
-class _Writer:
-    """Decides what is a terminal, and writes Lark."""
-
-    def __init__(self, rules: dict[str, Node]) -> None:
-        self._rules = {name: _unrolled(name, node) for name, node in rules.items()}
-        regular = _regular(self._rules)
-        self._names = {
-            name: f"{'T' if name in regular else 'r'}{index}"
-            for index, name in enumerate(self._rules)
-        }
-        self._regular = regular
-        self._hoisted: dict[str, str] = {}
-
-    def lark(self) -> str:
-        lines = [f"start: {self._names['root']}"]
-        for name, node in self._rules.items():
-            write = self._terminal if name in self._regular else self._rule
-            lines.append(f"{self._names[name]}: {write(node)}")
-        lines += [f"{name}: {body}" for body, name in self._hoisted.items()]
-        return "\n".join(lines)
-
-    def _terminal(self, node: Node) -> str:
-        return _write(node, self._terminal, self._names)
-
-    def _rule(self, node: Node) -> str:
-        """As `_terminal`, with the longest regular runs hoisted into terminals of their own."""
-        if self._is_regular(node):
-            return self._hoist(node)
-        if not isinstance(node, Sequence):
-            return _write(node, self._rule, self._names)
-        parts: list[str] = []
-        run: list[Node] = []
-        for part in node.parts:
-            if self._is_regular(part):
-                run.append(part)
-                continue
-            parts += [self._hoist(Sequence(tuple(run)))] if run else []
-            parts.append(_write(part, self._rule, self._names))
-            run = []
-        parts += [self._hoist(Sequence(tuple(run)))] if run else []
-        return " ".join(parts)
-
-    def _is_regular(self, node: Node) -> bool:
-        return not _has_token(node) and all(name in self._regular for name in _refs(node))
-
-    def _hoist(self, node: Node) -> str:
-        if isinstance(node, Ref):
-            return self._names[node.name]
-        body = self._terminal(node)
-        return self._hoisted.setdefault(body, f"X{len(self._hoisted)}")
+def _complement(ranges: list[tuple[int, int]]) -> Ranges:
+    found = []
+    begin = 0
+    for first, last in sorted(ranges):
+        if first > begin:
+            found.append((begin, first - 1))
+        begin = max(begin, last + 1)
+    return (*found, (begin, LAST)) if begin <= LAST else tuple(found)
 
 
-def _write(node: Node, inner: Callable[[Node], str], names: dict[str, str]) -> str:
-    match node:
-        case Terminal(lark) | Token(lark):
-            return lark
-        case Ref(name):
-            return names[name]
-        case Sequence(parts):
-            return " ".join(map(inner, parts)) if parts else '""'
-        case Choice(options):
-            return f"({' | '.join(map(inner, options))})"
-        case Repeat(part, least, most):
-            return f"({inner(part)}){_times(least, most)}"
-
-
-def _times(least: int, most: int | None) -> str:
-    short = {(0, None): "*", (1, None): "+", (0, 1): "?"}
-    return short.get((least, most)) or f"{{{least},{'' if most is None else most}}}"
-
-
-def _children(node: Node) -> tuple[Node, ...]:
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes right below `node`."""
     match node:
         case Sequence(parts):
             return parts
@@ -320,55 +265,9 @@ def _children(node: Node) -> tuple[Node, ...]:
     return ()
 
 
-def _refs(node: Node) -> Iterator[str]:
+def references(node: Node) -> Iterator[str]:
+    """Names of the rules that `node` uses."""
     if isinstance(node, Ref):
         yield node.name
-    for child in _children(node):
-        yield from _refs(child)
-
-
-def _has_token(node: Node) -> bool:
-    return isinstance(node, Token) or any(map(_has_token, _children(node)))
-
-
-def _regular(rules: dict[str, Node]) -> set[str]:
-    """Names of the rules from which no recursive one and no token can be reached."""
-    found: set[str] = set()
-    open_rules = {name: set(_refs(node)) for name, node in rules.items() if not _has_token(node)}
-    while more := {name for name, refs in open_rules.items() if refs <= found}:
-        found |= more
-        for name in more:
-            del open_rules[name]
-    return found
-
-
-def _unrolled(name: str, node: Node) -> Node:
-    """`r ::= x r | y` as `x* y`, and `r ::= r x | y` as `y x*`; else `node` itself.
-
-    Exact by Arden's rule; the old JSON grammars spell white space so.
-    """
-    options = list(node.options if isinstance(node, Choice) else (node,))
-    if isinstance(node, Repeat) and (node.least, node.most) == (0, 1):
-        inner = node.node
-        options = [*(inner.options if isinstance(inner, Choice) else (inner,)), Sequence(())]
-    steps: list[Node] = []
-    ends: list[Node] = []
-    sides = set()
-    for option in options:
-        parts = option.parts if isinstance(option, Sequence) else (option,)
-        if name not in _refs(option):
-            ends.append(option)
-        elif len(parts) > 1 and Ref(name) in (parts[0], parts[-1]):
-            right = parts[-1] == Ref(name)
-            rest = parts[:-1] if right else parts[1:]
-            if any(name in _refs(part) for part in rest):
-                return node
-            sides.add(right)
-            steps.append(Sequence(rest))
-        else:
-            return node
-    if len(sides) != 1 or not ends:
-        return node
-    loop = Repeat(Choice(tuple(steps)), 0, None)
-    end = Choice(tuple(ends))
-    return Sequence((loop, end) if sides.pop() else (end, loop))
+    for child in children(node):
+        yield from references(child)

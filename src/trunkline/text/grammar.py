@@ -23,7 +23,7 @@ import msgspec
 
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import Grammar, Json
-from trunkline.text.gbnf import gbnf_to_lark
+from trunkline.text.gbnf_lark import gbnf_to_lark
 from trunkline.text.json_schema import checked_schema
 
 # Longest grammar, in UTF-8 bytes.
@@ -103,6 +103,7 @@ def _json_schema(grammar: Grammar) -> str:
 def _json_body(schema: Json, options: Json) -> str:
     if options.get("whitespace_flexible", True):
         options = {**options, "whitespace_pattern": _WHITESPACE}
+    options = {**options, "json_allow_general_unicode_escapes": True}
     text = msgspec.json.encode({**schema, "x-guidance": options}).decode()
     return f"start: %json {text}"
 

@@ -28,8 +28,8 @@ from trunkline.engine.grammar.messages import Check, Checked, Configure, Outline
 
 # Processor seconds for one grammar; a large schema takes some 0.1 s.
 _CPU_SECONDS = 2.0
-# Address space of the worker; an idle one uses about 0.3 GB of it.
-_MEMORY_BYTES = 2 << 30
+# Address space of the worker; an idle one uses 40 MB of it.
+_MEMORY_BYTES = 1 << 30
 # Seconds of wall-clock time after which the worker is killed although the kernel did not do it.
 _WALL_SECONDS = 20.0
 # Seconds for the worker to start, on a machine that is busy loading a model.
@@ -82,6 +82,7 @@ class GrammarCompiler:
         self._pending: dict[bytes, asyncio.Future[Checked]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(Checked)
 
@@ -95,7 +96,7 @@ class GrammarCompiler:
 
         Equal grammars are checked once, also when they come together. Raises `InvalidRequest`
         with what is wrong with it, also where it takes too much time or memory; `QueueFull`;
-        `InternalError` when no worker can be started.
+        `InternalError` when no worker can be started; `Unavailable` after `close`.
         """
         key = _key(grammar)
         result = self._results.get(key)
@@ -106,13 +107,17 @@ class GrammarCompiler:
         return result.source
 
     async def close(self) -> None:
-        """End the worker; checks under way fail with `Unavailable`."""
+        """End the worker; checks under way fail with `Unavailable`, and so do later ones."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._abandon()
         await self._end()
 
     def _enqueue(self, key: bytes, grammar: Grammar) -> asyncio.Future[Checked]:
+        if self._closed or (self._task is not None and self._task.done()):
+            raise _gone()
         try:
             self._queue.put_nowait((key, grammar))
         except asyncio.QueueFull as error:
@@ -130,10 +135,13 @@ class GrammarCompiler:
                 result = await self._result(key, grammar)
                 self._pending.pop(key).set_result(result)
         finally:
-            gone = Checked("", Unavailable("the grammar compiler has ended").info())
-            for future in self._pending.values():
-                future.set_result(gone)
-            self._pending.clear()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody will answer those who wait."""
+        for future in self._pending.values():
+            future.set_result(Checked("", _gone().info()))
+        self._pending.clear()
 
     async def _result(self, key: bytes, grammar: Grammar) -> Checked:
         try:
@@ -146,6 +154,9 @@ class GrammarCompiler:
 
     async def _checked(self, grammar: Grammar) -> Checked:
         """One exchange. A worker that dies of a grammar is buried; the next call starts one."""
+        if self._process is not None and self._process.returncode is not None:
+            # It died while it had nothing to do, so this grammar is not to blame.
+            await self._end()
         process = self._process or await self._spawn()
         try:
             return await self._exchange(process, Check(grammar), _WALL_SECONDS)
@@ -215,6 +226,10 @@ def _key(grammar: Grammar) -> bytes:
             f"the {grammar.kind} is not valid Unicode: it has a lone surrogate", param=grammar.kind
         ) from error
     return hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _gone() -> TrunklineError:
+    return Unavailable("the grammar compiler has ended")
 
 
 def _too_much(grammar: Grammar, why: str) -> ErrorInfo:
