@@ -14,6 +14,7 @@ from tests.support.fake_backend import FakeBackend
 from trunkline.gateway.gateway import ServedModel
 from trunkline.server.app import Server
 from trunkline.server.config import ServerConfig
+from trunkline.server.http.connection import Connection
 
 # Nothing here may take this long.
 PATIENCE = 10.0
@@ -128,6 +129,12 @@ class Running:
         self._clients.append(client)
         return client
 
+    def connection(self) -> Connection:
+        """The server's side of the only connection."""
+        (one,) = self.pool.connections
+        assert isinstance(one, Connection)
+        return one
+
     async def close(self) -> None:
         """Close every connection."""
         for client in self._clients:
@@ -158,6 +165,11 @@ async def running(backend: FakeBackend | None = None, **config: Any) -> AsyncIte
     finally:
         await server.stop()
         await one.close()
+
+
+def text_of(body: Any) -> Any:
+    """The text of the first choice of a chat answer."""
+    return body["choices"][0]["message"]["content"]
 
 
 async def until(condition: Any) -> None:

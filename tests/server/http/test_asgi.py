@@ -10,6 +10,7 @@ import pytest
 from tests.server.support import Client, Response, request, until
 from trunkline.core.errors import TrunklineError
 from trunkline.server.http.asgi import AsgiApp, Bridge, ClientGone
+from trunkline.server.http.connection import Connection
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.http.limits import Limits
 from trunkline.server.http.listener import Address, Listener
@@ -189,6 +190,7 @@ async def test_sending_waits_for_a_slow_reader() -> None:
         await asyncio.sleep(0.1)
         assert sent < count
         (connection,) = listener.pool.connections
+        assert isinstance(connection, Connection)
         assert connection._buffered() < 1_000_000
         assert len((await client.response()).body) == count * 65536
 

@@ -1,4 +1,4 @@
-"""One client connection: HTTP/1.1 framing, limits, timeouts, pipelining and backpressure.
+"""One client connection: pipelining, backpressure and deadlines around a `Framing`.
 
 Requests are answered in the order in which they came. A handler gets an `Exchange` once its
 request is complete and all earlier ones are answered; it runs on the event loop, in place, without
@@ -16,22 +16,12 @@ import enum
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from math import inf
-from typing import Protocol
 
-import httptools
-
-from trunkline.core.errors import (
-    InternalError,
-    InvalidRequest,
-    PayloadTooLarge,
-    RequestTimeout,
-    TrunklineError,
-    Unavailable,
-)
-from trunkline.server.http.exchange import Clock, Exchange, Headers, HttpRequest
-from trunkline.server.http.limits import Limits
+from trunkline.core.errors import InternalError, TrunklineError, Unavailable
+from trunkline.server.http.exchange import Exchange, HttpRequest
+from trunkline.server.http.framing import Framing
+from trunkline.server.http.pool import ConnectionPool
 
 log = logging.getLogger("trunkline.http")
 
@@ -41,78 +31,18 @@ _SLICE = 16 * 1024
 # a reset could destroy the refusal before the client has read it (RFC 9112, 9.6).
 _LINGER = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-# Headers that belong to an upgrade, which we decline.
-_UPGRADE = frozenset((b"upgrade", b"connection", b"http2-settings"))
-
-
-class Application(Protocol):
-    """What answers requests."""
-
-    def handle(self, exchange: Exchange) -> None:
-        """Answer, now or later. Must not block."""
-
-    def refuse(self, exchange: Exchange, status: int, error: TrunklineError) -> None:
-        """Answer a request that the connection refuses, in place."""
-
-    def finished(self, exchange: Exchange) -> None:
-        """A response is complete, or its client gone."""
-
-
-class ConnectionPool:
-    """All connections of a server, and what they share."""
-
-    def __init__(self, limits: Limits, application: Application) -> None:
-        self.limits = limits
-        self.application = application
-        self.clock = Clock()
-        self.connections: set[Connection] = set()
-        # Responses under way.
-        self.active = 0
-        # True: every response ends its connection.
-        self.draining = False
-        self._changed: asyncio.Event | None = None
-
-    def sweep(self, now: float) -> None:
-        """Close what has run out of time; `now` is time.monotonic()."""
-        for connection in list(self.connections):
-            connection.check(now)
-
-    async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until `condition`, which looks at `active` or `connections`; False = time is up."""
-        changed = self._changed = asyncio.Event()
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    changed.clear()
-                    await changed.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._changed = None
-        return True
-
-    def changed(self) -> None:
-        """A response or a connection has ended."""
-        if self._changed is not None:
-            self._changed.set()
-
-
-class _Refused(Exception):
-    """Leaves the parser's callbacks when a request is refused."""
 
 
 class Phase(enum.Enum):
-    """What is being read."""
+    """What becomes of input."""
 
-    IDLE = "between requests"
-    HEAD = "a request line and headers"
-    BODY = "a body"
-    LINGER = "nothing any more; input is dropped until the client closes"
-    CLOSING = "nothing any more; output is being flushed"
+    OPEN = "it is parsed"
+    LINGER = "it is dropped until the client closes"
+    CLOSING = "there is none any more; output is being flushed"
 
 
 class Connection(asyncio.Protocol):
-    """Parses requests and sends responses, in order."""
+    """Hands requests to the application, and sends responses, in order."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
@@ -121,22 +51,10 @@ class Connection(asyncio.Protocol):
         self.clock = pool.clock
         self._transport: asyncio.Transport | None = None
         self._client = "-"
-        self._parser = httptools.HttpRequestParser(self)
-        self._phase = Phase.IDLE
-        # time.monotonic() at which `_phase` has lasted too long.
+        self._framing = Framing(pool.limits, self)
+        self._phase = Phase.OPEN
+        # time.monotonic() at which the connection has been idle, lingering or closing too long.
         self._deadline = inf
-        # True: whatever else arrives is not looked at.
-        self._deaf = False
-        # The request that is being parsed.
-        self._url = b""
-        self._headers: Headers = []
-        self._head_size = 0
-        self._request: HttpRequest | None = None
-        self._body: bytes | bytearray = b""
-        self._upgrading = False
-        self._expects_continue = False
-        # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
-        self._unseen = 0
         # Input that waits until fewer requests do.
         self._held = b""
         self._reading = True
@@ -167,17 +85,18 @@ class Connection(asyncio.Protocol):
         self._pool.connections.add(self)
         self._deadline = time.monotonic() + self._limits.header_timeout
         if full:
-            self._refuse(503, Unavailable("too many connections; try again", retry_after=1.0))
+            problem = Unavailable("too many connections; try again", retry_after=1.0)
+            self._framing.refuse(503, problem)
             self._pump()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and answer what is complete."""
-        if self._deaf:
+        if self._framing.ended:
             return
         if self._held or len(data) > _SLICE:
             self._held += data
         else:
-            self._parse(data)
+            self._framing.feed(data)
         self._pump()
 
     def eof_received(self) -> None:
@@ -205,99 +124,15 @@ class Connection(asyncio.Protocol):
         if self._writable is not None:
             self._writable.set()
 
-    # parser callbacks
+    # framing.Receiver
 
-    def on_message_begin(self) -> None:
-        """A new request begins."""
-        self._phase = Phase.HEAD
-        self._deadline = time.monotonic() + self._limits.header_timeout
-        self._url = b""
-        self._headers = []
-        self._head_size = 0
-        self._unseen = 0
-        self._request = None
-        self._body = b""
+    def received(self, request: HttpRequest, refusal: tuple[int, TrunklineError] | None) -> None:
+        """Queue a request, or the refusal of one."""
+        exchange = Exchange(self, request, self._client)
+        exchange.refusal = refusal
+        self._queue.append(exchange)
 
-    def on_url(self, url: bytes) -> None:
-        """More of the target."""
-        self._url += url
-        if len(self._url) > self._limits.max_url:
-            bound = f"the URL is longer than {self._limits.max_url} bytes"
-            self._refuse_in_parser(414, InvalidRequest(bound))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer, which is dropped."""
-        self._head_size += len(name) + len(value) + 4
-        if self._request is None:
-            self._headers.append((name.lower(), value))
-        if (
-            self._head_size > self._limits.max_header_bytes
-            or len(self._headers) > self._limits.max_headers
-        ):
-            self._refuse_head()
-
-    def on_headers_complete(self) -> None:
-        """Refuse what can be refused before the body."""
-        if self._parser.should_upgrade():
-            self._upgrading = True
-            return
-        self._request = request = HttpRequest(
-            self._parser.get_method().decode("latin-1"),
-            _origin_form(self._url),
-            self._headers,
-            http10=self._parser.get_http_version() == "1.0",
-            keep_alive=self._parser.should_keep_alive(),
-        )
-        self._phase = Phase.BODY
-        self._deadline = time.monotonic() + self._limits.body_timeout
-        hosts = 0
-        for name, value in self._headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length" and int(value) > self._limits.max_body:
-                self._refuse_body()
-            elif name == b"expect":
-                if value.lower() != b"100-continue":
-                    problem = "the only expectation that is understood is 100-continue"
-                    self._refuse_in_parser(417, InvalidRequest(problem))
-                self._expects_continue = not request.http10
-        if hosts > 1 or (hosts == 0 and not request.http10):
-            self._refuse_in_parser(400, InvalidRequest("exactly one Host header is needed"))
-        if self._expects_continue and not self.busy:
-            self._continue()
-
-    def on_body(self, body: bytes) -> None:
-        """More of the body."""
-        self._unseen = 0
-        if not self._body:
-            self._body = body
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += body
-        if len(self._body) > self._limits.max_body:
-            self._refuse_body()
-
-    def on_chunk_header(self) -> None:
-        """The parser makes progress."""
-        self._unseen = 0
-
-    def on_message_complete(self) -> None:
-        """The request is complete."""
-        request = self._request
-        if request is None:
-            # It asks for an upgrade; `_ignore_upgrade` parses it again.
-            return
-        request.body = self._body
-        self._body = b""
-        self._expects_continue = False
-        self._phase = Phase.IDLE
-        self._deadline = inf
-        if not request.keep_alive:
-            self._deaf = True
-        self._queue.append(Exchange(self, request, self._client))
-
-    # what an exchange asks for
+    # exchange.ConnectionSide
 
     def write(self, data: bytes) -> None:
         """Send; the transport buffers."""
@@ -328,11 +163,10 @@ class Connection(asyncio.Protocol):
         elif not keep_alive or self._pool.draining:
             self.close()
         else:
-            if self._phase is Phase.IDLE:
-                self._deadline = time.monotonic() + self._limits.keepalive_timeout
-            elif self._expects_continue and not self._queue:
-                self._continue()
+            self._deadline = time.monotonic() + self._limits.keepalive_timeout
             self._pump()
+
+    # pool.Pooled
 
     def cut(self) -> None:
         """Close without flushing."""
@@ -356,16 +190,14 @@ class Connection(asyncio.Protocol):
                 return
             self._stalled_size = size
             self._stalled_until = now + self._limits.write_timeout
-        if now < self._deadline:
-            return
-        if self._phase is Phase.IDLE:
-            self.close()
-        elif self._phase in (Phase.LINGER, Phase.CLOSING):
-            self.cut()
-        else:
-            problem = f"waited too long for {self._phase.value}"
-            self._refuse(408, RequestTimeout(problem))
+        if now >= self._framing.deadline:
+            self._framing.refuse_late()
             self._pump()
+        elif now >= self._deadline and self._framing.deadline == inf:
+            if self._phase is Phase.OPEN:
+                self.close()
+            else:
+                self.cut()
 
     # internals
 
@@ -375,19 +207,24 @@ class Connection(asyncio.Protocol):
             return
         self._pumping = True
         bound = self._limits.max_pipelined
+        framing = self._framing
         while True:
             if self._current is None and self._queue:
                 self._start(self._queue.popleft())
-            elif self._held and len(self._queue) < bound and not self._deaf:
+            elif self._held and len(self._queue) < bound and not framing.ended:
                 piece, self._held = self._held[:_SLICE], self._held[_SLICE:]
-                self._parse(piece)
+                framing.feed(piece)
             else:
                 break
         self._pumping = False
-        self._set_reading(len(self._queue) < bound or self._deaf)
+        if framing.wants_continue and not self.busy:
+            framing.wants_continue = False
+            self.write(_CONTINUE)
+        self._set_reading(len(self._queue) < bound or framing.ended)
 
     def _start(self, exchange: Exchange) -> None:
         self._current = exchange
+        self._deadline = inf
         self._pool.active += 1
         if self._pool.draining:
             exchange.request.keep_alive = False
@@ -403,66 +240,8 @@ class Connection(asyncio.Protocol):
             else:
                 self._application.refuse(exchange, 500, InternalError("a fault of this server"))
 
-    def _parse(self, data: bytes) -> None:
-        self._unseen += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            # Set: refused by a callback, or there is something after "Connection: close".
-            if not self._deaf:
-                self._refuse(400, InvalidRequest(f"malformed HTTP request: {error}"))
-        if self._unseen > self._limits.max_header_bytes and self._phase in (Phase.HEAD, Phase.BODY):
-            self._refuse_unseen()
-
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Parse the head again without the upgrade; the parser alone would lose the body.
-
-        An upgrade may be declined by answering the request as if it were not asked for (RFC 9110,
-        7.8). Java's HTTP client offers h2c with every first request.
-        """
-        method = self._parser.get_method()
-        self._upgrading = False
-        if method == b"CONNECT":
-            self._refuse(405, InvalidRequest("this is no proxy"))
-            return
-        lines = [b"%b %b HTTP/1.1" % (method, self._url)]
-        lines += [b"%b: %b" % pair for pair in self._headers if pair[0] not in _UPGRADE]
-        self._parser = httptools.HttpRequestParser(self)
-        self._parse(b"\r\n".join(lines) + b"\r\n\r\n")
-        if rest and not self._deaf:
-            self._parse(rest)
-
-    def _refuse_head(self) -> None:
-        bound = f"{self._limits.max_headers} fields, {self._limits.max_header_bytes} bytes"
-        error = PayloadTooLarge(f"the headers are over the limit of {bound}")
-        self._refuse_in_parser(431, error)
-
-    def _refuse_unseen(self) -> None:
-        if not self._deaf:
-            bound = f"a header or chunk is over the limit of {self._limits.max_header_bytes} bytes"
-            self._refuse(431, PayloadTooLarge(bound))
-
-    def _refuse_body(self) -> None:
-        bound = f"the body is over the limit of {self._limits.max_body} bytes"
-        self._refuse_in_parser(413, PayloadTooLarge(bound))
-
-    def _refuse_in_parser(self, status: int, error: TrunklineError) -> None:
-        self._refuse(status, error)
-        raise _Refused
-
-    def _refuse(self, status: int, error: TrunklineError) -> None:
-        """Answer with an error when its turn comes, and read nothing more."""
-        request = self._request or HttpRequest("-", b"-", [], http10=False, keep_alive=False)
-        request.keep_alive = False
-        exchange = Exchange(self, request, self._client)
-        exchange.refusal = status, error
-        self._queue.append(exchange)
-        self._stop(Phase.IDLE, inf)
-
     def _stop(self, phase: Phase, seconds: float) -> None:
-        self._deaf = True
+        self._framing.stop()
         self._held = b""
         self._phase = phase
         self._deadline = time.monotonic() + seconds
@@ -473,10 +252,6 @@ class Connection(asyncio.Protocol):
         self._set_reading(True)
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
-
-    def _continue(self) -> None:
-        self._expects_continue = False
-        self.write(_CONTINUE)
 
     def _set_reading(self, wanted: bool) -> None:
         if wanted is self._reading or self._transport is None or self._transport.is_closing():
@@ -492,7 +267,7 @@ class Connection(asyncio.Protocol):
 
     def _lost(self, because: str) -> None:
         """Nobody listens any more."""
-        self._deaf = True
+        self._framing.stop()
         self._held = b""
         self._queue.clear()
         if self._writable is not None:
@@ -506,12 +281,3 @@ class Connection(asyncio.Protocol):
         self._pool.active -= 1
         self._pool.changed()
         self._application.finished(exchange)
-
-
-def _origin_form(url: bytes) -> bytes:
-    """The path and query of a target, which proxies send as a whole URL."""
-    if url.startswith((b"/", b"*")) or b"://" not in url:
-        return url
-    _, _, rest = url.partition(b"://")
-    _, slash, path = rest.partition(b"/")
-    return slash + path or b"/"

@@ -10,8 +10,9 @@ import stat
 import time
 from typing import NamedTuple
 
-from trunkline.server.http.connection import Application, Connection, ConnectionPool
+from trunkline.server.http.connection import Connection
 from trunkline.server.http.limits import Limits
+from trunkline.server.http.pool import Application, ConnectionPool
 
 _BACKLOG = 2048
 # Seconds that clients have to read what was written when the listener closes.

@@ -1,0 +1,210 @@
+"""Bytes to requests: HTTP/1.1 framing and its limits, without sockets.
+
+llhttp (through httptools) parses, strictly: what could be read in two ways, such as a request with
+both a length and chunks, is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Protocol
+
+import httptools
+
+from trunkline.core.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, TrunklineError
+from trunkline.server.http.exchange import Headers, HttpRequest
+from trunkline.server.http.limits import Limits
+
+# Headers that belong to an upgrade, which we decline.
+_UPGRADE = frozenset((b"upgrade", b"connection", b"http2-settings"))
+
+
+class Receiver(Protocol):
+    """Takes what a `Framing` finds."""
+
+    def received(self, request: HttpRequest, refusal: tuple[int, TrunklineError] | None) -> None:
+        """A request is complete, or refused with a status and a reason."""
+
+
+class _Refused(Exception):
+    """Leaves the parser's callbacks when a request is refused."""
+
+
+class Framing:
+    """Parses one connection's input. Its `on_` methods are for the parser."""
+
+    def __init__(self, limits: Limits, receiver: Receiver) -> None:
+        self._limits = limits
+        self._receiver = receiver
+        self._parser = httptools.HttpRequestParser(self)
+        # time.monotonic() by which the request that has begun must be complete; inf between two.
+        self.deadline = inf
+        # True: whatever else arrives is not looked at.
+        self.ended = False
+        # True: the client wants to be told to go on before it sends its body.
+        self.wants_continue = False
+        # The request that is being parsed; None while its head is.
+        self._request: HttpRequest | None = None
+        self._url = b""
+        self._headers: Headers = []
+        self._head_size = 0
+        self._body: bytes | bytearray = b""
+        # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
+        self._unseen = 0
+
+    def feed(self, data: bytes) -> None:
+        """Parse `data`; hands what it completes to the receiver. Never raises."""
+        self._unseen += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            # Set: refused by a callback, or there is something after "Connection: close".
+            if not self.ended:
+                self.refuse(400, InvalidRequest(f"malformed HTTP request: {error}"))
+        bound = self._limits.max_header_bytes
+        if self._unseen > bound and self.deadline != inf and not self.ended:
+            problem = f"a header or chunk is over the limit of {bound} bytes"
+            self.refuse(431, PayloadTooLarge(problem))
+
+    def refuse(self, status: int, error: TrunklineError) -> None:
+        """Hand on a refusal in place of the request that has begun, and parse nothing more."""
+        request = self._request or HttpRequest("-", b"-", [], http10=False, keep_alive=False)
+        request.keep_alive = False
+        self.stop()
+        self._receiver.received(request, (status, error))
+
+    def refuse_late(self) -> None:
+        """Refuse because `deadline` has passed."""
+        missing = "a request line and headers" if self._request is None else "a body"
+        self.refuse(408, RequestTimeout(f"waited too long for {missing}"))
+
+    def stop(self) -> None:
+        """Parse nothing more."""
+        self.ended = True
+        self.deadline = inf
+        self.wants_continue = False
+
+    # parser callbacks
+
+    def on_message_begin(self) -> None:
+        """A new request begins."""
+        self.deadline = time.monotonic() + self._limits.header_timeout
+        self._request = None
+        self._url = b""
+        self._headers = []
+        self._head_size = 0
+        self._body = b""
+        self._unseen = 0
+
+    def on_url(self, url: bytes) -> None:
+        """More of the target."""
+        self._url += url
+        if len(self._url) > self._limits.max_url:
+            problem = f"the URL is longer than {self._limits.max_url} bytes"
+            self._refuse(414, InvalidRequest(problem))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer, which is dropped."""
+        limits = self._limits
+        self._head_size += len(name) + len(value) + 4
+        if self._request is None:
+            self._headers.append((name.lower(), value))
+        if self._head_size > limits.max_header_bytes or len(self._headers) > limits.max_headers:
+            bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
+            self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
+
+    def on_headers_complete(self) -> None:
+        """Refuse what can be refused before the body."""
+        parser = self._parser
+        if parser.should_upgrade():
+            return
+        self._request = request = HttpRequest(
+            parser.get_method().decode("latin-1"),
+            _origin_form(self._url),
+            self._headers,
+            http10=parser.get_http_version() == "1.0",
+            keep_alive=parser.should_keep_alive(),
+        )
+        self.deadline = time.monotonic() + self._limits.body_timeout
+        hosts = 0
+        for name, value in self._headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length" and int(value) > self._limits.max_body:
+                self._refuse_body()
+            elif name == b"expect":
+                if value.lower() != b"100-continue":
+                    problem = "the only expectation that is understood is 100-continue"
+                    self._refuse(417, InvalidRequest(problem))
+                self.wants_continue = not request.http10
+        if hosts > 1 or (hosts == 0 and not request.http10):
+            self._refuse(400, InvalidRequest("exactly one Host header is needed"))
+
+    def on_body(self, body: bytes) -> None:
+        """More of the body."""
+        self._unseen = 0
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        if len(self._body) > self._limits.max_body:
+            self._refuse_body()
+
+    def on_chunk_header(self) -> None:
+        """The parser makes progress."""
+        self._unseen = 0
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        request = self._request
+        if request is None:
+            # It asks for an upgrade; `_ignore_upgrade` parses it again.
+            return
+        request.body = self._body
+        self._body = b""
+        self.wants_continue = False
+        self.deadline = inf
+        if not request.keep_alive:
+            self.ended = True
+        self._receiver.received(request, None)
+
+    # internals
+
+    def _refuse(self, status: int, error: TrunklineError) -> None:
+        self.refuse(status, error)
+        raise _Refused
+
+    def _refuse_body(self) -> None:
+        problem = f"the body is over the limit of {self._limits.max_body} bytes"
+        self._refuse(413, PayloadTooLarge(problem))
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Parse the head again without the upgrade; the parser alone would lose the body.
+
+        An upgrade may be declined by answering the request as if it were not asked for (RFC 9110,
+        7.8). Java's HTTP client offers h2c with every first request.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(405, InvalidRequest("this is no proxy"))
+            return
+        lines = [b"%b %b HTTP/1.1" % (method, self._url)]
+        lines += [b"%b: %b" % pair for pair in self._headers if pair[0] not in _UPGRADE]
+        self._parser = httptools.HttpRequestParser(self)
+        self.feed(b"\r\n".join(lines) + b"\r\n\r\n")
+        if rest and not self.ended:
+            self.feed(rest)
+
+
+def _origin_form(url: bytes) -> bytes:
+    """The path and query of a target, which proxies send as a whole URL."""
+    if url.startswith((b"/", b"*")) or b"://" not in url:
+        return url
+    _, _, rest = url.partition(b"://")
+    _, slash, path = rest.partition(b"/")
+    return slash + path or b"/"
