@@ -46,12 +46,16 @@ class FakeCall:
         if not self.cancelled.is_set():
             self.sink.on_events(events)
 
-    def delta(self, text: str, row: int = 0, logprobs: Sequence[TokenLogprob] | None = None) -> None:
+    def delta(
+        self, text: str, row: int = 0, logprobs: Sequence[TokenLogprob] | None = None
+    ) -> None:
         """One more piece of text."""
         shown = None if logprobs is None else tuple(logprobs)
         self.send(Delta(self.request.id, row, text, (1,), shown))
 
-    def finished(self, row: int = 0, reason: FinishReason = "stop", stop: str | None = None) -> None:
+    def finished(
+        self, row: int = 0, reason: FinishReason = "stop", stop: str | None = None
+    ) -> None:
         """The end of one row."""
         self.send(RowFinished(self.request.id, row, reason, stop))
 

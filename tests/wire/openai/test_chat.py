@@ -115,16 +115,8 @@ def test_every_sampling_field_arrives() -> None:
 
 
 def test_nulls_are_as_good_as_absent() -> None:
-    names = ("temperature", "top_p", "n", "stop", "seed", "max_tokens", "logit_bias", "tools")
-    names = (
-        *names,
-        "functions",
-        "response_format",
-        "modalities",
-        "stream_options",
-        "model",
-        "top_k",
-    )
+    names = ["temperature", "top_p", "n", "stop", "seed", "max_tokens", "logit_bias", "tools"]
+    names += ["functions", "response_format", "modalities", "stream_options", "model", "top_k"]
     assert request(**dict.fromkeys(names)) == request()
 
 
