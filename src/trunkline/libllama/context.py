@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline.libllama.model import LoadFailed, Model
-from trunkline.libllama.structs import FLASH_AUTO, Batch
+from trunkline.libllama.structs import Batch
 
 # Large enough to be read as any struct ggml_tensor.
 _FLAG_BYTES = 1024
@@ -27,7 +27,6 @@ class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
     # Sequence ids, 0 .. sequences - 1; at most 256.
     sequences: int
     threads: int
-    flash: int = FLASH_AUTO
 
 
 class Context:
@@ -47,7 +46,6 @@ class Context:
         params.n_seq_max = options.sequences
         params.n_outputs_max = options.sequences
         params.n_threads = params.n_threads_batch = options.threads
-        params.flash_attn_type = options.flash
         params.kv_unified = True
         # ggml asks a C function on each node whether to stop. `ggml_is_empty` is one that reads
         # memory we own: of a tensor of ones it says false, of zeros true. A Python function would

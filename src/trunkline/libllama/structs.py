@@ -15,10 +15,6 @@ from typing import ClassVar
 ProgressCallback = c.CFUNCTYPE(c.c_bool, c.c_float, c.c_void_p)
 LogCallback = c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)
 
-# llama_load_mode, llama_flash_attn_type, ggml_type
-LOAD_AUTO = -1
-FLASH_AUTO, FLASH_OFF, FLASH_ON = -1, 0, 1
-TYPE_F16 = 1
 # llama_token_attr bits
 ATTR_UNKNOWN, ATTR_CONTROL, ATTR_USER_DEFINED, ATTR_LSTRIP = 2, 8, 16, 128
 # Most sequences of one context (LLAMA_MAX_SEQ); the function that tells is not exported.
