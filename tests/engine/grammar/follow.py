@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 
 from trunkline.core.types import Grammar
@@ -29,6 +30,9 @@ def masker(grammar: Grammar | RowGrammar) -> Masker:
         grammar = RowGrammar(compiled(grammar))
     found = Masker(TOKENIZER, max_rows=8)
     found.open(ROW, grammar)
+    deadline = time.monotonic() + 60
+    while not found.ready(ROW) and time.monotonic() < deadline:
+        time.sleep(0.0005)
     return found
 
 

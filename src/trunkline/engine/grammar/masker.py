@@ -89,7 +89,10 @@ class Masker:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def ready(self, key: RowKey) -> bool:
-        """False while the grammar of row `key` is compiled: `masks` would wait for it."""
+        """False while the grammar of row `key` is compiled: `masks` would wait for it, so the row
+        must not be planned yet. The first grammar of a core takes 1.3 s of processor time, because
+        the vocabulary is prepared; others take milliseconds, at worst what the worker allowed.
+        """
         row = self._rows.get(key)
         return row is None or row.ready
 

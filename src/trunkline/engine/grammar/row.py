@@ -12,8 +12,9 @@ from llguidance import LLMatcher, LLTokenizer
 
 from trunkline.engine.frames import RowGrammar
 
-# Seconds to wait for a grammar that is being compiled: a backstop, see `Masker.ready`.
-_COMPILE_WAIT = 10.0
+# Seconds to wait for a grammar that is being compiled: a backstop for a caller that does not heed
+# `Masker.ready`, since every row of the core waits with it.
+_COMPILE_WAIT = 5.0
 # Tokens of white space that may stand between the reasoning and the grammar.
 _LEAD_TOKENS = 4
 
