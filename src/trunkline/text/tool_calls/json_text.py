@@ -10,16 +10,31 @@ from __future__ import annotations
 import json
 import re
 
-from trunkline.text.tool_calls.reader import MAX_NAME, Malformed, Reader, Step, Take
+from trunkline.text.tool_calls.reader import (
+    MAX_HELD,
+    MAX_NAME,
+    Malformed,
+    Reader,
+    Step,
+    Take,
+    TooLong,
+)
 
 _OUTSIDE = re.compile(r'["{}\[\]<]')
 _INSIDE = re.compile(r'["\\]')
 _SCALAR = re.compile(r'[^\s,:;"{}\[\]<]*')
 _ARGUMENTS = ("arguments", "parameters")
+# Longest object within a string, in characters.
+_MAX_STRING = 4 * 1024 * 1024
+# Longest value of any other key, in characters.
+_MAX_OTHER = 1024
 
 
-def value(reader: Reader, take: Take) -> Step[None]:
-    """Hand the text of one JSON value to `take` as it comes."""
+def value(reader: Reader, take: Take, limit: int | None = None) -> Step[None]:
+    """Hand the text of one JSON value to `take` as it comes.
+
+    Raises `TooLong` where more than `limit` characters are there at once.
+    """
     first = yield from reader.peek()
     if not first or first not in '{["':
         scalar = yield from reader.run(_SCALAR, MAX_NAME)
@@ -39,6 +54,8 @@ def value(reader: Reader, take: Take) -> Step[None]:
                 _hand_on(reader, len(reader.buffer), take)
                 raise Malformed
             continue
+        if limit is not None and found.end() - reader.position > limit:
+            raise TooLong
         mark = found.group()
         if mark == "\\":
             skip = found.end() + 1 - reader.position
@@ -62,10 +79,19 @@ def _hand_on(reader: Reader, end: int, take: Take) -> None:
         reader.position = end
 
 
-def whole(reader: Reader) -> Step[str]:
-    """The text of one JSON value, once it is complete."""
+def whole(reader: Reader, limit: int = MAX_HELD) -> Step[str]:
+    """The text of one JSON value, once it is complete. Raises `TooLong` beyond `limit`."""
     parts: list[str] = []
-    yield from value(reader, parts.append)
+    size = 0
+
+    def take(text: str) -> None:
+        nonlocal size
+        size += len(text)
+        if size > limit:
+            raise TooLong
+        parts.append(text)
+
+    yield from value(reader, take, limit)
     return "".join(parts)
 
 
@@ -94,7 +120,7 @@ def arguments(reader: Reader) -> Step[None]:
     if first == "{":
         yield from value(reader, reader.arguments)
         return
-    text = yield from whole(reader)
+    text = yield from whole(reader, _MAX_STRING)
     reader.arguments(_unwrapped(text))
 
 
@@ -142,7 +168,7 @@ def call(reader: Reader, *, known: bool = False) -> Step[None]:
             yield from arguments(reader)
             reader.hold()
         else:
-            text = yield from whole(reader)
+            text = yield from whole(reader, MAX_HELD if key in _ARGUMENTS else _MAX_OTHER)
             if key in _ARGUMENTS and not early:
                 early = text
             elif key == "id" and text.startswith('"'):

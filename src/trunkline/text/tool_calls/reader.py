@@ -20,14 +20,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
+from itertools import groupby
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from trunkline.text.tool_calls.tools import Tools
 
 # Whitespace before a tag that belongs to it, in characters.
 MAX_SPACE = 64
-# Text that may be held back for a call that has not started yet, in characters.
-MAX_HELD = 64 * 1024
+# Text that may be held back for a call that has not started yet, in characters. What is held may
+# have to be read again from each tag in it, so the time for that grows with the square.
+MAX_HELD = 8 * 1024
 # Longest name, id, key or header, in characters.
 MAX_NAME = 256
 
@@ -82,6 +84,10 @@ class Malformed(Exception):
 
 def _is_name(text: str) -> bool:
     return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+class TooLong(Malformed):
+    """No call has started after more text than may be held: up to `MAX_HELD` of it is text."""
 
 
 class Marks:
@@ -198,12 +204,12 @@ class Reader:
     def more(self) -> Step[bool]:
         """Wait for more text; False at the end of the output.
 
-        `position` may have another value afterwards. Raises `Malformed` when too much is held.
+        `position` may have another value afterwards. Raises `TooLong`.
         """
         if self.ended:
             return False
         if self._held is not None and len(self.buffer) - self._held > MAX_HELD:
-            raise Malformed
+            raise TooLong
         yield
         return True
 
@@ -321,10 +327,13 @@ class Reader:
         calls = self.calls
         try:
             yield from body
-        except Malformed:
+        except Malformed as error:
             self.rewind()
             if self.calls == calls:
-                self.text(self.buffer.index(mark, self.position) + len(mark))
+                end = self.buffer.index(mark, self.position) + len(mark)
+                if isinstance(error, TooLong):
+                    end = min(self.position + MAX_HELD, len(self.buffer))
+                self.text(end)
                 return False
             if self.ended and self._in_call:
                 return True
@@ -403,12 +412,12 @@ class Parser:
         return self._taken()
 
     def _taken(self) -> list[Piece]:
-        pieces: list[Piece] = []
-        for piece in self._reader.pieces:
-            last = pieces[-1] if pieces else None
-            if isinstance(piece, (Text, Reasoning, Arguments)) and type(piece) is type(last):
-                pieces[-1] = piece._replace(text=last.text + piece.text)
+        """The pieces made, neighbours of one kind joined."""
+        taken: list[Piece] = []
+        for kind, group in groupby(self._reader.pieces, type):
+            if kind is Text or kind is Reasoning or kind is Arguments:
+                taken.append(kind("".join(str(piece[0]) for piece in group if piece)))
             else:
-                pieces.append(piece)
+                taken += group
         self._reader.pieces.clear()
-        return pieces
+        return taken
