@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
+import uvloop
 from hypothesis import HealthCheck, settings
 
 # A busy machine makes an example slow, not wrong.
@@ -9,3 +13,8 @@ settings.register_profile(
     "trunkline", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("trunkline")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop of the server: its transports differ from asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop}

@@ -96,6 +96,15 @@ async def test_a_killed_worker_is_replaced() -> None:
         assert "y" in await renderer.render(chat("y"))
 
 
+async def test_a_worker_killed_between_two_renderings_is_not_noticed() -> None:
+    async with started(CHATML) as renderer:
+        process = renderer._process
+        assert process is not None
+        process.kill()
+        await process.wait()
+        assert "hello" in await renderer.render(chat("hello"))
+
+
 async def test_a_caller_that_gives_up_disturbs_nobody() -> None:
     async with started(CHATML) as renderer:
         gone = asyncio.create_task(renderer.render(chat("gone")))

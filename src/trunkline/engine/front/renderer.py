@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from trunkline.core.errors import InternalError, InvalidRequest, TrunklineError,
 from trunkline.core.types import ChatInput
 from trunkline.engine.frames import MAX_FRAME, pack
 from trunkline.engine.front.template_worker import LoadTemplate, Render, Rendered, ToWorker
+
+log = logging.getLogger(__name__)
 
 # Processor seconds for one rendering. A conversation of 128k tokens takes well under a second.
 _CPU_SECONDS = 5.0
@@ -82,11 +85,18 @@ class TemplateRenderer:
             except asyncio.CancelledError:
                 future.cancel()
                 raise
+            except Exception as error:  # whoever waits must hear of it, and the next be served
+                log.exception("rendering a chat template")
+                await self._end()
+                if not future.done():
+                    future.set_exception(InternalError(f"the prompt was not rendered: {error}"))
             else:
                 if not future.done():
                     future.set_result(text)
 
     async def _rendered(self, chat: ChatInput) -> str:
+        if self._process is not None and self._process.returncode is not None:
+            await self._end()
         if self._process is None:
             await self._spawn()
         return (await self._ask(Render(chat))).text
@@ -113,7 +123,8 @@ class TemplateRenderer:
         try:
             async with asyncio.timeout(_WALL_SECONDS):
                 answer = await self._exchange(message)
-        except (EOFError, OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (EOFError, OSError, RuntimeError, TimeoutError, msgspec.DecodeError) as error:
+            # RuntimeError: uvloop's, for writing to a pipe whose reader is gone.
             code = await self._end()
             if code == -signal.SIGPROF or isinstance(error, TimeoutError):
                 raise InvalidRequest(
