@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tqdm import tqdm
+
 from caboose.files import (
     GGUF_TYPES,
     Weights,
@@ -37,8 +40,6 @@ from caboose.layout import (
     parameter_count,
     tensor_specs,
 )
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from tqdm import tqdm
 
 _CHATML = (
     "{%- for m in messages %}"

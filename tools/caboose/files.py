@@ -53,7 +53,7 @@ def vocabulary_from_json(
 ) -> Vocabulary:
     """Reads a `tokenizer.json`; added tokens marked special become CONTROL, others USER_DEFINED."""
     ids: dict[str, int] = dict(tokenizer["model"]["vocab"])
-    types = {i: gguf.TokenType.NORMAL for i in ids.values()}
+    types = dict.fromkeys(ids.values(), gguf.TokenType.NORMAL)
     for added in tokenizer["added_tokens"]:
         ids[added["content"]] = added["id"]
         control = added["special"]

@@ -1,0 +1,129 @@
+"""From examples to training batches, deterministically.
+
+A window of examples is sorted by length and cut into micro-batches of equal lengths, so little is
+padded and no two examples share a row. A step takes several micro-batches of different lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from caboose.corpus.base import Example
+from caboose.corpus.mix import examples
+from caboose.template import render
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenized example."""
+
+    ids: list[int]
+    # Weight of predicting ids[i] from what stands before it.
+    weights: list[float]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows of similar length, padded with zeros that weigh nothing."""
+
+    ids: Tensor  # int64 [rows, length]
+    weights: Tensor  # float32 [rows, length]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much text a step sees. A token is one position of a padded micro-batch."""
+
+    micro_tokens: int = 768
+    micros_per_step: int = 4
+    # Steps whose examples are sorted by length together.
+    window_steps: int = 16
+    context: int = 4096
+
+
+def tokenize(tokenizer: Tokenizer, example: Example, context: int) -> Row:
+    """Ids with weights; a short answer counts more per token than a long one."""
+    ids: list[int] = []
+    learnt: list[bool] = []
+    for text, learn in render(example):
+        piece = tokenizer.encode(text, add_special_tokens=False).ids
+        ids += piece
+        learnt += [learn] * len(piece)
+    ids, learnt = ids[:context], learnt[:context]
+    weight = max(1, sum(learnt)) ** -0.5
+    return Row(ids, [weight if flag else 0.0 for flag in learnt])
+
+
+def _pad(rows: list[Row]) -> MicroBatch:
+    length = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.int64)
+    weights = torch.zeros(len(rows), length)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        weights[i, : len(row.ids)] = torch.tensor(row.weights)
+    return MicroBatch(ids, weights)
+
+
+def _cut(rows: list[Row], budget: int) -> Iterator[MicroBatch]:
+    rows = sorted(rows, key=lambda row: len(row.ids))
+    batch: list[Row] = []
+    for row in rows:
+        if batch and len(row.ids) * (len(batch) + 1) > budget:
+            yield _pad(batch)
+            batch = []
+        batch.append(row)
+    yield _pad(batch)
+
+
+class Feeder:
+    """Gives the micro-batches of one step after the other."""
+
+    def __init__(self, tokenizer: Tokenizer, seed: int, plan: Plan) -> None:
+        self._tokenizer = tokenizer
+        self._plan = plan
+        self._rng = Random(f"batches {seed}")
+        self._short = examples(seed)
+        self._long = examples(seed, long=True)
+        self._ready: list[MicroBatch] = []
+        self._long_ready: list[MicroBatch] = []
+        # Tokens of real text handed out so far, and how many examples they came from.
+        self.tokens = 0
+        self.examples = 0
+
+    def _rows(self, stream: Iterator[Example], budget: int) -> list[Row]:
+        rows: list[Row] = []
+        while sum(len(row.ids) for row in rows) < budget:
+            rows += [tokenize(self._tokenizer, next(stream), self._plan.context) for _ in range(16)]
+        return rows
+
+    def _refill(self) -> None:
+        plan = self._plan
+        budget = plan.micro_tokens * plan.micros_per_step * plan.window_steps
+        self._ready = list(_cut(self._rows(self._short, budget), plan.micro_tokens))
+        self._rng.shuffle(self._ready)
+
+    def _next_long(self) -> MicroBatch:
+        if not self._long_ready:
+            rows = self._rows(self._long, self._plan.context * 4)
+            self._long_ready = list(_cut(rows, self._plan.context))
+            self._rng.shuffle(self._long_ready)
+        return self._long_ready.pop()
+
+    def step(self, *, long: bool) -> list[MicroBatch]:
+        """One step's micro-batches; `long` adds one of up to a whole context."""
+        batches: list[MicroBatch] = []
+        for _ in range(self._plan.micros_per_step):
+            if not self._ready:
+                self._refill()
+            batches.append(self._ready.pop())
+        if long:
+            batches.append(self._next_long())
+        self.examples += sum(len(b.ids) for b in batches)
+        self.tokens += sum(int((b.ids != 0).sum()) for b in batches)
+        return batches

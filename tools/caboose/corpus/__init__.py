@@ -1,0 +1,1 @@
+"""The training text: everything is generated from a seed, nothing is collected."""

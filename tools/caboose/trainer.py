@@ -1,0 +1,186 @@
+"""The training loop: Muon for the matrices, AdamW for the rest."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional
+
+from caboose.batches import Feeder, MicroBatch, Plan
+from caboose.model import Llama
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what the trained weights are, besides the corpus."""
+
+    seed: int
+    steps: int
+    # Workers of one CPU thread each; they decide the order of additions.
+    threads: int = 2
+    # Share of the steps that warm up, and at the end cool down to zero.
+    warm_up: float = 0.02
+    cool_down: float = 0.6
+    matrix_rate: float = 0.02
+    vector_rate: float = 0.004
+    # From this share of the steps on, every n-th step also sees a long sequence.
+    long_from: float = 0.4
+    long_every: int = 8
+
+    def rate(self, step: int) -> float:
+        """The learning rate's factor, 0 to 1: a trapezoid."""
+        up = (step + 1) / max(1.0, self.warm_up * self.steps)
+        down = (self.steps - step) / max(1.0, self.cool_down * self.steps)
+        return min(1.0, up, down)
+
+    def is_long(self, step: int) -> bool:
+        """Whether this step also sees a long sequence."""
+        return step >= self.long_from * self.steps and step % self.long_every == 0
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly: five Newton-Schulz steps.
+
+    Coefficients from Muon (https://kellerjordan.github.io/posts/muon/).
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon:
+    """Momentum, orthogonalized: a step of equal size in every direction of a matrix."""
+
+    def __init__(self, parameters: Iterable[Tensor], momentum: float = 0.95) -> None:
+        self._parameters = list(parameters)
+        self._momentum = momentum
+        self._buffers = [torch.zeros_like(p) for p in self._parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One update with Nesterov momentum; clears the gradients."""
+        for parameter, buffer in zip(self._parameters, self._buffers, strict=True):
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            buffer.lerp_(gradient, 1 - self._momentum)
+            update = orthogonalize(gradient.lerp(buffer, self._momentum))
+            scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
+            parameter.mul_(1 - rate * 0.01).add_(update, alpha=-rate * scale)
+            parameter.grad = None
+
+
+def _gradients(model: Llama, batches: list[MicroBatch], total: float) -> tuple[float, list[Tensor]]:
+    """One worker's share: the summed loss over `total`, and its gradients."""
+    torch.set_num_threads(1)
+    parameters = list(model.parameters())
+    loss_sum = 0.0
+    sums: list[Tensor] = []
+    for batch in batches:
+        weights = batch.weights[:, 1:]
+        where = weights > 0
+        logits = model(batch.ids[:, :-1], where)
+        losses = functional.cross_entropy(logits, batch.ids[:, 1:][where], reduction="none")
+        loss = (losses * weights[where]).sum() / total
+        gradients = torch.autograd.grad(loss, parameters)
+        loss_sum += float(loss.detach())
+        if sums:
+            torch._foreach_add_(sums, gradients)
+        else:
+            sums = list(gradients)
+    return loss_sum, sums
+
+
+def _deal(batches: list[MicroBatch], workers: int) -> list[list[MicroBatch]]:
+    """The micro-batches in `workers` hands of about equal work, always the same way."""
+    hands: list[list[MicroBatch]] = [[] for _ in range(workers)]
+    load = [0.0] * workers
+    for batch in sorted(batches, key=_work, reverse=True):
+        lightest = load.index(min(load))
+        hands[lightest].append(batch)
+        load[lightest] += _work(batch)
+    return [hand for hand in hands if hand]
+
+
+def _work(batch: MicroBatch) -> float:
+    rows, length = batch.ids.shape
+    return rows * length * (1 + length / 2500)
+
+
+def _accumulate(model: Llama, batches: list[MicroBatch], pool: ThreadPoolExecutor) -> float:
+    """Sets the step's gradients; gives its mean weighted loss in nats.
+
+    Each worker computes with one thread of its own: on small tensors that is faster than two
+    threads that meet at every operation, and does not collapse when the machine is busy. The
+    workers' gradients are added in a fixed order.
+    """
+    total = sum(float(batch.weights[:, 1:].sum()) for batch in batches)
+    hands = _deal(batches, pool._max_workers)
+    results = list(pool.map(lambda hand: _gradients(model, hand, total), hands))
+    sums = results[0][1]
+    for _, gradients in results[1:]:
+        torch._foreach_add_(sums, gradients)
+    for parameter, gradient in zip(model.parameters(), sums, strict=True):
+        parameter.grad = gradient
+    return sum(loss for loss, _ in results)
+
+
+def train(
+    model: Llama,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    plan: Plan,
+    checkpoint: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Trains in place; gives tokens seen, seconds taken and the last losses' mean."""
+    model.reset(settings.seed)
+    feeder = Feeder(tokenizer, settings.seed, plan)
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
+    others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
+    muon = Muon(matrices)
+    adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
+    pool = ThreadPoolExecutor(settings.threads)
+    started = time.monotonic()
+    smooth = 0.0
+    for step in range(settings.steps):
+        factor = settings.rate(step)
+        loss = _accumulate(model, feeder.step(long=settings.is_long(step)), pool)
+        muon.step(settings.matrix_rate * factor)
+        for group in adam.param_groups:
+            group["lr"] = settings.vector_rate * factor
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+        smooth = loss if step == 0 else 0.95 * smooth + 0.05 * loss
+        if step % 20 == 19 or step + 1 == settings.steps:
+            _report(step + 1, settings.steps, smooth, feeder.tokens, time.monotonic() - started)
+        if checkpoint is not None and step % 200 == 199:
+            checkpoint(step + 1)
+    pool.shutdown()
+    seconds = time.monotonic() - started
+    return {
+        "tokens": feeder.tokens,
+        "examples": feeder.examples,
+        "seconds": round(seconds, 1),
+        "loss": round(smooth, 4),
+    }
+
+
+def _report(step: int, steps: int, loss: float, tokens: int, seconds: float) -> None:
+    left = seconds / step * (steps - step)
+    print(
+        f"step {step:5}/{steps}  loss {loss:.4f}  {tokens / 1e6:6.2f} M tokens  "
+        f"{tokens / seconds:6.0f} tokens/s  {seconds / 60:5.1f} min, {left / 60:5.1f} min left",
+        file=sys.stderr,
+        flush=True,
+    )
