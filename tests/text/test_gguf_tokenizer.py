@@ -87,10 +87,10 @@ def test_runs_beyond_the_stack_are_refused(tokenizer: GgufTokenizer) -> None:
 
 
 def test_many_special_tokens_take_linear_time(tokenizer: GgufTokenizer) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert ids(tokenizer, "<|im_start|>" * 40_000) == [START] * 40_000
     # In one piece: some ten seconds.
-    assert time.perf_counter() - begin < 4
+    assert time.process_time() - begin < 4
 
 
 def test_long_texts_are_cut_without_a_trace(tokenizer: GgufTokenizer) -> None:
