@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,8 @@ from trunkline.engine.seam import (
     Ticket,
     TrimSeq,
 )
+
+Make = Callable[..., Capabilities]
 
 VOCAB = 50
 EOG = 49
@@ -360,3 +362,13 @@ def _capabilities(kind: dict[str, object], changes: dict[str, object]) -> Capabi
 def greedy(max_tokens: int = 8, **changes: object) -> SamplingParams:
     """Parameters with `max_tokens` filled in, as the front does."""
     return SamplingParams(max_tokens=max_tokens, **changes)  # type: ignore[arg-type]
+
+
+def endless(tokens: int) -> SamplingParams:
+    """Exactly `tokens` output tokens."""
+    return greedy(tokens, ignore_eos=True)
+
+
+def long(start: int, length: int) -> list[int]:
+    """A prompt that shares nothing with one of another `start`."""
+    return [(start * 1000 + i) % 977 for i in range(length)]
