@@ -204,10 +204,9 @@ def _write_stamp(stamp: Path | None, text: str) -> None:
 
 
 def default_stamp() -> Path:
-    """Where the stamp lives: under TRUNKLINE_HOME, else the user's cache folder."""
-    home = os.environ.get("TRUNKLINE_HOME")
-    base = Path(home) if home else Path.home() / ".cache" / "trunkline"
-    return base / "libllama.stamp"
+    """Where the stamp lives: in the folder of all state (`store.home` stands above this layer)."""
+    home = os.environ.get("TRUNKLINE_HOME") or "~/.trunkline"
+    return Path(home).expanduser() / "libllama.stamp"
 
 
 @functools.cache
