@@ -11,7 +11,6 @@ from trunkline.engine.frames import AddGroup
 from trunkline.engine.scheduler import Scheduler, SchedulerLimits
 from trunkline.engine.seam import PLACEHOLDER, RowKey, Sampled, StepPlan, StepResult
 
-
 # Time -----------------------------------------------------------------------------------------
 
 
