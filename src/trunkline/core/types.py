@@ -252,6 +252,21 @@ class ModelCard(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     # Where it comes from: a bundled name or a path.
     source: str = ""
+    # What the model is, as far as its file tells; empty or 0 where it does not.
+    architecture: str = ""
+    parameters: int = 0
+    # Of most weights, as GGUF spells it: "Q8_0".
+    quantization: str = ""
+    # Bytes of the weights.
+    size: int = 0
+    vocab_size: int = 0
+    embedding_length: int = 0
+    # Jinja; "" = it cannot chat.
+    chat_template: str = ""
+    # Of "completion", "chat", "tools", "thinking", "insert".
+    capabilities: tuple[str, ...] = ()
+    # Most rows that run together.
+    max_rows: int = 0
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -288,6 +303,16 @@ class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
     resident_bytes: int = 0
 
 
+class Tokenization(msgspec.Struct, frozen=True, array_like=True):
+    """Answer to a question about text."""
+
+    # The prompt as the model sees it (templates rendered), or the text of given tokens.
+    text: str
+    token_ids: tuple[int, ...]
+    # The bytes of each token.
+    pieces: tuple[bytes, ...] = ()
+
+
 class EventSink(Protocol):
     """Where a backend delivers the events of one request."""
 
@@ -310,6 +335,12 @@ class Backend(Protocol):
 
     async def count_tokens(self, request: Request) -> int:
         """Prompt tokens of `request`, special ones included. Raises `TrunklineError`."""
+
+    async def tokenize(self, request: Request) -> Tokenization:
+        """The prompt of `request`. Raises `TrunklineError`; `Unsupported` where it cannot."""
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """The text of tokens, special ones included. Raises as `tokenize`."""
 
     def models(self) -> tuple[ModelCard, ...]:
         """The models that it serves."""

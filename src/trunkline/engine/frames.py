@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from trunkline.core.errors import ErrorInfo
-from trunkline.core.types import Event, ModelCard, Request, SamplingParams
+from trunkline.core.types import Event, ModelCard, Request, SamplingParams, Tokenization
 
 # A frame above this is a fault of the peer: the connection is closed.
 MAX_FRAME = 64 * 1024 * 1024
@@ -183,13 +183,26 @@ class CountTokens(msgspec.Struct, frozen=True, array_like=True, tag=3):
     request: Request
 
 
+class TokenizePrompt(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Answered by one `Tokenized`."""
+
+    request: Request
+
+
+class DetokenizeIds(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Answered by one `Tokenized` with this id."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+
+
 class StopFront(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Finish what is in flight for at most `grace` seconds, then end."""
 
     grace: float
 
 
-ToFront = Submit | CancelRequest | CountTokens | StopFront
+ToFront = Submit | CancelRequest | CountTokens | StopFront | TokenizePrompt | DetokenizeIds
 
 
 # front -> gateway ---------------------------------------------------------------------------
@@ -224,7 +237,15 @@ class TokenCount(msgspec.Struct, frozen=True, array_like=True, tag=3):
     error: ErrorInfo | None = None
 
 
-FromFront = FrontStatus | EventBatch | TokenCount
+class Tokenized(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Answer to `TokenizePrompt` and `DetokenizeIds`."""
+
+    request_id: str
+    answer: Tokenization
+    error: ErrorInfo | None = None
+
+
+FromFront = FrontStatus | EventBatch | TokenCount | Tokenized
 
 
 class FrameTooLarge(Exception):

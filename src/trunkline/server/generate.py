@@ -10,19 +10,29 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from trunkline.core.errors import TrunklineError, from_info
-from trunkline.core.types import Call, Completed, Delta, Event, Failed, RowFinished, Usage
+from trunkline.core.types import (
+    Call,
+    Completed,
+    Delta,
+    Event,
+    Failed,
+    RowFinished,
+    Timing,
+    Usage,
+)
 from trunkline.gateway.gateway import Gateway
 from trunkline.server.http.exchange import (
-    EVENT_STREAM,
     EVENT_STREAM_HEADERS,
     JSON,
     Exchange,
+    HttpRequest,
 )
 from trunkline.server.metrics import ModelMetrics, ServerMetrics
-from trunkline.wire.codec import Answer, Ask, Codec, Renderer
+from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Renderer
 
 log = logging.getLogger("trunkline.server")
 
@@ -44,7 +54,7 @@ class Generator:
             tenant = self._gateway.keys.tenant(
                 request.header(b"authorization"), request.header(b"x-api-key")
             )
-            ask = codec.decode(request.body)
+            ask = cast(Ask, codec.decode(incoming(request)))
             model = self._gateway.resolve(ask.model)
             requests = ask.requests(request_id, model.name, tenant)
         except TrunklineError as error:
@@ -81,6 +91,7 @@ class Generation:
         "_open",
         "_renderer",
         "_stream",
+        "_timing",
         "_usage",
         "calls",
     )
@@ -105,6 +116,7 @@ class Generation:
         # Requests that have not completed.
         self._open = prompts
         self._usage = Usage(0, 0)
+        self._timing = Timing()
         # Output tokens seen so far, for calls that never complete.
         self._generated = 0
         # (prompt, row) -> time.monotonic() of its last output.
@@ -125,8 +137,11 @@ class Generation:
             self._complete(data)
         elif self._stream and data:
             if not exchange.started:
-                exchange.begin(200, EVENT_STREAM, EVENT_STREAM_HEADERS + self._head)
+                self._begin_stream()
             exchange.write(data)
+
+    def _begin_stream(self) -> None:
+        self._exchange.begin(200, self._codec.stream_type, EVENT_STREAM_HEADERS + self._head)
 
     def fail(self, error: TrunklineError) -> None:
         """End the call with `error`, however far it has come."""
@@ -153,12 +168,13 @@ class Generation:
         self._active.discard(self)
         self._settle()
         self._metrics.e2e.observe(time.monotonic() - exchange.began)
-        last = data + self._renderer.finish(self._usage)
+        last = data + self._renderer.finish(self._usage, self._timing)
         if not self._stream:
-            exchange.respond(200, last, JSON, self._head)
+            extra = self._codec.headers(self._usage, self._timing)
+            exchange.respond(200, last, self._codec.whole_type, self._head + extra)
             return
         if not exchange.started:
-            exchange.begin(200, EVENT_STREAM, EVENT_STREAM_HEADERS + self._head)
+            self._begin_stream()
         exchange.end(last)
 
     def _observe(self, prompt: int, events: Sequence[Event]) -> Failed | None:
@@ -179,6 +195,7 @@ class Generation:
             elif isinstance(event, Completed):
                 self._open -= 1
                 self._usage = _sum(self._usage, event.usage)
+                self._timing = _longest(self._timing, event.timing)
             else:
                 return event
         return None
@@ -215,7 +232,7 @@ def respond_error(
     exchange: Exchange, error: TrunklineError, codec: Codec, headers: bytes = b""
 ) -> None:
     """Answer with `error` in the dialect of `codec`."""
-    exchange.respond(error.status, codec.error(error), JSON, headers + retry_line(error))
+    exchange.respond(codec.status(error), codec.error(error), JSON, headers + retry_line(error))
 
 
 def id_line(request_id: str) -> bytes:
@@ -228,6 +245,20 @@ def retry_line(error: TrunklineError) -> bytes:
     if error.retry_after is None:
         return b""
     return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after))
+
+
+def incoming(request: HttpRequest, path: Mapping[str, str] | None = None) -> Incoming:
+    """What a codec sees of `request`; `path` are the variables of its route."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers:
+        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    return Incoming(request.body, path or {}, headers, request.query.decode("latin-1"))
+
+
+def _longest(one: Timing, other: Timing) -> Timing:
+    return Timing(
+        max(one.queue, other.queue), max(one.prefill, other.prefill), max(one.decode, other.decode)
+    )
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

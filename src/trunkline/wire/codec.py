@@ -1,14 +1,34 @@
-"""What a dialect offers for a route that generates text: bytes to requests, events to bytes."""
+"""What a dialect offers for a route: bytes to requests or questions, events to bytes.
+
+A route that generates text has a `Codec` whose `decode` gives an `Ask`; one that asks about text
+(tokens, templates) gives a `Lookup`. Codecs are pure: no sockets, no clocks, no state of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from trunkline.core.errors import TrunklineError
-from trunkline.core.types import Event, Request, Usage
+from trunkline.core.types import Event, Request, Timing, Tokenization, Usage
+
+# Content types of streams.
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+NDJSON = b"application/x-ndjson"
+
+
+class Incoming(msgspec.Struct, frozen=True):
+    """What a codec sees of an HTTP request."""
+
+    body: bytes | bytearray
+    # Variables of the route's path.
+    path: Mapping[str, str] = {}
+    # Header fields; names in lower case, values as sent. The first of each name.
+    headers: Mapping[str, str] = {}
+    # Query string, undecoded.
+    query: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -29,8 +49,8 @@ class Renderer(Protocol):
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Bytes to send now for events of the call's request number `prompt`; may be none."""
 
-    def finish(self, usage: Usage) -> bytes:
-        """The last bytes, when every request has completed; `usage` is their sum."""
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
+        """The last bytes, when every request has completed; sums over all of them."""
 
 
 class Ask(Protocol):
@@ -42,20 +62,53 @@ class Ask(Protocol):
     stream: bool
 
     def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
-        """One request per prompt, for the model that calls itself `model`."""
+        """One request per prompt, for the model that calls itself `model`.
+
+        None at all where the answer needs no model (Ollama's empty prompt): the renderer's
+        `finish` is the answer.
+        """
 
     def renderer(self, answer: Answer) -> Renderer:
         """What renders the response."""
 
 
+class Lookup(Protocol):
+    """A decoded question about text, answered by the model's front without generating."""
+
+    # As the client named it; "" = not named.
+    model: str
+
+    def question(self, request_id: str, model: str, tenant: str) -> Request | tuple[int, ...]:
+        """A request whose prompt is to be tokenized, or token ids to be turned into text."""
+
+    def render(self, answer: Tokenization) -> bytes:
+        """Body of the response."""
+
+
+def _status(error: TrunklineError) -> int:
+    return error.status
+
+
+def _no_headers(usage: Usage, timing: Timing) -> bytes:
+    return b""
+
+
 class Codec(msgspec.Struct, frozen=True):
-    """One generating route of one dialect."""
+    """One route of one dialect."""
 
     # Ids begin with this.
     id_prefix: str
     # Raises `InvalidRequest` and `Unsupported`.
-    decode: Callable[[bytes | bytearray], Ask]
+    decode: Callable[[Incoming], Ask | Lookup]
     # Body of an error response.
     error: Callable[[TrunklineError], bytes]
     # What ends a stream that has begun and then failed.
     stream_error: Callable[[TrunklineError], bytes]
+    # Content type of a stream.
+    stream_type: bytes = EVENT_STREAM
+    # Content type of a whole answer.
+    whole_type: bytes = b"application/json"
+    # HTTP status of an error, where the dialect's differs.
+    status: Callable[[TrunklineError], int] = _status
+    # Further header lines of a whole answer, each ended by CRLF (TGI's timings).
+    headers: Callable[[Usage, Timing], bytes] = _no_headers

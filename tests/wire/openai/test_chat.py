@@ -289,7 +289,7 @@ def test_the_published_response() -> None:
     for piece in ("Hello! How can I ", "assist you today?"):
         assert renderer.take(0, [text(piece)]) == b""
     renderer.take(0, END)
-    ours = json.loads(renderer.finish(Usage(19, 10)))
+    ours = json.loads(renderer.finish(Usage(19, 10), Timing()))
     same_shape(ours, golden("chat_completion.json"))
 
 
@@ -300,7 +300,7 @@ def test_the_published_stream() -> None:
     renderer = ask(stream=True).renderer(named)
     sent = renderer.take(0, [text("Hello")])
     sent += renderer.take(0, END)
-    sent += renderer.finish(Usage(19, 10))
+    sent += renderer.finish(Usage(19, 10), Timing())
     *ours, done = events(sent)
     assert done == "[DONE]"
     same_shape(ours, theirs)
@@ -317,7 +317,7 @@ def test_the_published_logprobs() -> None:
     )
     whole = ask(logprobs=True, top_logprobs=2).renderer(answer())
     whole.take(0, [text("Hello", logprobs=(hello,)), text("!", logprobs=(mark,)), *END])
-    shown = json.loads(whole.finish(Usage(1, 2)))["choices"][0]["logprobs"]
+    shown = json.loads(whole.finish(Usage(1, 2), Timing()))["choices"][0]["logprobs"]
     same_shape(shown, golden("chat_logprobs.json"))
     stream = ask(logprobs=True, top_logprobs=2, stream=True).renderer(answer())
     sent = stream.take(0, [text("Hello!", logprobs=(hello, mark))])
@@ -328,7 +328,9 @@ def test_impossible_logprobs_are_numbers() -> None:
     renderer = ask(logprobs=True).renderer(answer())
     never = TokenLogprob("x", b"\xf0", 1, float("-inf"), (("y", b"y", 2, float("nan")),))
     renderer.take(0, [text("x", logprobs=(never,)), *END])
-    shown = json.loads(renderer.finish(Usage(1, 1)))["choices"][0]["logprobs"]["content"][0]
+    shown = json.loads(renderer.finish(Usage(1, 1), Timing()))["choices"][0]["logprobs"]["content"][
+        0
+    ]
     assert shown["logprob"] == -9999.0
     assert shown["top_logprobs"][0]["logprob"] == -9999.0
     assert shown["bytes"] == [0xF0]
@@ -336,7 +338,7 @@ def test_impossible_logprobs_are_numbers() -> None:
 
 def test_usage_comes_last_and_null_before() -> None:
     renderer = ask(stream=True, stream_options={"include_usage": True}).renderer(answer())
-    sent = renderer.take(0, [text("Hi"), *END]) + renderer.finish(Usage(19, 10, 16, 3))
+    sent = renderer.take(0, [text("Hi"), *END]) + renderer.finish(Usage(19, 10, 16, 3), Timing())
     *chunks, last, done = events(sent)
     assert done == "[DONE]"
     assert all(chunk["usage"] is None for chunk in chunks)
@@ -382,7 +384,7 @@ def test_reasoning_is_apart_from_the_answer() -> None:
     thought = Delta("id", 0, "So: 4", (1, 2), reasoning="2+2")
     whole = ask().renderer(answer())
     whole.take(0, [thought, *END])
-    message = json.loads(whole.finish(Usage(1, 2)))["choices"][0]["message"]
+    message = json.loads(whole.finish(Usage(1, 2), Timing()))["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("So: 4", "2+2")
     chunks = events(ask(stream=True).renderer(answer()).take(0, [thought]))
     assert [chunk["choices"][0]["delta"] for chunk in chunks[1:]] == [

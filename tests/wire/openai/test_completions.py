@@ -12,6 +12,7 @@ from trunkline.core.types import (
     Event,
     RowFinished,
     TextInput,
+    Timing,
     TokenLogprob,
     TokensInput,
     Usage,
@@ -137,7 +138,7 @@ def test_the_published_response() -> None:
     renderer = ask().renderer(answer())
     renderer.take(0, [Delta("x", 0, "\n\nThis is "), Delta("x", 0, "indeed a test")])
     renderer.take(0, [RowFinished("x", 0, "length")])
-    same_shape(json.loads(renderer.finish(Usage(5, 7))), golden("completion.json"))
+    same_shape(json.loads(renderer.finish(Usage(5, 7), Timing())), golden("completion.json"))
 
 
 def test_the_published_chunk() -> None:
@@ -145,7 +146,7 @@ def test_the_published_chunk() -> None:
     (chunk,) = events(renderer.take(0, [Delta("x", 0, "This")]))
     same_shape(chunk, golden("completion_chunk.json"))
     end, usage_free = events(
-        renderer.take(0, [RowFinished("x", 0, "length")]) + renderer.finish(Usage(1, 1))
+        renderer.take(0, [RowFinished("x", 0, "length")]) + renderer.finish(Usage(1, 1), Timing())
     )
     assert end["choices"][0]["finish_reason"] == "length"
     assert usage_free == "[DONE]"
@@ -160,7 +161,7 @@ def test_choices_count_through_prompts_and_rows() -> None:
             pieces: list[Event] = [Delta("x", row, f"{prompt}{row}"), RowFinished("x", row, "stop")]
             whole.take(prompt, pieces)
             sent += stream.take(prompt, pieces)
-    choices = json.loads(whole.finish(Usage(2, 4)))["choices"]
+    choices = json.loads(whole.finish(Usage(2, 4), Timing()))["choices"]
     assert [(one["index"], one["text"]) for one in choices] == [
         (0, "00"),
         (1, "01"),
@@ -176,7 +177,7 @@ def test_logprobs_are_four_lists() -> None:
     two = TokenLogprob("llo", b"llo", 3, -2.5, (("y", b"y", 4, -0.25),))
     whole = ask(logprobs=2).renderer(answer())
     whole.take(0, [Delta("x", 0, "He", (1,), (one,)), Delta("x", 0, "llo", (3,), (two,))])
-    shown = json.loads(whole.finish(Usage(1, 2)))["choices"][0]["logprobs"]
+    shown = json.loads(whole.finish(Usage(1, 2), Timing()))["choices"][0]["logprobs"]
     assert shown == {
         "text_offset": [0, 2],
         "token_logprobs": [-0.5, -2.5],
@@ -191,7 +192,7 @@ def test_logprobs_are_four_lists() -> None:
 
 def test_usage_of_a_stream() -> None:
     renderer = ask(stream=True, stream_options={"include_usage": True}).renderer(answer())
-    sent = renderer.take(0, [Delta("x", 0, "a")]) + renderer.finish(Usage(5, 7))
+    sent = renderer.take(0, [Delta("x", 0, "a")]) + renderer.finish(Usage(5, 7), Timing())
     chunk, usage, done = events(sent)
     assert chunk["usage"] is None
     assert usage["choices"] == []

@@ -14,8 +14,7 @@ from trunkline.core.errors import TrunklineError
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
-# Headers of a stream of events, besides its content type. The last one tells nginx not to buffer.
-EVENT_STREAM = b"text/event-stream; charset=utf-8"
+# Headers of a stream besides its content type. The last one tells nginx not to buffer.
 EVENT_STREAM_HEADERS = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 _STATUS_LINES = {

@@ -234,4 +234,4 @@ def _parts(where: str, parts: Sequence[_Part]) -> tuple[TextPart, ...]:
     return tuple(found)
 
 
-CHAT = Codec("chatcmpl-", decode_chat, render_error, stream_error)
+CHAT = Codec("chatcmpl-", lambda incoming: decode_chat(incoming.body), render_error, stream_error)

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from trunkline.core.types import Delta, Event, RowFinished, TokenLogprob, Usage
+from trunkline.core.types import Delta, Event, RowFinished, Timing, TokenLogprob, Usage
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
 
@@ -104,7 +104,7 @@ class ChatWhole:
                 row.finish, row.stop = event.reason, event.stop
         return b""
 
-    def finish(self, usage: Usage) -> bytes:
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The object."""
         answer = self._answer
         return encoder.encode(
@@ -169,7 +169,7 @@ class ChatStream:
                 self._finish_row(event, out)
         return b"".join(out)
 
-    def finish(self, usage: Usage) -> bytes:
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The chunk of usage, if asked for, and the end."""
         if not self._include_usage:
             return DONE

@@ -158,4 +158,6 @@ def _inputs(fields: CompletionFields) -> tuple[Input, ...]:
     return (TokensInput(tuple(decode(_ids, body).prompt)),)
 
 
-COMPLETIONS = Codec("cmpl-", decode_completion, render_error, stream_error)
+COMPLETIONS = Codec(
+    "cmpl-", lambda incoming: decode_completion(incoming.body), render_error, stream_error
+)

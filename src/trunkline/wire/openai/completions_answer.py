@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from trunkline.core.types import Delta, Event, RowFinished, TokenLogprob, Usage
+from trunkline.core.types import Delta, Event, RowFinished, Timing, TokenLogprob, Usage
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
 
@@ -89,7 +89,7 @@ class CompletionWhole:
                 row.finish, row.stop = event.reason, event.stop
         return b""
 
-    def finish(self, usage: Usage) -> bytes:
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The object."""
         answer = self._answer
         return encoder.encode(
@@ -156,7 +156,7 @@ class CompletionStream:
                 )
         return b"".join(out)
 
-    def finish(self, usage: Usage) -> bytes:
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The chunk of usage, if asked for, and the end."""
         if not self._include_usage:
             return DONE
