@@ -59,6 +59,13 @@ def test_no_more_cells_than_the_rows_can_fill(facts: ModelFacts) -> None:
     assert (layout.cells, layout.context) == (2048, 1024)
 
 
+def test_small_models_get_no_huge_pool(facts: ModelFacts) -> None:
+    small = msgspec.structs.replace(facts, kv_bytes_per_token=1280)
+    assert plan(small, 64 * GIB).cells == 65_536
+    long = msgspec.structs.replace(small, context=131_072)
+    assert plan(long, 64 * GIB).cells == 131_072
+
+
 def test_an_explicit_context_outgrows_the_default_pool(facts: ModelFacts) -> None:
     layout = plan(facts, 8 * GIB, ctx=30_000)
     assert layout.context == 30_000

@@ -17,6 +17,9 @@ GRAIN = 256
 # Most that the KV cache takes unasked: of what is available, and at all.
 DEFAULT_SHARE = 4
 DEFAULT_KV = 4 * 1024**3
+# Cells that the pool has at most unasked, or one context: libllama scans all of them at each copy
+# and trim of a sequence, 4 us per 1,024.
+DEFAULT_CELLS = 65_536
 # Bytes of one element of the attention mask (f16; llama.cpp keeps it so for flash attention).
 MASK_BYTES = 2
 # Left to the rest of the process: Python, the graph's nodes, buffers.
@@ -74,7 +77,8 @@ def _cells(config: EngineConfig, wanted: int, available: int, room: int, each: i
     if config.kv_memory:
         size = config.kv_memory
     else:
-        size = min(available // DEFAULT_SHARE, DEFAULT_KV, config.max_num_seqs * wanted * each)
+        most = min(config.max_num_seqs * wanted, max(wanted, DEFAULT_CELLS))
+        size = min(available // DEFAULT_SHARE, DEFAULT_KV, most * each)
         # An explicit context comes before the default bounds.
         size = min(room, max(size, _round_up(config.ctx_size) * each))
     return max(GRAIN, size // each // GRAIN * GRAIN)
