@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -11,7 +12,7 @@ import msgspec
 
 from trunkline.core.errors import (
     EngineCrashed,
-    ErrorInfo,
+    RequestTimeout,
     Unavailable,
     from_info,
 )
@@ -25,10 +26,12 @@ from trunkline.core.types import (
     Health,
     ModelCard,
     Request,
+    Tokenization,
 )
 from trunkline.engine.frames import (
     CancelRequest,
     CountTokens,
+    DetokenizeIds,
     EventBatch,
     FrameTooLarge,
     Framing,
@@ -37,11 +40,13 @@ from trunkline.engine.frames import (
     Submit,
     ToFront,
     TokenCount,
+    Tokenized,
+    TokenizePrompt,
     pack,
 )
 
-# Seconds that a count may take: a template and a tokenizer, never the model.
-_COUNT_TIMEOUT = 30.0
+# Seconds that a question may take: a template and a tokenizer, never the model.
+_QUESTION_TIMEOUT = 30.0
 
 
 class _Call:
@@ -72,7 +77,8 @@ class LocalBackend(asyncio.Protocol):
         self._core_restarts = 0
         self._on_status = on_status
         self._sinks: dict[str, EventSink] = {}
-        self._counts: dict[str, asyncio.Future[int]] = {}
+        self._questions: dict[str, asyncio.Future[TokenCount | Tokenized]] = {}
+        self._numbers = itertools.count(1)
         self._transport: asyncio.WriteTransport | None = None
         self._framing = Framing()
         self._encoder = msgspec.msgpack.Encoder()
@@ -99,16 +105,22 @@ class LocalBackend(asyncio.Protocol):
 
     async def count_tokens(self, request: Request) -> int:
         """Ask the front. Raises `TrunklineError`."""
-        if self._transport is None:
-            raise Unavailable(f"model {self.name!r} is not ready: {self._down.detail}")
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._counts[request.id] = future
-        self._send(CountTokens(request))
-        try:
-            async with asyncio.timeout(_COUNT_TIMEOUT):
-                return await future
-        finally:
-            self._counts.pop(request.id, None)
+        answer = await self._asked(request.id, CountTokens(request))
+        assert isinstance(answer, TokenCount)
+        return answer.count
+
+    async def tokenize(self, request: Request) -> Tokenization:
+        """Ask the front. Raises `TrunklineError`."""
+        answer = await self._asked(request.id, TokenizePrompt(request))
+        assert isinstance(answer, Tokenized)
+        return answer.answer
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """Ask the front. Raises `TrunklineError`."""
+        number = f"detokenize-{next(self._numbers)}"
+        answer = await self._asked(number, DetokenizeIds(number, token_ids))
+        assert isinstance(answer, Tokenized)
+        return answer.answer
 
     def models(self) -> tuple[ModelCard, ...]:
         """The one model, once it is loaded."""
@@ -214,11 +226,26 @@ class LocalBackend(asyncio.Protocol):
         sinks, self._sinks = self._sinks, {}
         for request_id, sink in sinks.items():
             sink.on_events((Failed(request_id, error.info()),))
-        for future in self._counts.values():
+        for future in self._questions.values():
             if not future.done():
                 future.set_exception(error)
 
     # internals
+
+    async def _asked(self, number: str, question: ToFront) -> TokenCount | Tokenized:
+        if self._transport is None:
+            raise Unavailable(f"model {self.name!r} is not ready: {self._down.detail}")
+        future: asyncio.Future[TokenCount | Tokenized]
+        future = asyncio.get_running_loop().create_future()
+        self._questions[number] = future
+        self._send(question)
+        try:
+            async with asyncio.timeout(_QUESTION_TIMEOUT):
+                return await future
+        except TimeoutError:
+            raise RequestTimeout(f"model {self.name!r} did not answer in time") from None
+        finally:
+            self._questions.pop(number, None)
 
     def forget(self, request_id: str) -> None:
         """Cancel at the front and deliver nothing more."""
@@ -238,8 +265,8 @@ class LocalBackend(asyncio.Protocol):
                 self._changed.set()
                 if self._on_status is not None:
                     self._on_status(message)
-            case TokenCount():
-                self._counted(message.request_id, message.count, message.error)
+            case TokenCount() | Tokenized():
+                self._answered(message)
 
     def _deliver(self, events: Sequence[Event]) -> None:
         by_request: dict[str, list[Event]] = {}
@@ -253,11 +280,11 @@ class LocalBackend(asyncio.Protocol):
                 del self._sinks[request_id]
             sink.on_events(own)
 
-    def _counted(self, request_id: str, count: int, error: ErrorInfo | None) -> None:
-        future = self._counts.get(request_id)
+    def _answered(self, answer: TokenCount | Tokenized) -> None:
+        future = self._questions.get(answer.request_id)
         if future is None or future.done():
             return
-        if error is None:
-            future.set_result(count)
+        if answer.error is None:
+            future.set_result(answer)
         else:
-            future.set_exception(from_info(error))
+            future.set_exception(from_info(answer.error))

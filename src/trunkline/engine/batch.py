@@ -196,7 +196,9 @@ class Batch:
         self.seated -= 1
         keep = self._reuse and not row.void
         if keep and lease.node is not None:
-            self._memory.insert(lease, row.known, row.computed, busy=False)
+            # An aborted row may have computed a token that it never accepted.
+            computed = min(row.computed, row.length)
+            self._memory.insert(lease, row.known, computed, busy=False)
         self._memory.release(lease, keep)
 
     def below(self, priority: int) -> list[Row]:

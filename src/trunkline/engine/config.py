@@ -62,6 +62,20 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Meta(description="Path of a Jinja chat template that replaces the model's own."),
     ] = None
+    tool_call_parser: Annotated[
+        str,
+        Meta(
+            description="How the model writes tool calls (hermes, mistral, llama3_json, ... or "
+            "none); empty = as its chat template tells."
+        ),
+    ] = ""
+    reasoning_parser: Annotated[
+        str,
+        Meta(
+            description="How the model marks its thinking (think, mistral, granite, ... or none); "
+            "empty = as its chat template tells."
+        ),
+    ] = ""
     step_timeout: Annotated[
         float,
         Meta(

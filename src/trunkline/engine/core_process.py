@@ -16,7 +16,6 @@ import select
 import signal
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -39,6 +38,7 @@ from trunkline.engine.frames import (
     ToCore,
     pack,
 )
+from trunkline.engine.grammar.gate import GrammarGate
 from trunkline.engine.scheduler import Outcome, Scheduler, SchedulerLimits
 from trunkline.engine.seam import Executor, ExecutorFailed, StepLost, Ticket
 
@@ -85,7 +85,11 @@ class Core:
         self._executor = executor
         self._scheduler = scheduler
         self._link = link
-        self._tickets: deque[Ticket] = deque()
+        capabilities = executor.capabilities
+        self._grammars = GrammarGate(executor.tokenizer, capabilities.max_outputs)
+        self._runs_ahead = capabilities.run_ahead > 0
+        # Launched and not collected.
+        self._ticket: Ticket | None = None
         self._refused: list[GroupFailed] = []
         self._steps = 0
         self._resident = (0.0, 0)
@@ -100,41 +104,60 @@ class Core:
             blocked = not self.step() and not messages
 
     def _patience(self, blocked: bool) -> float | None:
-        if self._tickets:
+        if self._ticket is not None:
             return 0.0
         if self._scheduler.has_work:
             return _BLOCKED_WAIT if blocked else 0.0
-        return None
+        return _BLOCKED_WAIT if self._grammars.parked else None
 
     def step(self) -> bool:
-        """Launch what can be planned, collect what is due, tell the front. False: nothing to do."""
+        """Launch what can be planned, collect what is due, tell the front. False: nothing to do.
+
+        Masks come after the plan before has been collected, beside the pass that was launched.
+        """
+        for group in self._grammars.ready():
+            self._add(group)
         plan = self._scheduler.plan()
-        if plan is not None:
-            ticket = self._executor.launch(plan)
-            self._executor.sample(ticket, None)
-            self._tickets.append(ticket)
-        ahead = self._executor.capabilities.run_ahead if plan is not None else 0
-        outcome = self._collect() if len(self._tickets) > ahead else Outcome()
+        launched = self._executor.launch(plan) if plan is not None else None
+        outcome = self._collect()
+        if plan is not None and launched is not None:
+            self._executor.sample(launched, self._grammars.masks(plan))
+            self._ticket = launched
+            if not self._runs_ahead:
+                outcome = self._collect()
         self._report(outcome)
         return plan is not None or bool(outcome.outputs)
 
     def _collect(self) -> Outcome:
-        ticket = self._tickets.popleft()
+        """What came of the plan that is under way, if there is one."""
+        ticket, self._ticket = self._ticket, None
+        if ticket is None:
+            return Outcome()
         self._steps += 1
         try:
-            return self._scheduler.update(self._executor.collect(ticket))
+            outcome = self._scheduler.update(self._executor.collect(ticket))
         except StepLost as lost:
             log.warning("step %d lost: %s", ticket.step, lost)
-            return self._scheduler.lost(lost.keys)
+            outcome = self._scheduler.lost(lost.keys)
+        return self._grammars.follow(outcome, self._scheduler.abort)
+
+    def _add(self, group: AddGroup) -> None:
+        error = self._scheduler.add(group)
+        if error is not None:
+            self._grammars.forget(group.group)
+            self._refused.append(GroupFailed(group.group, error))
 
     def _apply(self, messages: list[ToCore]) -> bool:
         for message in messages:
             match message:
+                case AddGroup(grammar=None):
+                    self._add(message)
                 case AddGroup():
-                    error = self._scheduler.add(message)
+                    error = self._grammars.park(message)
                     if error is not None:
                         self._refused.append(GroupFailed(message.group, error))
                 case AbortRows():
+                    self._grammars.forget(message.group, message.row)
                     self._scheduler.abort(message.group, message.row)
                 case StopCore():
                     return False

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import SamplingParams
+from trunkline.text.tokenizer import Tokenizer
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -207,6 +208,9 @@ class Executor(Protocol):
         A failure that concerns single rows is in `StepResult.failed`. `StepLost` says that the
         step did not happen but the executor lives: every sequence in it must be rebuilt.
         """
+
+    def tokenizer(self) -> Tokenizer:
+        """The model's vocabulary, from which masks are made."""
 
     def close(self) -> None:
         """Free everything. No ticket is open."""

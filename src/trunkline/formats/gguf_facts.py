@@ -5,6 +5,7 @@ The metadata keys are those of https://github.com/ggml-org/ggml/blob/master/docs
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -16,6 +17,33 @@ from trunkline.formats.gguf import STRING, Gguf, GgufArray, MalformedGguf
 KV_ELEMENT = 2
 # A model above these is a damaged file.
 MAX_LAYERS, MAX_WIDTH = 4096, 1 << 20
+
+
+# `llama_ftype` of llama.h; 0 is named for its type.
+_FILE_TYPES = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    25: "IQ4_NL",
+    30: "IQ4_XS",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4_MOE",
+}
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -47,6 +75,10 @@ class ModelFacts(msgspec.Struct, frozen=True):
     eos: str | None
     # The file, or all parts of a split one.
     files: tuple[Path, ...]
+    # Elements of all tensors.
+    parameters: int = 0
+    # Type of most weights as llama.cpp names it: "Q8_0"; "" = not told.
+    quantization: str = ""
 
 
 def read_facts(path: Path) -> ModelFacts:
@@ -66,7 +98,7 @@ def _facts(gguf: Gguf) -> ModelFacts:
     arch = gguf.string("general.architecture")
     if not arch:
         raise MalformedGguf("general.architecture is missing: this is no model")
-    files, weight_bytes = _parts(gguf)
+    files, weight_bytes, parameters = _parts(gguf)
     layers = _bounded(gguf, f"{arch}.block_count", MAX_LAYERS)
     embedding = _bounded(gguf, f"{arch}.embedding_length", MAX_WIDTH)
     heads = gguf.per_layer(f"{arch}.attention.head_count", layers, 0)
@@ -92,6 +124,8 @@ def _facts(gguf: Gguf) -> ModelFacts:
         bos=_token_text(gguf, tokens, "tokenizer.ggml.bos_token_id"),
         eos=_token_text(gguf, tokens, "tokenizer.ggml.eos_token_id"),
         files=files,
+        parameters=parameters,
+        quantization=_FILE_TYPES.get(gguf.integer("general.file_type", -1), ""),
     )
 
 
@@ -155,12 +189,12 @@ def _generates(gguf: Gguf, arch: str) -> bool:
     return gguf.metadata.get(f"{arch}.attention.causal", True) is True and not pooled
 
 
-def _parts(gguf: Gguf) -> tuple[tuple[Path, ...], int]:
-    """All files of the model, and the bytes of their tensors."""
+def _parts(gguf: Gguf) -> tuple[tuple[Path, ...], int, int]:
+    """All files of the model, and the bytes and elements of their tensors."""
     count = gguf.integer("split.count", 1)
-    own = sum(tensor.nbytes for tensor in gguf.tensors)
+    own, elements = _sizes(gguf)
     if count <= 1:
-        return (gguf.path,), own
+        return (gguf.path,), own, elements
     match = re.fullmatch(r"(.*)-00001-of-(\d{5})\.gguf", gguf.path.name)
     if not match or int(match[2]) != count:
         raise MalformedGguf(
@@ -172,6 +206,12 @@ def _parts(gguf: Gguf) -> tuple[tuple[Path, ...], int]:
         if not path.is_file():
             raise MalformedGguf(f"part {number} of {count} is missing: {path}")
         with Gguf(path) as part:
-            own += sum(tensor.nbytes for tensor in part.tensors)
+            more = _sizes(part)
+        own, elements = own + more[0], elements + more[1]
         files.append(path)
-    return tuple(files), own
+    return tuple(files), own, elements
+
+
+def _sizes(gguf: Gguf) -> tuple[int, int]:
+    tensors = gguf.tensors
+    return sum(one.nbytes for one in tensors), sum(math.prod(one.shape) for one in tensors)

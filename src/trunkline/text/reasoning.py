@@ -45,7 +45,7 @@ class Thinking(NamedTuple):
 
         Tags in `also_closes` end the thinking too, and stay in the answer.
         """
-        return Parser(self._program(self._inside(prompt_end), also_closes), Tools())
+        return Parser(self._program(self.begins_inside(prompt_end), also_closes), Tools())
 
     def grammar(self, prompt_end: str) -> Before:
         """The thinking as a grammar: whole, the rest of it, or none at all."""
@@ -53,14 +53,15 @@ class Thinking(NamedTuple):
         def before(lark: Lark) -> str:
             ends = " | ".join(lark.upto(tag) for tag in self.closes)
             inside = f"( {ends} ) {_SPACE}"
-            if self._inside(prompt_end):
+            if self.begins_inside(prompt_end):
                 return inside
             opens = " | ".join(lark.text(tag) for tag in self.opens)
             return f"{_SPACE} ( ( {opens} ) {inside} )?"
 
         return before
 
-    def _inside(self, prompt_end: str) -> bool:
+    def begins_inside(self, prompt_end: str) -> bool:
+        """Whether the output begins within the thinking, after this end of the prompt."""
         opens = tuple(tag.rstrip() for tag in self.opens)
         return prompt_end.rstrip().endswith(opens)
 

@@ -18,7 +18,7 @@ from trunkline.core.types import (
 )
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import AddGroup, CoreReady
-from trunkline.engine.front.model_text import ModelText
+from trunkline.engine.front.model_text import ModelText, Parts
 from trunkline.engine.front.prepare import Preparer, prefix_root
 from trunkline.text.byte_tokenizer import ByteTokenizer
 
@@ -28,7 +28,7 @@ CONFIG = EngineConfig(name="m", model="m", max_num_seqs=8)
 
 @pytest.fixture
 def preparer() -> Preparer:
-    text = ModelText(ByteTokenizer(), None, "no template")
+    text = ModelText(CONFIG, Parts(ByteTokenizer(), None, "", "", 0))
     return Preparer(CONFIG, text, ThreadPoolExecutor(1))
 
 
@@ -114,13 +114,13 @@ def test_no_seed_differs_each_time(preparer: Preparer) -> None:
 
 
 async def test_prompts(preparer: Preparer) -> None:
-    assert await preparer.prompt(request(TextInput("é"))) == [0xC3, 0xA9]
+    assert await preparer.prompt(request(TextInput("é"))) == ("é", [0xC3, 0xA9])
     long = "x" * 100_000
-    assert len(await preparer.prompt(request(TextInput(long)))) == 100_000
-    assert await preparer.prompt(request(TokensInput((1, 258)))) == [1, 258]
+    assert len((await preparer.prompt(request(TextInput(long)))).token_ids) == 100_000
+    assert await preparer.prompt(request(TokensInput((1, 258)))) == ("", [1, 258])
     with pytest.raises(InvalidRequest, match="outside the vocabulary"):
         await preparer.prompt(request(TokensInput((259,))))
-    with pytest.raises(Unsupported, match="no template"):
+    with pytest.raises(Unsupported, match="no chat template"):
         await preparer.prompt(request(ChatInput((Message("user", "x"),))))
 
 

@@ -52,6 +52,7 @@ from trunkline.formats.gguf_facts import ModelFacts, read_facts
 from trunkline.libllama.context import Context, ContextOptions
 from trunkline.libllama.library import LibraryUnusable, library
 from trunkline.libllama.model import LoadFailed, Model
+from trunkline.text.gguf_tokenizer import GgufTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,10 @@ class GgmlExecutor:
     def abort(self) -> None:
         """Make the pass that runs end soon; its `collect` raises `StepLost`. From any thread."""
         self._context.abort()
+
+    def tokenizer(self) -> GgufTokenizer:
+        """Over the model that is loaded; it must not be closed."""
+        return GgufTokenizer(self._model)
 
     def close(self) -> None:
         """Stop a pass that runs, end the thread, free context and model."""

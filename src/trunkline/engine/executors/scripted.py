@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from msgspec import Meta
 
 from trunkline.core.errors import InternalError, InvalidRequest
@@ -36,6 +38,8 @@ from trunkline.engine.seam import (
     Ticket,
 )
 from trunkline.text.byte_tokenizer import ByteTokenizer
+
+Words = npt.NDArray[np.uint32]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +85,7 @@ class ScriptedExecutor:
         self._end = min(self._tokenizer.eog)
         self._rows: dict[RowKey, _Row] = {}
         self._plans: list[tuple[StepPlan, float]] = []
+        self._masks: Masks = None
         self.capabilities = Capabilities(
             memory="cells",
             page=1,
@@ -103,7 +108,8 @@ class ScriptedExecutor:
         return Ticket(plan.step)
 
     def sample(self, ticket: Ticket, masks: Masks) -> None:
-        """Masks are not honoured: the rules say what comes out."""
+        """What a mask forbids is replaced by the lowest token that it allows."""
+        self._masks = masks
 
     def collect(self, ticket: Ticket) -> StepResult:
         """Wait as long as the slowest row's rule says, then give each row its next byte."""
@@ -112,10 +118,15 @@ class ScriptedExecutor:
         time.sleep(max(0.0, begun + pause - time.monotonic()))
         sampled: list[Sampled] = []
         failed: list[RowFailed] = []
-        for chunk in plan.chunks:
-            for key in chunk.sample:
-                self._next(key, sampled, failed)
+        masks, self._masks = self._masks, None
+        keys = [key for chunk in plan.chunks for key in chunk.sample]
+        for index, key in enumerate(keys):
+            self._next(key, None if masks is None else masks[index], sampled, failed)
         return StepResult(plan.step, tuple(sampled), time.monotonic() - begun, tuple(failed))
+
+    def tokenizer(self) -> ByteTokenizer:
+        """Bytes."""
+        return self._tokenizer
 
     def close(self) -> None:
         """Nothing is held."""
@@ -138,7 +149,9 @@ class ScriptedExecutor:
                 costs.append(row.rule.ms_per_prompt_token * len(chunk.tokens))
         return costs
 
-    def _next(self, key: RowKey, sampled: list[Sampled], failed: list[RowFailed]) -> None:
+    def _next(
+        self, key: RowKey, mask: Words | None, sampled: list[Sampled], failed: list[RowFailed]
+    ) -> None:
         row = self._rows[key]
         action = row.rule.action if row.sent >= row.rule.after else None
         if action == "crash":
@@ -151,6 +164,8 @@ class ScriptedExecutor:
             return
         index = row.sent % len(row.output) if action == "endless" and row.output else row.sent
         token = row.output[index] if index < len(row.output) else self._end
+        if mask is not None and not mask[token // 32] >> (token % 32) & 1:
+            token = int(np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))[0])
         row.sent += 1
         sampled.append(Sampled(key, token, 0.0, ((token, 0.0),)))
 

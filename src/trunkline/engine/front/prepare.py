@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,8 +15,10 @@ import numpy as np
 from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported
 from trunkline.core.types import ChatInput, Request, SamplingParams, TextInput, TokensInput
 from trunkline.engine.config import EngineConfig
-from trunkline.engine.frames import AddGroup, CoreReady
+from trunkline.engine.frames import AddGroup, CoreReady, RowGrammar
 from trunkline.engine.front.model_text import ModelText
+from trunkline.engine.front.shape import Shaper
+from trunkline.text.tokenizer import Tokenizer
 
 # Prompts above this many characters are tokenized in a thread: libllama takes about 0.8 ms for
 # each 1,000 characters of English on a slow core (Qwen3's vocabulary of 151,936).
@@ -24,6 +27,14 @@ _LONG_TEXT = 4 * 1024
 _MAX_STOP_CHARACTERS = 64 * 1024
 # Alternatives per position (OpenAI allows 20, vLLM what it was told).
 _MAX_LOGPROBS = 1000
+
+
+class Prompt(NamedTuple):
+    """A prompt as the model gets it."""
+
+    # Templates rendered; "" where the request brought token ids.
+    text: str
+    token_ids: list[int]
 
 
 class Preparer:
@@ -36,8 +47,18 @@ class Preparer:
         self._text = text
         self._tokenizing = tokenizing
 
-    async def prompt(self, request: Request) -> list[int]:
-        """Token ids of the prompt. Raises `InvalidRequest`."""
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self._text.tokenizer
+
+    @property
+    def shaper(self) -> Shaper:
+        """The model's."""
+        return self._text.shaper
+
+    async def prompt(self, request: Request) -> Prompt:
+        """The prompt. Raises `InvalidRequest`."""
         match request.input:
             case ChatInput() as chat:
                 if self._text.renderer is None:
@@ -47,19 +68,26 @@ class Preparer:
             case TextInput(text, add_special_tokens):
                 return await self._encode(text, special=add_special_tokens)
             case TokensInput(token_ids):
-                self._check_ids(token_ids, "prompt")
-                return list(token_ids)
+                self.check_ids(token_ids, "prompt")
+                return Prompt("", list(token_ids))
 
-    async def _encode(self, text: str, *, special: bool) -> list[int]:
-        def encode() -> list[int]:
-            return self._text.tokenizer.encode(text, add_special=special, parse_special=True)
+    async def _encode(self, text: str, *, special: bool) -> Prompt:
+        def encode() -> Prompt:
+            tokenizer = self._text.tokenizer
+            return Prompt(text, tokenizer.encode(text, add_special=special, parse_special=True))
 
         if len(text) <= _LONG_TEXT:
             return encode()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, encode)
 
     def group(
-        self, number: int, request: Request, prompt: list[int], core: CoreReady, arrived: float
+        self,
+        number: int,
+        request: Request,
+        prompt: list[int],
+        core: CoreReady,
+        arrived: float,
+        grammar: RowGrammar | None = None,
     ) -> AddGroup:
         """The message to the core. Raises `InvalidRequest`, `ContextOverflow`."""
         sampling = request.sampling
@@ -77,6 +105,7 @@ class Preparer:
             tenant=request.tenant,
             root=prefix_root(request.cache_salt, self._config.name),
             arrived=arrived,
+            grammar=grammar,
         )
 
     def _check_rows(self, request: Request, core: CoreReady) -> None:
@@ -86,8 +115,8 @@ class Preparer:
 
     def _check_sampling(self, request: Request) -> None:
         sampling = request.sampling
-        self._check_ids((token for token, _ in sampling.logit_bias), "logit_bias")
-        self._check_ids(sampling.stop_token_ids, "stop_token_ids")
+        self.check_ids((token for token, _ in sampling.logit_bias), "logit_bias")
+        self.check_ids(sampling.stop_token_ids, "stop_token_ids")
         if not all(request.stop):
             raise InvalidRequest("a stop string must not be empty", param="stop")
         if sum(map(len, request.stop)) > _MAX_STOP_CHARACTERS:
@@ -104,7 +133,8 @@ class Preparer:
                 param="logprobs",
             )
 
-    def _check_ids(self, ids: Iterable[int], param: str) -> None:
+    def check_ids(self, ids: Iterable[int], param: str) -> None:
+        """Raise `InvalidRequest` for an id outside the vocabulary."""
         vocabulary = self._text.tokenizer.vocab_size
         for token in ids:
             if not 0 <= token < vocabulary:

@@ -19,6 +19,9 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.engine.frames import GroupStarted, RowOutput
+from trunkline.engine.front.shape import Shape
+from trunkline.text.output import Output
+from trunkline.text.output import RowOutput as RowReader
 from trunkline.text.row_text import RowText, Shown
 from trunkline.text.stop import StopMatcher, StopStrings
 from trunkline.text.tokenizer import Tokenizer
@@ -32,8 +35,10 @@ class _Token(NamedTuple):
 class _Row:
     """Invariant: `tokens[:received]` of the row have been taken, each once."""
 
-    def __init__(self, text: RowText) -> None:
+    def __init__(self, text: RowText, reader: RowReader | None) -> None:
         self.text = text
+        # Tells thinking and tool calls apart; None: all is plain text.
+        self.reader = reader
         self.received = 0
         self.epoch = 0
         self.finished = False
@@ -55,7 +60,12 @@ class GroupState:
     """Rows and counts of a request that the core works on."""
 
     def __init__(
-        self, request: Request, tokenizer: Tokenizer, prompt_tokens: int, arrived: float
+        self,
+        request: Request,
+        tokenizer: Tokenizer,
+        prompt_tokens: int,
+        arrived: float,
+        shape: Shape | None = None,
     ) -> None:
         self._request = request
         self._tokenizer = tokenizer
@@ -65,6 +75,8 @@ class GroupState:
         self._waited = 0.0
         self._first = 0.0
         self._completion_tokens = 0
+        self._reasoning_tokens = 0
+        self._shape = shape
         stops = StopStrings(request.stop) if request.stop else None
         self._rows = [self._row(stops) for _ in range(request.n)]
         self._open = request.n
@@ -72,14 +84,15 @@ class GroupState:
     def _row(self, stops: StopStrings | None) -> _Row:
         request = self._request
         matcher = StopMatcher(stops, include_stop=request.include_stop) if stops else None
-        return _Row(
-            RowText(
-                self._tokenizer,
-                matcher,
-                skip_special_tokens=request.skip_special_tokens,
-                min_tokens=request.sampling.min_tokens,
-            )
+        reader = self._shape.reader(request) if self._shape is not None else None
+        text = RowText(
+            self._tokenizer,
+            matcher,
+            # Tags that are special tokens must reach the reader.
+            skip_special_tokens=request.skip_special_tokens and reader is None,
+            min_tokens=request.sampling.min_tokens,
         )
+        return _Row(text, reader)
 
     @property
     def finished(self) -> bool:
@@ -129,8 +142,10 @@ class GroupState:
         """True for the end-of-text or stop token that ended the row."""
         if output.finish != "stop":
             return False
-        shown = self._request.include_stop and self._stop_id(output) is not None
-        return not shown
+        if self._stop_id(output) is not None:
+            return not self._request.include_stop
+        # Any other token is the last one of a grammar.
+        return output.token in self._tokenizer.eog
 
     def _stop_id(self, output: RowOutput) -> int | None:
         sampling = self._request.sampling
@@ -158,14 +173,29 @@ class GroupState:
         self, events: list[Event], number: int, row: _Row, shown: Shown, *, last: bool
     ) -> None:
         row.silent += (row.waiting.popleft() for _ in range(shown.tokens))
-        if not shown.text and not (last and row.silent):
+        outputs = _read(row.reader, shown.text, last=last)
+        if not outputs and not (last and row.silent):
             return
+        events += [self._delta(number, row, output) for output in outputs or [Output()]]
+
+    def _delta(self, number: int, row: _Row, output: Output) -> Delta:
+        """The tokens that were silent go with the first of several outputs."""
         tokens, row.silent = row.silent, []
         logprobs = None
         if self._request.sampling.logprobs is not None:
             logprobs = tuple(token.logprob for token in tokens if token.logprob is not None)
         ids = tuple(token.id for token in tokens)
-        events.append(Delta(self._request.id, number, shown.text, ids, logprobs))
+        if output.reasoning and not output.text and not output.tool_calls:
+            self._reasoning_tokens += len(ids)
+        return Delta(
+            self._request.id,
+            number,
+            output.text,
+            ids,
+            logprobs,
+            output.reasoning,
+            output.tool_calls,
+        )
 
     def _end(
         self,
@@ -179,9 +209,16 @@ class GroupState:
         row.finished = True
         row.waiting.clear()
         self._open -= 1
+        if row.reader is not None and stop is None:
+            reason = row.reader.reason(reason)
         events.append(RowFinished(self._request.id, number, reason, stop))
         if self._open == 0:
-            usage = Usage(self._prompt_tokens, self._completion_tokens, self._cached)
+            usage = Usage(
+                self._prompt_tokens,
+                self._completion_tokens,
+                self._cached,
+                self._reasoning_tokens,
+            )
             events.append(Completed(self._request.id, usage, self._timing(now)))
 
     def _timing(self, now: float) -> Timing:
@@ -200,6 +237,14 @@ class GroupState:
     def _alternative(self, token: int, logprob: float) -> tuple[str, bytes, int, float]:
         data = self._tokenizer.piece(token)
         return (_shown(data), data, token, logprob)
+
+
+def _read(reader: RowReader | None, text: str, *, last: bool) -> list[Output]:
+    """What may be shown now of the row's text, in order."""
+    if reader is None:
+        return [Output(text=text)] if text else []
+    outputs = reader.feed(text) if text else []
+    return outputs + reader.finish() if last else outputs
 
 
 def _shown(data: bytes) -> str:

@@ -21,7 +21,7 @@ from trunkline.core.errors import (
     TrunklineError,
     Unavailable,
 )
-from trunkline.core.types import Event, Failed, ModelCard, Request
+from trunkline.core.types import Event, Failed, Request
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import (
     AbortRows,
@@ -29,18 +29,20 @@ from trunkline.engine.frames import (
     CoreReady,
     CoreStats,
     CountTokens,
+    DetokenizeIds,
     FrontStatus,
     RowOutput,
     StepFrame,
     StopFront,
     Submit,
     ToFront,
-    TokenCount,
+    TokenizePrompt,
 )
 from trunkline.engine.front.connection import GatewayConnection
 from trunkline.engine.front.core_link import CoreLink, CoreLoadFailed, core_argv
 from trunkline.engine.front.model_text import ModelText, load_model_text
 from trunkline.engine.front.prepare import Preparer
+from trunkline.engine.front.questions import Question, Questions
 from trunkline.engine.front.requests import GroupState
 
 log = logging.getLogger("trunkline.front")
@@ -86,6 +88,7 @@ class Front:
         self._threads = ThreadPoolExecutor(_TOKENIZING_THREADS, "tokenize")
         self._text: ModelText | None = None
         self._preparer: Preparer | None = None
+        self._questions = Questions(self._loaded)
         self._text_loaded = asyncio.Event()
         self._connections: dict[GatewayConnection, dict[str, _Entry]] = {}
         self._groups: dict[int, _Entry] = {}
@@ -168,8 +171,8 @@ class Front:
             task.cancel()
         await asyncio.gather(*tasks, *self._tasks, return_exceptions=True)
         await self._link.stop()
-        if self._text is not None and self._text.renderer is not None:
-            await self._text.renderer.close()
+        if self._text is not None:
+            await self._text.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._say_goodbye()
 
@@ -199,12 +202,7 @@ class Front:
         core = self._link.loaded
         card = None
         if core is not None and self._text is not None:
-            card = ModelCard(
-                name=self._config.name,
-                context_length=core.context,
-                created=self._text.created,
-                source=self._config.model,
-            )
+            card = self._text.card(self._config, core)
         return FrontStatus(
             state,
             detail,
@@ -339,8 +337,8 @@ class Front:
                 if entry is not None:
                     self._abort(entry)
                     connection.drop(request_id)
-            case CountTokens(request):
-                self._own(self._count(connection, request))
+            case CountTokens() | TokenizePrompt() | DetokenizeIds():
+                self._own(self._answer(connection, message))
             case StopFront(grace):
                 self.stop(grace)
 
@@ -376,12 +374,14 @@ class Front:
         try:
             preparer = await self._loaded()
             prompt = await preparer.prompt(entry.request)
+            shape = await preparer.shaper.shape(entry.request, prompt.text)
             core = await self._core()
             number = next(self._numbers)
-            message = preparer.group(number, entry.request, prompt, core, entry.arrived)
-            assert self._text is not None
-            tokenizer = self._text.tokenizer
-            state = GroupState(entry.request, tokenizer, len(prompt), entry.arrived)
+            message = preparer.group(
+                number, entry.request, prompt.token_ids, core, entry.arrived, shape.grammar
+            )
+            tokens = len(prompt.token_ids)
+            state = GroupState(entry.request, preparer.tokenizer, tokens, entry.arrived, shape)
         except TrunklineError as error:
             self._fail(entry, error)
         except Exception as error:
@@ -418,17 +418,8 @@ class Front:
             retry_after=max(1.0, float(round(self._link.start_seconds))),
         )
 
-    async def _count(self, connection: GatewayConnection, request: Request) -> None:
-        try:
-            prompt = await (await self._loaded()).prompt(request)
-            answer = TokenCount(request.id, len(prompt))
-        except TrunklineError as error:
-            answer = TokenCount(request.id, 0, error.info())
-        except Exception as problem:
-            log.exception("counting for %s", request.id)
-            error_info = InternalError(f"the prompt cannot be counted: {problem}").info()
-            answer = TokenCount(request.id, 0, error_info)
-        connection.tell(answer)
+    async def _answer(self, connection: GatewayConnection, question: Question) -> None:
+        connection.tell(await self._questions.answer(question))
 
     def _fail(self, entry: _Entry, error: TrunklineError) -> None:
         """The last event of a request that does not succeed."""
