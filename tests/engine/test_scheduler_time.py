@@ -9,7 +9,7 @@ from tests.engine.fakes import blocks, cells, endless, greedy, long
 from tests.engine.harness import Harness
 from trunkline.engine.frames import AddGroup
 from trunkline.engine.scheduler import Scheduler, SchedulerLimits
-from trunkline.engine.seam import PLACEHOLDER, RowKey, Sampled, StepPlan, StepResult
+from trunkline.engine.seam import PLACEHOLDER, RowKey, Sampled, StepPlan, StepResult, Ticket
 
 # Time -----------------------------------------------------------------------------------------
 
@@ -123,6 +123,23 @@ def test_no_more_plans_than_may_be_under_way() -> None:
         for _ in range(capabilities.run_ahead + 1):
             assert scheduler.plan() is not None
         assert scheduler.plan() is None
+
+
+@pytest.mark.parametrize("page", [1, 4])
+@pytest.mark.parametrize("steps", range(2, 10))
+def test_what_an_aborted_row_computed_ahead_is_not_kept(page: int, steps: int) -> None:
+    harness = Harness(blocks(page=page))
+    harness.add(long(1, 10), endless(50))
+    for _ in range(steps):
+        harness.step()
+    plan = harness.scheduler.plan()
+    assert plan is None or harness.executor.launch(plan)
+    harness.abort(0)
+    while harness.executor.under_way:
+        ticket = Ticket(harness.executor.under_way[0].step)
+        harness.scheduler.update(harness.executor.collect(ticket))
+        harness.scheduler.check()
+    assert harness.scheduler.stats().kv_in_use == 0
 
 
 def test_memory_waits_for_the_plan_that_refers_to_it() -> None:
