@@ -171,14 +171,15 @@ def test_tools_may_be_named_when_none_may_be_used() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tools": [{}], "tool_choice": "auto"}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+        ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
-        ({"guided_json": {"type": "object"}}, "guided_json"),
-        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
+        (
+            {"structured_outputs": {"structural_tag": "x"}},
+            "structured_outputs.structural_tag",
+        ),
         ({"use_beam_search": True}, "use_beam_search"),
         ({"prompt_logprobs": 0}, "prompt_logprobs"),
         ({"chat_template": "{{ x }}"}, "chat_template"),
@@ -388,7 +389,7 @@ def test_reasoning_is_apart_from_the_answer() -> None:
     assert (message["content"], message["reasoning_content"]) == ("So: 4", "2+2")
     chunks = events(ask(stream=True).renderer(answer()).take(0, [thought]))
     assert [chunk["choices"][0]["delta"] for chunk in chunks[1:]] == [
-        {"reasoning_content": "2+2"},
+        {"reasoning_content": "2+2", "reasoning": "2+2"},
         {"content": "So: 4"},
     ]
 

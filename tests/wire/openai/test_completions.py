@@ -100,11 +100,11 @@ def test_a_prompt_is_needed() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"echo": True}, "echo"),
+        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"echo": True, "prompt": [1, 2]}, "echo"),
+        ({"echo": True, "prompt": [[1, 2]]}, "echo"),
         ({"suffix": "x"}, "suffix"),
-        ({"best_of": 3, "n": 2}, "best_of"),
         ({"prompt_embeds": "x"}, "prompt_embeds"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], param: str) -> None:

@@ -1,8 +1,9 @@
 """Responses of chat completions: one object, or chunks.
 
 Shapes: the official client's `types/chat/chat_completion.py` and `chat_completion_chunk.py` (openai
-3.52, generated from OpenAI's OpenAPI description; read 2026-11-21). `stop_reason` (the stop string
-or token id that matched) and `reasoning_content` are vLLM's additions.
+3.52, generated from OpenAI's OpenAPI description; read 2026-11-21). vLLM's additions: `stop_reason`
+(the stop string or token id that matched), and the reasoning under its older and its newer name,
+`reasoning_content` and `reasoning`.
 """
 
 from __future__ import annotations
@@ -13,31 +14,57 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from trunkline.core.types import Delta, Event, RowFinished, Timing, TokenLogprob, Usage
+from trunkline.core.types import (
+    Delta,
+    Event,
+    RowFinished,
+    Timing,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
 
 
-class _Top(msgspec.Struct):
+class Top(msgspec.Struct):
+    """A token that might have been, or was."""
+
     token: str
     logprob: float
     bytes: list[int]
 
 
-class _Token(_Top):
-    top_logprobs: list[_Top]
+class Token(Top):
+    """A token of the answer, with the best at its position."""
+
+    top_logprobs: list[Top]
 
 
 class _Logprobs(msgspec.Struct):
-    content: list[_Token]
+    content: list[Token]
     refusal: None = None
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class _ToolCall(msgspec.Struct):
+    id: str
+    type: Literal["function"]
+    function: _Function
 
 
 class _Message(msgspec.Struct):
     role: Literal["assistant"]
-    content: str
+    content: str | None
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[_ToolCall] | UnsetType = UNSET
+    function_call: _Function | UnsetType = UNSET
 
 
 class _Choice(msgspec.Struct):
@@ -58,35 +85,62 @@ class _Completion(msgspec.Struct):
     system_fingerprint: str
 
 
-def _tokens(logprobs: Sequence[TokenLogprob]) -> list[_Token]:
+def tokens(logprobs: Sequence[TokenLogprob]) -> list[Token]:
+    """Log probabilities in OpenAI's shape."""
     return [
-        _Token(
+        Token(
             one.token,
             finite(one.logprob),
             list(one.data),
-            [_Top(token, finite(value), list(data)) for token, data, _, value in one.top],
+            [Top(token, finite(value), list(data)) for token, data, _, value in one.top],
         )
         for one in logprobs
     ]
 
 
+def _finish_reason(reason: str, *, functions: bool) -> str:
+    return "function_call" if functions and reason == "tool_calls" else reason
+
+
+class _Call:
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self, delta: ToolCallDelta) -> None:
+        self.id = delta.id or ""
+        self.name = delta.name or ""
+        self.arguments: list[str] = []
+
+    def function(self) -> _Function:
+        return _Function(self.name, "".join(self.arguments))
+
+
 class _Row:
-    __slots__ = ("finish", "logprobs", "reasoning", "stop", "text")
+    __slots__ = ("calls", "finish", "logprobs", "reasoning", "stop", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
-        self.logprobs: list[_Token] = []
+        self.calls: dict[int, _Call] = {}
+        self.logprobs: list[Token] = []
         self.finish = "stop"
         self.stop: str | int | None = None
+
+    def add(self, delta: Delta) -> None:
+        self.text.append(delta.text)
+        if delta.reasoning:
+            self.reasoning.append(delta.reasoning)
+        for call in delta.tool_calls:
+            self.calls.setdefault(call.index, _Call(call)).arguments.append(call.arguments)
 
 
 class ChatWhole:
     """Collects everything; one object at the end."""
 
-    def __init__(self, answer: Answer, *, logprobs: bool) -> None:
+    def __init__(self, answer: Answer, *, logprobs: bool, functions: bool = False) -> None:
         self._answer = answer
         self._logprobs = logprobs
+        # True: calls are shown as the older `function_call`.
+        self._functions = functions
         self._rows: dict[int, _Row] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
@@ -94,11 +148,9 @@ class ChatWhole:
         for event in events:
             if isinstance(event, Delta):
                 row = self._rows.get(event.row) or self._rows.setdefault(event.row, _Row())
-                row.text.append(event.text)
-                if event.reasoning:
-                    row.reasoning.append(event.reasoning)
+                row.add(event)
                 if event.logprobs and self._logprobs:
-                    row.logprobs += _tokens(event.logprobs)
+                    row.logprobs += tokens(event.logprobs)
             elif isinstance(event, RowFinished):
                 row = self._rows.setdefault(event.row, _Row())
                 row.finish, row.stop = event.reason, event.stop
@@ -120,18 +172,26 @@ class ChatWhole:
         )
 
     def _choice(self, index: int, row: _Row) -> _Choice:
-        message = _Message("assistant", "".join(row.text))
+        text = "".join(row.text)
+        message = _Message("assistant", text if text or not row.calls else None)
         if row.reasoning:
-            message.reasoning_content = "".join(row.reasoning)
+            message.reasoning_content = message.reasoning = "".join(row.reasoning)
+        calls = [call for _, call in sorted(row.calls.items())]
+        if calls and self._functions:
+            message.function_call = calls[0].function()
+        elif calls:
+            message.tool_calls = [_ToolCall(c.id, "function", c.function()) for c in calls]
         logprobs = _Logprobs(row.logprobs) if self._logprobs else None
-        return _Choice(index, message, logprobs, row.finish, row.stop)
+        reason = _finish_reason(row.finish, functions=self._functions)
+        return _Choice(index, message, logprobs, reason, row.stop)
 
 
 class ChatStream:
     """Renders events as they come. The bytes around the text are made once per call."""
 
-    def __init__(self, answer: Answer, *, include_usage: bool) -> None:
+    def __init__(self, answer: Answer, *, include_usage: bool, functions: bool = False) -> None:
         self._include_usage = include_usage
+        self._functions = functions
         self._head = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,'
             b'"system_fingerprint":%b,"choices":['
@@ -150,22 +210,10 @@ class ChatStream:
         out: list[bytes] = []
         for event in events:
             if isinstance(event, Delta):
-                row = event.row
-                if row not in self._open_rows:
-                    self._open(row, out)
-                if event.reasoning:
-                    self._reasoning(row, event.reasoning, out)
-                if event.logprobs:
-                    self._with_logprobs(event, event.logprobs, out)
-                elif event.text:
-                    content = encoder.encode(event.text)
-                    out.append(
-                        b'%b{"index":%d,"delta":{"content":%b}%b'
-                        % (self._head, row, content, self._middle)
-                    )
+                self._delta(event, out)
             elif isinstance(event, RowFinished):
                 if event.row not in self._open_rows:
-                    self._open(event.row, out)
+                    self._open(event.row, b'""', out)
                 self._finish_row(event, out)
         return b"".join(out)
 
@@ -176,41 +224,83 @@ class ChatStream:
         figures = encoder.encode(usage_body(usage))
         return b'%b],"usage":%b}\n\n%b' % (self._head, figures, DONE)
 
-    def _open(self, row: int, out: list[bytes]) -> None:
+    def _delta(self, event: Delta, out: list[bytes]) -> None:
+        row = event.row
+        if row not in self._open_rows:
+            # Clients add the pieces up; where no text follows, null is what is right.
+            self._open(row, b"null" if event.tool_calls or event.reasoning else b'""', out)
+        if event.reasoning:
+            self._reasoning(row, event.reasoning, out)
+        if event.logprobs:
+            self._with_logprobs(event, event.logprobs, out)
+        elif event.text:
+            content = encoder.encode(event.text)
+            out.append(
+                b'%b{"index":%d,"delta":{"content":%b}%b' % (self._head, row, content, self._middle)
+            )
+        for call in event.tool_calls:
+            # There is room for one function call.
+            if not self._functions or call.index == 0:
+                self._tool_call(row, call, out)
+
+    def _open(self, row: int, content: bytes, out: list[bytes]) -> None:
         self._open_rows.add(row)
         out.append(
-            b'%b{"index":%d,"delta":{"role":"assistant","content":"","refusal":null}%b'
-            % (self._head, row, self._middle)
+            b'%b{"index":%d,"delta":{"role":"assistant","content":%b,"refusal":null}%b'
+            % (self._head, row, content, self._middle)
         )
 
     def _reasoning(self, row: int, text: str, out: list[bytes]) -> None:
         content = encoder.encode(text)
         out.append(
-            b'%b{"index":%d,"delta":{"reasoning_content":%b}%b'
-            % (self._head, row, content, self._middle)
+            b'%b{"index":%d,"delta":{"reasoning_content":%b,"reasoning":%b}%b'
+            % (self._head, row, content, content, self._middle)
         )
+
+    def _tool_call(self, row: int, call: ToolCallDelta, out: list[bytes]) -> None:
+        arguments = encoder.encode(call.arguments)
+        if call.name is not None:
+            function = b'{"name":%b,"arguments":%b}' % (encoder.encode(call.name), arguments)
+        else:
+            function = b'{"arguments":%b}' % arguments
+        if self._functions:
+            shown = b'"function_call":%b' % function
+        elif call.name is not None:
+            shown = b'"tool_calls":[{"index":%d,"id":%b,"type":"function","function":%b}]' % (
+                call.index,
+                encoder.encode(call.id),
+                function,
+            )
+        else:
+            shown = b'"tool_calls":[{"index":%d,"function":%b}]' % (call.index, function)
+        out.append(b'%b{"index":%d,"delta":{%b}%b' % (self._head, row, shown, self._middle))
 
     def _with_logprobs(
         self, event: Delta, logprobs: Sequence[TokenLogprob], out: list[bytes]
     ) -> None:
+        # Tokens of a tool call have log probabilities too, but no content to go with.
+        content = b'"content":%b' % encoder.encode(event.text) if event.text else b""
+        if not event.tool_calls and not event.reasoning:
+            content = b'"content":%b' % encoder.encode(event.text)
         out.append(
-            b'%b{"index":%d,"delta":{"content":%b},"logprobs":%b,"finish_reason":null}%b'
+            b'%b{"index":%d,"delta":{%b},"logprobs":%b,"finish_reason":null}%b'
             % (
                 self._head,
                 event.row,
-                encoder.encode(event.text),
-                encoder.encode(_Logprobs(_tokens(logprobs))),
+                content,
+                encoder.encode(_Logprobs(tokens(logprobs))),
                 self._tail,
             )
         )
 
     def _finish_row(self, event: RowFinished, out: list[bytes]) -> None:
+        reason = _finish_reason(event.reason, functions=self._functions)
         out.append(
             b'%b{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b,"stop_reason":%b}%b'
             % (
                 self._head,
                 event.row,
-                encoder.encode(event.reason),
+                encoder.encode(reason),
                 encoder.encode(event.stop),
                 self._tail,
             )

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw
 
-from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
 from trunkline.core.types import Input, Request, TextInput, TokensInput
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
@@ -22,10 +22,10 @@ from trunkline.wire.openai.fields import (
     TopCount,
     decode,
     include_usage,
-    plain_text,
     sampling,
     stops,
 )
+from trunkline.wire.openai.formats import constraint, named_error
 
 # OpenAI's default, unlike that of chat.
 DEFAULT_MAX_TOKENS = 16
@@ -33,7 +33,7 @@ DEFAULT_MAX_TOKENS = 16
 MAX_PROMPTS = 256
 MAX_CHOICES = 1024
 
-_refusal = Refusal((*COMMON_REFUSED, "suffix", "echo", "prompt_embeds"))
+_refusal = Refusal((*COMMON_REFUSED, "prompt_embeds"))
 _SPACE = b" \t\r\n"
 
 
@@ -46,9 +46,9 @@ class CompletionFields(CommonFields, kw_only=True):
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     # vLLM's: BOS and the like before the prompt, where the model wants them.
     add_special_tokens: bool | None = None
+    echo: bool | None = None
+    suffix: str | None = None
     # Known, and refused when they ask for something.
-    suffix: Raw = NOTHING
-    echo: Raw = NOTHING
     prompt_embeds: Raw = NOTHING
 
 
@@ -87,16 +87,20 @@ class CompletionAsk:
         self.stream = bool(fields.stream)
         self._fields = fields
         self._n = fields.n or 1
+        # Rows of each prompt; the best n of them are shown.
+        self._rows = max(self._n, fields.best_of or 1)
         self._include_usage = include_usage(fields)
         self._inputs = _inputs(fields)
         self._stop = stops(fields)
+        self._grammar = constraint(fields)
         self._sampling = sampling(
             fields,
             max_tokens=fields.max_tokens or DEFAULT_MAX_TOKENS,
-            logprobs=fields.logprobs,
+            # The best are told by their log probabilities.
+            logprobs=0 if fields.logprobs is None and self._rows > self._n else fields.logprobs,
         )
-        if len(self._inputs) * self._n > MAX_CHOICES:
-            problem = f"{len(self._inputs)} prompts times n = {self._n} is over {MAX_CHOICES}."
+        if len(self._inputs) * self._rows > MAX_CHOICES:
+            problem = f"{len(self._inputs)} prompts times {self._rows} rows is over {MAX_CHOICES}."
             raise InvalidRequest(problem, param="prompt")
 
     def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
@@ -109,7 +113,8 @@ class CompletionAsk:
                 model=model,
                 input=one,
                 sampling=self._sampling,
-                n=self._n,
+                n=self._rows,
+                grammar=self._grammar,
                 stop=self._stop,
                 include_stop=bool(fields.include_stop_str_in_output),
                 skip_special_tokens=fields.skip_special_tokens is not False,
@@ -122,22 +127,43 @@ class CompletionAsk:
 
     def renderer(self, answer: Answer) -> Renderer:
         """Chunks for a stream, else one object."""
+        texts = [one.text for one in self._inputs if isinstance(one, TextInput)]
+        echoed = tuple(texts) if self._fields.echo else ()
         if self.stream:
-            return CompletionStream(answer, n=self._n, include_usage=self._include_usage)
+            return CompletionStream(
+                answer, n=self._n, include_usage=self._include_usage, echo=echoed
+            )
         logprobs = self._fields.logprobs is not None
-        return CompletionWhole(answer, n=self._n, logprobs=logprobs)
+        return CompletionWhole(answer, n=self._n, rows=self._rows, logprobs=logprobs, echo=echoed)
 
 
 def decode_completion(body: bytes | bytearray) -> CompletionAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
     _refusal.check(fields)
-    plain_text(fields)
-    if fields.best_of is not None and fields.best_of < (fields.n or 1):
-        raise InvalidRequest("'best_of' must not be less than 'n'.", param="best_of")
-    if fields.best_of is not None and fields.best_of > (fields.n or 1):
-        raise Unsupported("'best_of' greater than 'n' is not supported.", param="best_of")
+    if fields.suffix:
+        raise Unsupported("'suffix' is not supported by this model.", param="suffix")
+    if fields.best_of is not None:
+        _check_best_of(fields.best_of, fields)
+    if fields.echo:
+        _check_echo(fields)
     return CompletionAsk(fields)
+
+
+def _check_best_of(best_of: int, fields: CompletionFields) -> None:
+    if best_of < (fields.n or 1):
+        raise InvalidRequest("'best_of' must not be less than 'n'.", param="best_of")
+    if best_of > (fields.n or 1) and fields.stream:
+        problem = "'best_of' greater than 'n' cannot be streamed: the best are known at the end."
+        raise InvalidRequest(problem, param="best_of")
+
+
+def _check_echo(fields: CompletionFields) -> None:
+    if fields.logprobs is not None:
+        raise Unsupported("'echo' together with 'logprobs' is not supported.", param="echo")
+    if not bytes(fields.prompt).lstrip(b"[ \t\r\n").startswith(b'"'):
+        problem = "'echo' of a prompt of token ids is not supported; send its text."
+        raise Unsupported(problem, param="echo")
 
 
 def _inputs(fields: CompletionFields) -> tuple[Input, ...]:
@@ -158,6 +184,13 @@ def _inputs(fields: CompletionFields) -> tuple[Input, ...]:
     return (TokensInput(tuple(decode(_ids, body).prompt)),)
 
 
+def _named(error: TrunklineError) -> TrunklineError:
+    return named_error(error, "response_format", "structured_outputs")
+
+
 COMPLETIONS = Codec(
-    "cmpl-", lambda incoming: decode_completion(incoming.body), render_error, stream_error
+    "cmpl-",
+    lambda incoming: decode_completion(incoming.body),
+    lambda error: render_error(_named(error)),
+    lambda error: stream_error(_named(error)),
 )

@@ -56,32 +56,54 @@ def _add(into: _Logprobs, offset: int, logprobs: Sequence[TokenLogprob]) -> int:
 
 
 class _Row:
-    __slots__ = ("finish", "logprobs", "offset", "stop", "text")
+    __slots__ = ("finish", "logprobs", "offset", "seen", "stop", "text", "total")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.logprobs = _Logprobs([], [], [], [])
         self.offset = 0
+        # Sum of the tokens' log probabilities, and their number.
+        self.total = 0.0
+        self.seen = 0
         self.finish = "stop"
         self.stop: str | int | None = None
+
+    def mean(self) -> float:
+        """OpenAI: "best" is "the one with the highest log probability per token"."""
+        return self.total / self.seen if self.seen else 0.0
 
 
 class CompletionWhole:
     """Collects everything; one object at the end."""
 
-    def __init__(self, answer: Answer, *, n: int, logprobs: bool) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        n: int,
+        rows: int | None = None,
+        logprobs: bool,
+        echo: Sequence[str] = (),
+    ) -> None:
         self._answer = answer
         self._n = n
+        # Rows of each prompt, of which the best n are shown.
+        self._of = rows or n
         self._logprobs = logprobs
+        # The prompts, where they are to stand before their completions.
+        self._echo = echo
         self._rows: dict[int, _Row] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Keep what matters; sends nothing."""
-        first = prompt * self._n
+        first = prompt * self._of
         for event in events:
             if isinstance(event, Delta):
                 row = self._rows.setdefault(first + event.row, _Row())
                 row.text.append(event.reasoning + event.text)
+                for one in event.logprobs or ():
+                    row.total += finite(one.logprob)
+                    row.seen += 1
                 if event.logprobs and self._logprobs:
                     row.offset = _add(row.logprobs, row.offset, event.logprobs)
             elif isinstance(event, RowFinished):
@@ -98,22 +120,40 @@ class CompletionWhole:
                 "text_completion",
                 answer.created,
                 answer.model,
-                [self._choice(index, row) for index, row in sorted(self._rows.items())],
+                [self._choice(index, row) for index, row in self._shown()],
                 usage_body(usage),
                 answer.fingerprint,
             )
         )
 
+    def _shown(self) -> list[tuple[int, _Row]]:
+        if self._of == self._n:
+            return sorted(self._rows.items())
+        shown: list[tuple[int, _Row]] = []
+        for prompt in range(1 + max(self._rows, default=-1) // self._of):
+            begin = prompt * self._of
+            rows = [self._rows[i] for i in range(begin, begin + self._of) if i in self._rows]
+            best = sorted(rows, key=_Row.mean, reverse=True)[: self._n]
+            shown += [(prompt * self._n + index, row) for index, row in enumerate(best)]
+        return shown
+
     def _choice(self, index: int, row: _Row) -> _Choice:
         logprobs = row.logprobs if self._logprobs else None
-        return _Choice(index, "".join(row.text), logprobs, row.finish, row.stop)
+        before = self._echo[index // self._n] if self._echo else ""
+        return _Choice(index, before + "".join(row.text), logprobs, row.finish, row.stop)
 
 
 class CompletionStream:
     """Renders events as they come. The bytes around the text are made once per call."""
 
-    def __init__(self, answer: Answer, *, n: int, include_usage: bool) -> None:
+    def __init__(
+        self, answer: Answer, *, n: int, include_usage: bool, echo: Sequence[str] = ()
+    ) -> None:
         self._n = n
+        # The prompts, where they are to stand before their completions.
+        self._echo = echo
+        # Choices that have begun.
+        self._begun: set[int] = set()
         self._include_usage = include_usage
         self._head = (
             b'data: {"id":%b,"object":"text_completion","created":%d,"model":%b,'
@@ -135,15 +175,15 @@ class CompletionStream:
         first = prompt * self._n
         for event in events:
             if isinstance(event, Delta):
-                text = event.reasoning + event.text
+                index = first + event.row
+                text = self._before(index) + event.reasoning + event.text
                 if event.logprobs:
-                    self._with_logprobs(first + event.row, text, event.logprobs, out)
+                    self._with_logprobs(index, text, event.logprobs, out)
                 elif text:
-                    out.append(
-                        b'%b{"index":%d,"text":%b%b'
-                        % (self._head, first + event.row, encoder.encode(text), self._middle)
-                    )
+                    out.append(self._text(index, text))
             elif isinstance(event, RowFinished):
+                if before := self._before(first + event.row):
+                    out.append(self._text(first + event.row, before))
                 out.append(
                     b'%b{"index":%d,"text":"","logprobs":null,"finish_reason":%b,"stop_reason":%b}%b'
                     % (
@@ -162,6 +202,21 @@ class CompletionStream:
             return DONE
         figures = encoder.encode(usage_body(usage))
         return b'%b],"usage":%b}\n\n%b' % (self._head, figures, DONE)
+
+    def _before(self, index: int) -> str:
+        """The prompt, once for each choice, where it is to be echoed."""
+        if not self._echo or index in self._begun:
+            return ""
+        self._begun.add(index)
+        return self._echo[index // self._n]
+
+    def _text(self, index: int, text: str) -> bytes:
+        return b'%b{"index":%d,"text":%b%b' % (
+            self._head,
+            index,
+            encoder.encode(text),
+            self._middle,
+        )
 
     def _with_logprobs(
         self, index: int, text: str, logprobs: Sequence[TokenLogprob], out: list[bytes]

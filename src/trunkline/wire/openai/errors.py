@@ -52,12 +52,12 @@ def render_error(error: TrunklineError) -> bytes:
     return _encoder.encode(_Body(_Error(error.message, name, error.param, code)))
 
 
-def malformed(error: Exception) -> TrunklineError:
-    """What is wrong with a body that msgspec could not decode."""
+def malformed(error: Exception, where: str = "") -> TrunklineError:
+    """What is wrong with a body, or the part of one at `where`, that msgspec could not decode."""
     if isinstance(error, msgspec.ValidationError):
         # "Expected `int` >= 1 - at `$.n`" -> param "n".
         reason, _, path = str(error).partition(" - at `$")
-        param = path.rstrip("`").lstrip(".") or None
+        param = (where + path.rstrip("`")).lstrip(".") or None
         where = f"Invalid value for '{param}'" if param else "Invalid request body"
         return InvalidRequest(f"{where}: {_lower_first(reason)}.", param=param)
     if isinstance(error, RecursionError):

@@ -27,6 +27,8 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 TopCount = Annotated[int, Meta(ge=0, le=20)]
 
 MAX_STOPS = 16
+# Levels of values within values, where what was sent goes on to a template.
+MAX_DEPTH = 64
 _MAX_BIASES = 4096
 # Raw values that ask for nothing.
 _NEUTRAL = (b"", b"null", b"false", b"[]", b"{}", b'""')
@@ -37,12 +39,6 @@ class StreamOptions(msgspec.Struct):
     """`stream_options`. vLLM's `continuous_usage_stats` is a hint that is not taken."""
 
     include_usage: bool | None = None
-
-
-class Format(msgspec.Struct):
-    """`response_format`."""
-
-    type: str
 
 
 class CommonFields(msgspec.Struct, kw_only=True):
@@ -59,7 +55,7 @@ class CommonFields(msgspec.Struct, kw_only=True):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
-    response_format: Format | None = None
+    response_format: Raw = NOTHING
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     # vLLM's.
     top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
@@ -73,6 +69,16 @@ class CommonFields(msgspec.Struct, kw_only=True):
     skip_special_tokens: bool | None = None
     priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     cache_salt: Annotated[str, Meta(max_length=1024)] | None = None
+    # Constraints on the answer: vLLM's, now and before; SGLang's; llama.cpp's. See `formats`.
+    structured_outputs: Raw = NOTHING
+    guided_json: Raw = NOTHING
+    guided_regex: Raw = NOTHING
+    guided_choice: Raw = NOTHING
+    guided_grammar: Raw = NOTHING
+    json_schema: Raw = NOTHING
+    regex: Raw = NOTHING
+    ebnf: Raw = NOTHING
+    grammar: Raw = NOTHING
     # Known, and refused when they ask for something.
     use_beam_search: Raw = NOTHING
     allowed_token_ids: Raw = NOTHING
@@ -82,11 +88,6 @@ class CommonFields(msgspec.Struct, kw_only=True):
     truncate_prompt_tokens: Raw = NOTHING
     return_token_ids: Raw = NOTHING
     return_tokens_as_token_ids: Raw = NOTHING
-    structured_outputs: Raw = NOTHING
-    guided_json: Raw = NOTHING
-    guided_regex: Raw = NOTHING
-    guided_choice: Raw = NOTHING
-    guided_grammar: Raw = NOTHING
 
 
 COMMON_REFUSED = (
@@ -98,22 +99,17 @@ COMMON_REFUSED = (
     "truncate_prompt_tokens",
     "return_token_ids",
     "return_tokens_as_token_ids",
-    "structured_outputs",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
 )
 
 T = TypeVar("T")
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw) -> T:
-    """Decode, or raise `InvalidRequest` that names what is wrong."""
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw, where: str = "") -> T:
+    """Decode a body, or its part at `where`; or raise `InvalidRequest` that names what is wrong."""
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise malformed(error) from error
+        raise malformed(error, where) from error
 
 
 class Refusal:
@@ -135,18 +131,17 @@ class Refusal:
                 raise Unsupported(f"'{name}' is not supported.", param=name)
 
 
-def plain_text(fields: CommonFields) -> None:
-    """Raise `Unsupported` when `response_format` asks for more than text."""
-    if fields.response_format is not None and fields.response_format.type != "text":
-        problem = (
-            f"'response_format' of type {fields.response_format.type[:40]!r} is not supported."
-        )
-        raise Unsupported(problem, param="response_format")
-
-
 def asks(raw: Raw) -> bool:
     """Whether a raw field asks for anything."""
     return raw is not NOTHING and bytes(raw) not in _NEUTRAL
+
+
+def modest(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Whether `value` can be sent on to another process; JSON allows more than MessagePack."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(modest(one, depth - 1) for one in inner)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def stops(fields: CommonFields) -> tuple[str, ...]:

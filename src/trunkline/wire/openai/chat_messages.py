@@ -1,0 +1,115 @@
+"""The messages of chat completions, as a chat template sees them.
+
+Shapes: the official client's `types/chat/chat_completion_*_message_param.py` (openai 3.52, read
+2026-11-21). `reasoning_content` and `reasoning` of an assistant's turn are vLLM's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.types import Json, Message, TextPart
+
+_WITH_CONTENT = ("system", "developer", "user", "tool", "function")
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | UnsetType = UNSET
+    refusal: str | UnsetType = UNSET
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
+class ChatMessage(msgspec.Struct):
+    """One message as it was sent."""
+
+    role: str
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    tool_call_id: str | None = None
+    # What an assistant said instead of an answer.
+    refusal: str | None = None
+    # Before tools there were functions.
+    function_call: _Function | None = None
+    reasoning_content: str | None = None
+    # vLLM's later name of the same.
+    reasoning: str | None = None
+
+
+def effort(level: str | None) -> Json:
+    """Template variables for a reasoning effort: "none" turns off what most templates switch."""
+    if level is None:
+        return {}
+    return {"enable_thinking": False} if level == "none" else {"reasoning_effort": level}
+
+
+def messages(sent: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """The conversation. Raises `InvalidRequest` and `Unsupported`."""
+    return tuple([_message(index, message) for index, message in enumerate(sent)])
+
+
+def _message(index: int, message: ChatMessage) -> Message:
+    where = f"messages[{index}]"
+    content = message.refusal if message.content is None else message.content
+    role = message.role
+    if role in _WITH_CONTENT:
+        if content is None:
+            problem = f"Invalid value for '{where}.content': it is missing."
+            raise InvalidRequest(problem, param=f"{where}.content")
+    elif role != "assistant":
+        problem = (
+            f"Invalid value: '{role[:40]}'. Supported values are: "
+            "'system', 'developer', 'user', 'assistant', 'tool' and 'function'."
+        )
+        raise InvalidRequest(problem, param=f"{where}.role")
+    legacy = role == "function"
+    return Message(
+        role="tool" if legacy else role,
+        content=_parts(where, content) if isinstance(content, list) else content,
+        name=message.name,
+        tool_calls=_calls(message),
+        tool_call_id=_legacy_id(message.name) if legacy else message.tool_call_id,
+        reasoning_content=message.reasoning_content or message.reasoning,
+    )
+
+
+def _calls(message: ChatMessage) -> tuple[Json, ...] | None:
+    calls = message.tool_calls or []
+    if message.function_call is not None:
+        calls = [_ToolCall(message.function_call, _legacy_id(message.function_call.name))]
+    return tuple([msgspec.to_builtins(call) for call in calls]) or None
+
+
+def _legacy_id(name: str | None) -> str:
+    # Functions were called one at a time and had no ids; templates pair calls and results by them.
+    return f"call_{name}"
+
+
+def _parts(where: str, parts: Sequence[_Part]) -> tuple[TextPart, ...]:
+    found: list[TextPart] = []
+    for index, part in enumerate(parts):
+        param = f"{where}.content[{index}]"
+        if part.type not in ("text", "refusal"):
+            problem = f"Content of type {part.type[:40]!r} is not supported; only text is."
+            raise Unsupported(problem, param=param)
+        text = part.text if part.type == "text" else part.refusal
+        if text is UNSET:
+            raise InvalidRequest(f"'{param}.{part.type}' is missing.", param=f"{param}.{part.type}")
+        found.append(TextPart(text))
+    return tuple(found)
