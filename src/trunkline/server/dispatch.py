@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from collections.abc import Sequence
+
+from starlette.routing import compile_path
 
 from trunkline.core.errors import InternalError, MethodNotAllowed, TrunklineError
 from trunkline.gateway.gateway import Gateway
@@ -12,11 +16,42 @@ from trunkline.server.generate import Generator, retry_line
 from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.wire.codec import Codec
 from trunkline.wire.openai.errors import render_error
-from trunkline.wire.table import KEYED, ROUTES
+from trunkline.wire.table import ROUTES, Route
 
 access = logging.getLogger("trunkline.access")
+
+
+class Paths:
+    """Finds the row of a request: an exact path first, then those with variables."""
+
+    def __init__(self, rows: Sequence[Route]) -> None:
+        self._exact: dict[tuple[str, str], Route] = {}
+        self._patterns: list[tuple[re.Pattern[str], Route]] = []
+        for row in rows:
+            if "{" in row.path:
+                self._patterns.append((compile_path(row.path)[0], row))
+            else:
+                self._exact[row.method, row.path] = row
+
+    def find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
+        """The row and the variables of its path; HEAD is served by GET."""
+        row = self._exact.get((method, path))
+        if row is not None:
+            return row, {}
+        if method == "HEAD":
+            return self.find("GET", path)
+        for pattern, row in self._patterns:
+            if row.method == method and (match := pattern.match(path)):
+                return row, match.groupdict()
+        return None, {}
+
+    def allowed(self, path: str) -> tuple[str, ...]:
+        """Methods that a path has; none for one that does not exist."""
+        exact = {row.method for (_, known), row in self._exact.items() if known == path}
+        matching = {row.method for pattern, row in self._patterns if pattern.match(path)}
+        methods = exact | matching
+        return tuple(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 class Dispatch:
@@ -27,27 +62,18 @@ class Dispatch:
         self._metrics = metrics
         self.generator = Generator(gateway, metrics)
         self.bridge = Bridge(build(gateway, metrics), self._fault)
-        self._hot: dict[tuple[str, str], Codec] = {}
-        # Methods that a hot path has.
-        self._allowed: dict[str, str] = {}
-        # Path -> name in logs and metrics.
-        self._names: dict[str, str] = {}
-        for row in ROUTES:
-            self._names[row.path] = row.name
-            if row.codec is not None:
-                self._hot[row.method, row.path] = row.codec
-                self._allowed[row.path] = row.method
+        self._paths = Paths(ROUTES)
 
     def handle(self, exchange: Exchange) -> None:
         """Answer in place what is hot; hand the rest to the endpoints."""
         request = exchange.request
         path = request.path
-        exchange.route = self._names.get(path) or self._route(path)
-        codec = self._hot.get((request.method, path))
-        if codec is not None:
-            self.generator.handle(exchange, codec)
+        row, variables = self._paths.find(request.method, path)
+        exchange.route = row.name if row is not None else "other"
+        if row is not None and row.codec is not None:
+            self.generator.handle(exchange, row.codec, variables)
             return
-        if path.startswith(KEYED):
+        if row is None or row.keyed:
             try:
                 self._gateway.keys.tenant(
                     request.header(b"authorization"), request.header(b"x-api-key")
@@ -55,17 +81,17 @@ class Dispatch:
             except TrunklineError as error:
                 self.refuse(exchange, error.status, error)
                 return
-        allowed = self._allowed.get(path)
-        if allowed is not None:
+        allowed = self._paths.allowed(path) if row is None else ()
+        if allowed and request.method != "HEAD":
             wrong = MethodNotAllowed(f"Not allowed to {request.method} on {path}.")
-            allow = b"allow: %b\r\n" % allowed.encode()
+            allow = b"allow: %b\r\n" % ", ".join(allowed).encode()
             exchange.respond(wrong.status, render_error(wrong), JSON, allow)
             return
         self.bridge.handle(exchange)
 
     def refuse(self, exchange: Exchange, status: int, error: TrunklineError) -> None:
         """Answer with an error."""
-        exchange.route = exchange.route or self._names.get(exchange.request.path, "other")
+        exchange.route = exchange.route or "other"
         exchange.respond(status, render_error(error), JSON, retry_line(error))
 
     def finished(self, exchange: Exchange) -> None:
@@ -91,9 +117,6 @@ class Dispatch:
             took,
             gone,
         )
-
-    def _route(self, path: str) -> str:
-        return "model" if path.startswith("/v1/models/") else "other"
 
     def _fault(self, exchange: Exchange) -> None:
         self.refuse(exchange, 500, InternalError("A fault of this server; its log says more."))

@@ -6,12 +6,13 @@ per batch of events.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, cast
 
 from trunkline.core.errors import TrunklineError, from_info
 from trunkline.core.types import (
@@ -20,11 +21,13 @@ from trunkline.core.types import (
     Delta,
     Event,
     Failed,
+    Request,
     RowFinished,
     Timing,
+    Tokenization,
     Usage,
 )
-from trunkline.gateway.gateway import Gateway
+from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.http.exchange import (
     EVENT_STREAM_HEADERS,
     JSON,
@@ -32,7 +35,7 @@ from trunkline.server.http.exchange import (
     HttpRequest,
 )
 from trunkline.server.metrics import ModelMetrics, ServerMetrics
-from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Renderer
+from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup, Renderer
 
 log = logging.getLogger("trunkline.server")
 
@@ -45,23 +48,32 @@ class Generator:
         self._metrics = metrics
         # Calls under way.
         self._active: set[Generation] = set()
+        self._lookups: set[asyncio.Task[None]] = set()
 
-    def handle(self, exchange: Exchange, codec: Codec) -> None:
-        """Decode, find a backend and begin."""
+    def handle(
+        self, exchange: Exchange, codec: Codec, path: Mapping[str, str] | None = None
+    ) -> None:
+        """Decode, find a backend and begin; `path` are the variables of the route."""
         request_id = codec.id_prefix + secrets.token_hex(12)
         request = exchange.request
         try:
             tenant = self._gateway.keys.tenant(
                 request.header(b"authorization"), request.header(b"x-api-key")
             )
-            ask = cast(Ask, codec.decode(incoming(request)))
-            model = self._gateway.resolve(ask.model)
+            asked = codec.decode(incoming(request, path))
+            model = self._gateway.resolve(asked.model)
+            exchange.model = model.name
+            if codec.looks_up:
+                lookup = cast(Lookup, asked)
+                question = lookup.question(request_id, model.name, tenant)
+                self._look_up(exchange, codec, lookup.render, self._answer(model, question))
+                return
+            ask = cast(Ask, asked)
             requests = ask.requests(request_id, model.name, tenant)
         except TrunklineError as error:
             respond_error(exchange, error, codec, id_line(request_id))
             return
         request.body = b""
-        exchange.model = model.name
         answer = Answer(request_id, ask.model or model.name, int(time.time()), model.fingerprint())
         metrics = self._metrics.model(model.name)
         generation = Generation(self._active, exchange, codec, ask, answer, metrics, len(requests))
@@ -69,11 +81,48 @@ class Generator:
         exchange.on_gone = generation.gone
         for index, one in enumerate(requests):
             generation.calls.append(model.backend.submit(one, _PromptSink(generation, index)))
+        if not requests:
+            generation.take(0, ())
+
+    def _look_up(
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        render: Callable[[Tokenization], bytes],
+        answer: Coroutine[Any, Any, Tokenization],
+    ) -> None:
+        """Answer a question about text in a task of its own."""
+
+        async def run() -> None:
+            try:
+                body = render(await answer)
+            except TrunklineError as error:
+                respond_error(exchange, error, codec)
+            else:
+                exchange.respond(200, body, codec.whole_type)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+
+        def gone() -> None:
+            task.cancel()
+
+        exchange.on_gone = gone
+
+    async def _answer(
+        self, model: ServedModel, question: Request | tuple[int, ...]
+    ) -> Tokenization:
+        if isinstance(question, tuple):
+            return await model.backend.detokenize(question)
+        return await model.backend.tokenize(question)
 
     def cut(self, error: TrunklineError) -> None:
         """End every call under way with `error`."""
         for generation in list(self._active):
             generation.fail(error)
+        for task in list(self._lookups):
+            task.cancel()
 
 
 class Generation:

@@ -110,5 +110,7 @@ class Codec(msgspec.Struct, frozen=True):
     whole_type: bytes = b"application/json"
     # HTTP status of an error, where the dialect's differs.
     status: Callable[[TrunklineError], int] = _status
+    # True: `decode` gives a `Lookup`.
+    looks_up: bool = False
     # Further header lines of a whole answer, each ended by CRLF (TGI's timings).
     headers: Callable[[Usage, Timing], bytes] = _no_headers

@@ -22,23 +22,22 @@ class Route(msgspec.Struct, frozen=True):
     # Of the endpoint; in logs and metrics.
     name: str
     codec: Codec | None = None
+    # True: needs a key where the server has keys. Health, version and metrics never do.
+    keyed: bool = True
 
-
-# When the server has keys, what lies below this needs one; health, version and metrics never do.
-KEYED = "/v1/"
 
 ROUTES = (
     Route("POST", "/v1/chat/completions", "chat_completions", CHAT),
     Route("POST", "/v1/completions", "completions", COMPLETIONS),
     Route("GET", "/v1/models", "models"),
     Route("GET", "/v1/models/{model:path}", "model"),
-    Route("GET", "/", "root"),
-    Route("GET", "/version", "version"),
-    Route("GET", "/metrics", "metrics"),
-    Route("GET", "/health", "health"),
-    Route("GET", "/health/live", "live"),
-    Route("GET", "/health/ready", "ready"),
-    Route("GET", "/ready", "ready"),
+    Route("GET", "/", "root", keyed=False),
+    Route("GET", "/version", "version", keyed=False),
+    Route("GET", "/metrics", "metrics", keyed=False),
+    Route("GET", "/health", "health", keyed=False),
+    Route("GET", "/health/live", "live", keyed=False),
+    Route("GET", "/health/ready", "ready", keyed=False),
+    Route("GET", "/ready", "ready", keyed=False),
     # vLLM's and TGI's name of /health.
-    Route("GET", "/ping", "health"),
+    Route("GET", "/ping", "health", keyed=False),
 )
