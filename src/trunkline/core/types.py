@@ -53,6 +53,8 @@ class ChatInput(msgspec.Struct, frozen=True, tag="chat"):
     add_generation_prompt: bool = True
     # True: the last message is an assistant turn to be continued, not closed.
     continue_final_message: bool = False
+    # Tokens before the rendered conversation (Ollama's `context`).
+    prefix_ids: tuple[int, ...] = ()
 
 
 class TextInput(msgspec.Struct, frozen=True, tag="text"):
@@ -61,6 +63,8 @@ class TextInput(msgspec.Struct, frozen=True, tag="text"):
     text: str
     # Add BOS and the like where the model wants them.
     add_special_tokens: bool = True
+    # Names of special tokens in the text are those tokens, not plain text.
+    parse_special_tokens: bool = True
 
 
 class TokensInput(msgspec.Struct, frozen=True, tag="tokens"):
@@ -69,7 +73,16 @@ class TokensInput(msgspec.Struct, frozen=True, tag="tokens"):
     token_ids: tuple[int, ...]
 
 
-Input = ChatInput | TextInput | TokensInput
+class MixedInput(msgspec.Struct, frozen=True, tag="mixed"):
+    """A raw prompt of texts and tokens in turn."""
+
+    parts: tuple[str | tuple[int, ...], ...]
+    # As of `TextInput`; special tokens are added to a text in front, nowhere else.
+    add_special_tokens: bool = True
+    parse_special_tokens: bool = True
+
+
+Input = ChatInput | TextInput | TokensInput | MixedInput
 
 
 class Grammar(msgspec.Struct, frozen=True):
@@ -141,6 +154,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tool_name: str = ""
     # False: at most one call per answer.
     parallel_tool_calls: bool = True
+    # Only the last so many tokens of the prompt are used; None = all of them.
+    truncate_prompt: int | None = None
     # max_tokens beyond what the context leaves: an error, or silently capped (by dialect).
     overflow: Literal["error", "cap"] = "error"
     # Lower runs earlier (vLLM's order). 0 is everybody's default.
@@ -149,6 +164,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     # Requests share cached prefixes only where this is equal.
     cache_salt: str = ""
+    # True: `Completed` tells the prompt's token ids.
+    return_prompt_ids: bool = False
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -220,6 +237,10 @@ class RowFinished(msgspec.Struct, frozen=True, array_like=True, tag=2):
     reason: FinishReason
     # The stop string or stop token id that ended it, if one did.
     stop: str | int | None = None
+    # The token that ended it and is not shown in any delta: end of text, or a stop token.
+    token_id: int | None = None
+    # The same token's, where log probabilities were asked for.
+    logprob: TokenLogprob | None = None
 
 
 class Completed(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -228,6 +249,8 @@ class Completed(msgspec.Struct, frozen=True, array_like=True, tag=3):
     request_id: str
     usage: Usage
     timing: Timing
+    # Of the prompt, where the request asks for them.
+    prompt_ids: tuple[int, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
@@ -311,6 +334,8 @@ class Tokenization(msgspec.Struct, frozen=True, array_like=True):
     token_ids: tuple[int, ...]
     # The bytes of each token.
     pieces: tuple[bytes, ...] = ()
+    # The model's longest prompt plus output, in tokens; 0 = not known.
+    context_length: int = 0
 
 
 class EventSink(Protocol):

@@ -11,6 +11,7 @@ from trunkline.core.types import (
     ChatInput,
     Input,
     Message,
+    MixedInput,
     Request,
     SamplingParams,
     TextInput,
@@ -133,3 +134,56 @@ def test_roots_differ_by_salt_and_model() -> None:
     roots = {prefix_root(*key) for key in (("", "m"), ("s", "m"), ("m", ""), ("", "sm"))}
     assert len(roots) == 4
     assert prefix_root("s", "m") == prefix_root("s", "m")
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("ab", (1, 2), "c"), [97, 98, 1, 2, 99]),
+        (((7,), "a"), [7, 97]),
+        ((), []),
+    ],
+)
+async def test_texts_and_tokens_in_turn(
+    preparer: Preparer, parts: tuple[str | tuple[int, ...], ...], expected: list[int]
+) -> None:
+    assert (await preparer.prompt(request(MixedInput(parts)))).token_ids == expected
+
+
+async def test_only_the_text_in_front_gets_special_tokens() -> None:
+    class Marked(ByteTokenizer):
+        def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+            ids = super().encode(text, add_special=False, parse_special=parse_special)
+            return [1, *ids] if add_special else ids
+
+    text = ModelText(CONFIG, Parts(Marked(), None, "", "", 0))
+    preparer = Preparer(CONFIG, text, ThreadPoolExecutor(1))
+    for parts, expected in (
+        (("a", "b"), [1, 97, 98]),
+        (((5,), "b"), [5, 98]),
+    ):
+        assert (await preparer.prompt(request(MixedInput(parts)))).token_ids == expected
+    assert (await preparer.prompt(request(TextInput("a", False)))).token_ids == [97]
+
+
+async def test_special_tokens_named_in_a_text_may_stay_text(preparer: Preparer) -> None:
+    parsed = (await preparer.prompt(request(TextInput("<|im_start|>")))).token_ids
+    plain = (await preparer.prompt(request(TextInput("<|im_start|>", True, False)))).token_ids
+    assert len(parsed) == 1
+    assert plain == list(b"<|im_start|>")
+
+
+async def test_wrong_ids_between_texts(preparer: Preparer) -> None:
+    with pytest.raises(InvalidRequest, match="outside the vocabulary"):
+        await preparer.prompt(request(MixedInput(("a", (10**6,)))))
+
+
+async def test_truncated_prompts_keep_their_end(preparer: Preparer) -> None:
+    wanted = request(TextInput("abcdef"), truncate_prompt=3)
+    assert (await preparer.prompt(wanted)).token_ids == list(b"def")
+    short = request(TextInput("ab"), truncate_prompt=3)
+    assert (await preparer.prompt(short)).token_ids == (
+        await preparer.prompt(request(TextInput("ab")))
+    ).token_ids
+    with pytest.raises(InvalidRequest, match="truncate"):
+        await preparer.prompt(request(TextInput("ab"), truncate_prompt=0))

@@ -60,7 +60,7 @@ def test_end_of_text_is_billed_and_not_shown() -> None:
     ids = [i for e in events if isinstance(e, Delta) for i in e.token_ids]
     assert ids == [72, 105]
     finished, completed = events[-2:]
-    assert finished == RowFinished("r", 0, "stop", None)
+    assert finished == RowFinished("r", 0, "stop", None, END)
     assert isinstance(completed, Completed)
     assert completed.usage == Usage(5, 3, 4)
     assert (completed.timing.queue, completed.timing.prefill) == (0.25, 0.75)
@@ -99,7 +99,20 @@ def test_stop_string_on_the_last_token_needs_no_abort() -> None:
 def test_stop_tokens(options: dict[str, Any], token: int, expected: str, stop: int | None) -> None:
     events = feed(state(**options), b"a", finish=token)
     assert text(events) == expected
-    assert events[-2] == RowFinished("r", 0, "stop", stop)
+    finished = events[-2]
+    assert isinstance(finished, RowFinished)
+    assert (finished.reason, finished.stop) == ("stop", stop)
+    # Told apart from the text, where it is not part of it.
+    assert finished.token_id == (None if "include_stop" in options else token)
+
+
+def test_the_hidden_token_has_its_log_probability() -> None:
+    events = feed(state(logprobs=1), b"a", finish=END)
+    finished = events[-2]
+    assert isinstance(finished, RowFinished)
+    assert finished.logprob is not None
+    assert (finished.logprob.token_id, finished.logprob.logprob) == (END, -0.5)
+    assert [top[2] for top in finished.logprob.top] == [END]
 
 
 def test_held_text_comes_out_at_the_end() -> None:
@@ -170,3 +183,14 @@ def test_skipped_special_tokens_go_out_with_the_next_text() -> None:
     group = state()
     assert group.take(out(256, 0), 1.0).events == []
     assert group.take(out(97, 1), 1.0).events == [Delta("r", 0, "a", (256, 97), None)]
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(True, (1, 2, 3, 4, 5)), (False, ())])
+def test_prompt_ids_come_with_the_end_where_asked_for(
+    wanted: bool, expected: tuple[int, ...]
+) -> None:
+    request = Request(id="r", model="m", input=TextInput("x"), return_prompt_ids=wanted)
+    group = GroupState(request, ByteTokenizer(), 5, 10.0, None, [1, 2, 3, 4, 5])
+    completed = feed(group, b"a", finish=END)[-1]
+    assert isinstance(completed, Completed)
+    assert completed.prompt_ids == expected

@@ -13,7 +13,14 @@ import msgspec
 import numpy as np
 
 from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported
-from trunkline.core.types import ChatInput, Request, SamplingParams, TextInput, TokensInput
+from trunkline.core.types import (
+    ChatInput,
+    MixedInput,
+    Request,
+    SamplingParams,
+    TextInput,
+    TokensInput,
+)
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import AddGroup, CoreReady, RowGrammar
 from trunkline.engine.front.model_text import ModelText
@@ -58,23 +65,54 @@ class Preparer:
         return self._text.shaper
 
     async def prompt(self, request: Request) -> Prompt:
-        """The prompt. Raises `InvalidRequest`."""
+        """The prompt, truncated where the request says so. Raises `InvalidRequest`."""
+        prompt = await self._whole_prompt(request)
+        most = request.truncate_prompt
+        if most is None or len(prompt.token_ids) <= most:
+            return prompt
+        if most < 1:
+            raise InvalidRequest(f"truncate must be at least 1, not {most}", param="truncate")
+        return Prompt(prompt.text, prompt.token_ids[-most:])
+
+    async def _whole_prompt(self, request: Request) -> Prompt:
         match request.input:
             case ChatInput() as chat:
                 if self._text.renderer is None:
                     raise Unsupported(self._text.why_no_chat)
                 # The template writes BOS itself where the model wants it, as in transformers.
-                return await self._encode(await self._text.renderer.render(chat), special=False)
-            case TextInput(text, add_special_tokens):
-                return await self._encode(text, special=add_special_tokens)
+                text = await self._text.renderer.render(chat)
+                rendered = await self._encode(text, special=False)
+                if not chat.prefix_ids:
+                    return rendered
+                self.check_ids(chat.prefix_ids, "context")
+                return Prompt(text, [*chat.prefix_ids, *rendered.token_ids])
+            case TextInput(text, special, parse):
+                return await self._encode(text, special=special, parse=parse)
+            case MixedInput() as mixed:
+                return await self._mixed(mixed)
             case TokensInput(token_ids):
                 self.check_ids(token_ids, "prompt")
                 return Prompt("", list(token_ids))
 
-    async def _encode(self, text: str, *, special: bool) -> Prompt:
+    async def _mixed(self, mixed: MixedInput) -> Prompt:
+        texts: list[str] = []
+        ids: list[int] = []
+        special = mixed.add_special_tokens
+        for part in mixed.parts:
+            if isinstance(part, str):
+                one = await self._encode(part, special=special, parse=mixed.parse_special_tokens)
+                texts.append(part)
+                ids += one.token_ids
+            else:
+                self.check_ids(part, "prompt")
+                ids += part
+            special = False
+        return Prompt("".join(texts), ids)
+
+    async def _encode(self, text: str, *, special: bool, parse: bool = True) -> Prompt:
         def encode() -> Prompt:
             tokenizer = self._text.tokenizer
-            return Prompt(text, tokenizer.encode(text, add_special=special, parse_special=True))
+            return Prompt(text, tokenizer.encode(text, add_special=special, parse_special=parse))
 
         if len(text) <= _LONG_TEXT:
             return encode()

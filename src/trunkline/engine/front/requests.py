@@ -66,8 +66,10 @@ class GroupState:
         prompt_tokens: int,
         arrived: float,
         shape: Shape | None = None,
+        prompt_ids: Sequence[int] = (),
     ) -> None:
         self._request = request
+        self._prompt_ids = tuple(prompt_ids) if request.return_prompt_ids else ()
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self._cached = 0
@@ -167,7 +169,8 @@ class GroupState:
             reason = "stop"
         elif reason == "stop":
             stop = self._stop_id(output)
-        self._end(events, output.row, reason, stop, now)
+        hidden = output if output.token >= 0 and self._hides(output) else None
+        self._end(events, output.row, reason, stop, now, hidden)
 
     def _emit(
         self, events: list[Event], number: int, row: _Row, shown: Shown, *, last: bool
@@ -204,6 +207,7 @@ class GroupState:
         reason: FinishReason,
         stop: str | int | None,
         now: float,
+        hidden: RowOutput | None = None,
     ) -> None:
         row = self._rows[number]
         row.finished = True
@@ -211,7 +215,9 @@ class GroupState:
         self._open -= 1
         if row.reader is not None and stop is None:
             reason = row.reader.reason(reason)
-        events.append(RowFinished(self._request.id, number, reason, stop))
+        token = hidden.token if hidden is not None else None
+        logprob = self._logprob(hidden) if hidden is not None else None
+        events.append(RowFinished(self._request.id, number, reason, stop, token, logprob))
         if self._open == 0:
             usage = Usage(
                 self._prompt_tokens,
@@ -219,7 +225,8 @@ class GroupState:
                 self._cached,
                 self._reasoning_tokens,
             )
-            events.append(Completed(self._request.id, usage, self._timing(now)))
+            timing = self._timing(now)
+            events.append(Completed(self._request.id, usage, timing, self._prompt_ids))
 
     def _timing(self, now: float) -> Timing:
         first = self._first or now

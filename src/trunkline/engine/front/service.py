@@ -381,7 +381,9 @@ class Front:
                 number, entry.request, prompt.token_ids, core, entry.arrived, shape.grammar
             )
             tokens = len(prompt.token_ids)
-            state = GroupState(entry.request, preparer.tokenizer, tokens, entry.arrived, shape)
+            state = GroupState(
+                entry.request, preparer.tokenizer, tokens, entry.arrived, shape, prompt.token_ids
+            )
         except TrunklineError as error:
             self._fail(entry, error)
         except Exception as error:
