@@ -113,7 +113,8 @@ class LocalBackend(asyncio.Protocol):
         """Ask the front. Raises `TrunklineError`."""
         answer = await self._asked(request.id, TokenizePrompt(request))
         assert isinstance(answer, Tokenized)
-        return answer.answer
+        context = max((card.context_length for card in self.models()), default=0)
+        return msgspec.structs.replace(answer.answer, context_length=context)
 
     async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
         """Ask the front. Raises `TrunklineError`."""
