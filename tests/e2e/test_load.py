@@ -33,9 +33,11 @@ def _body(prompt: str, **fields: Any) -> dict[str, Any]:
 def _idle(server: Server) -> None:
     server.wait_metric("trunkline_requests_running", 0)
     server.wait_metric("trunkline_requests_waiting", 0)
+    # The core checks when it is idle that free + cached + in use = all, and ends if it is not so.
+    server.wait_metric("trunkline_kv_in_use_tokens", 0)
     metrics = server.metrics()
-    assert metrics["trunkline_kv_tokens_in_use"] == 0
-    assert metrics["trunkline_kv_tokens_cached"] <= metrics["trunkline_kv_tokens_capacity"]
+    assert metrics["trunkline_kv_cached_tokens"] <= metrics["trunkline_kv_tokens"]
+    assert metrics["trunkline_engine_restarts_total"] == 0
 
 
 async def _rude(client: httpx.AsyncClient, server: Server, number: int) -> str:

@@ -92,16 +92,30 @@ class Core:
         self._ticket: Ticket | None = None
         self._refused: list[GroupFailed] = []
         self._steps = 0
+        # Steps at the last look at the accounts.
+        self._checked = 0
         self._resident = (0.0, 0)
 
     def run(self) -> None:
         """Serve until the front says stop. Raises `ExecutorFailed`, `EOFError`, OSError."""
         blocked = False
         while True:
+            self._check_when_idle()
             messages = self._link.receive(self._patience(blocked))
             if not self._apply(messages):
                 return
             blocked = not self.step() and not messages
+
+    def _check_when_idle(self) -> None:
+        """Memory adds up, or this core ends: what it holds cannot be trusted any more."""
+        idle = self._ticket is None and not self._scheduler.has_work
+        if not idle or self._steps == self._checked:
+            return
+        self._checked = self._steps
+        try:
+            self._scheduler.check()
+        except AssertionError as error:
+            raise ExecutorFailed(f"the memory accounts are wrong: {error}") from error
 
     def _patience(self, blocked: bool) -> float | None:
         if self._ticket is not None:
@@ -210,9 +224,10 @@ def _start(config: EngineConfig, link: FrontLink) -> Core:
         max_step_seconds=config.max_step_ms / 1000,
         prefix_cache=config.prefix_cache,
     )
+    scheduler = Scheduler(capabilities, limits)
     link.send(
         CoreReady(
-            context=capabilities.context,
+            context=scheduler.context,
             kv_tokens=capabilities.kv_tokens,
             sequences=capabilities.sequences,
             kv_bytes_per_token=capabilities.kv_bytes_per_token,
@@ -220,7 +235,7 @@ def _start(config: EngineConfig, link: FrontLink) -> Core:
             load_seconds=time.monotonic() - begun,
         )
     )
-    return Core(executor, Scheduler(capabilities, limits), link)
+    return Core(executor, scheduler, link)
 
 
 def main() -> int:

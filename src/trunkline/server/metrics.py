@@ -175,6 +175,12 @@ _ENGINE = (
         ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
     ),
     _EngineRow(
+        "trunkline_kv_in_use_tokens",
+        "gauge",
+        "Tokens of KV that rows hold.",
+        lambda stats: stats.kv_in_use,
+    ),
+    _EngineRow(
         "trunkline_kv_cached_tokens",
         "gauge",
         "Tokens that the prefix cache alone holds.",
