@@ -1,0 +1,1 @@
+"""Ollama's dialect: generate, chat, and what its clients ask about models."""
