@@ -1,0 +1,314 @@
+"""Responses: one message, or the events of a stream.
+
+Shapes: the official client's `types/message.py`, `types/raw_*_event.py` and what they name
+(anthropic 2.11), and platform.claude.com/docs/en/build-with-claude/streaming. Read 2026-11-21.
+
+    message_start, ping, (content_block_start, content_block_delta..., content_block_stop)...,
+    message_delta, message_stop
+
+`message_start` goes out with the first token, before the prompt's tokens are known to have come
+from the cache or not: its counts are 0. Those of `message_delta` are totals, and clients take them
+in place of the first ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from trunkline.core.types import Delta, Event, RowFinished, Timing, ToolCallDelta, Usage
+from trunkline.wire.codec import Answer
+
+# Clients send a thinking block back only with a signature. Ours signs nothing.
+SIGNATURE = "dHJ1bmtsaW5l"
+
+# A block of whitespace alone is held back until something follows, up to so many characters.
+_MOST_SPACE = 64
+
+_STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
+
+_encoder = msgspec.json.Encoder()
+_arguments = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Style(msgspec.Struct, frozen=True):
+    """What a request says about the form of its answer."""
+
+    # The request asks for caching: what was not read from the cache counts as written to it.
+    caching: bool = False
+    # Thinking blocks have no text.
+    hide_thinking: bool = False
+    # `max_tokens` is 0: the prompt was wanted in the cache, and nothing else.
+    silent: bool = False
+
+
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int
+    cache_creation_input_tokens: int
+    cache_read_input_tokens: int
+    output_tokens: int
+    output_tokens_details: _OutputDetails
+
+
+class _MessageUsage(_Usage):
+    service_tier: Literal["standard"] = "standard"
+
+
+class _Message(msgspec.Struct, kw_only=True, tag_field="type", tag="message"):
+    id: str
+    role: Literal["assistant"] = "assistant"
+    model: str
+    content: list[Any]
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: None = None
+    usage: _MessageUsage
+
+
+class _Ending(msgspec.Struct):
+    stop_reason: str
+    stop_sequence: str | None
+    stop_details: None = None
+
+
+class _Text(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class _Thinking(msgspec.Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str
+
+
+class _ToolUse(msgspec.Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: Raw
+
+
+def _counts(usage: Usage, style: Style) -> tuple[int, int, int, int, _OutputDetails]:
+    """The fields of `_Usage`. Anthropic counts input without what the cache read or wrote."""
+    fresh = usage.prompt_tokens - usage.cached_tokens
+    # The last token of a prompt is computed in any case, and never read from the cache.
+    written = max(0, fresh - 1) if style.caching else 0
+    spoken = 0 if style.silent else usage.completion_tokens
+    details = _OutputDetails(usage.reasoning_tokens)
+    return fresh - written, written, usage.cached_tokens, spoken, details
+
+
+class _Blocks:
+    """Finds the blocks in an answer; subclasses write them down."""
+
+    def __init__(self, answer: Answer, style: Style) -> None:
+        self._answer = answer
+        self._style = style
+        # Of the block that is open, or was the last; -1 = there was none.
+        self._index = -1
+        # Which block is open: "" = none.
+        self._open: Literal["", "text", "thinking", "tool_use"] = ""
+        # The tool call that is open.
+        self._call = -1
+        # Whitespace that belongs to the next text block, if there is one.
+        self._space = ""
+        self._reason: str = "stop"
+        self._stop: str | None = None
+
+    def _take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Delta) and not self._style.silent:
+                if event.reasoning:
+                    self._thinking(event.reasoning)
+                if event.text:
+                    self._text(event.text)
+                for call in event.tool_calls:
+                    self._tool_use(call)
+            elif isinstance(event, RowFinished):
+                self._end(event)
+
+    def _thinking(self, text: str) -> None:
+        if self._open != "thinking":
+            self._turn("thinking")
+            self._begin(_Thinking("", ""))
+        if not self._style.hide_thinking:
+            self._more(text)
+
+    def _text(self, text: str) -> None:
+        if self._open != "text":
+            text = self._space + text
+            self._space = ""
+            if text.isspace() and len(text) <= _MOST_SPACE:
+                self._space = text
+                return
+            self._turn("text")
+            self._begin(_Text(""))
+        self._more(text)
+
+    def _tool_use(self, call: ToolCallDelta) -> None:
+        if self._open != "tool_use" or self._call != call.index:
+            self._space = ""
+            self._turn("tool_use")
+            self._call = call.index
+            self._begin(_ToolUse(call.id or "", call.name or "", Raw(b"{}")))
+        if call.arguments:
+            self._more(call.arguments)
+
+    def _end(self, event: RowFinished) -> None:
+        if self._space and self._index < 0:
+            # It is all there is.
+            self._turn("text")
+            self._begin(_Text(""))
+            self._more(self._space)
+        self._turn("")
+        stopped = event.reason == "stop" and isinstance(event.stop, str)
+        self._stop = event.stop if stopped and isinstance(event.stop, str) else None
+        default = "stop_sequence" if stopped else "end_turn"
+        self._reason = _STOP_REASONS.get(event.reason, default)
+        if self._style.silent:
+            self._reason, self._stop = "max_tokens", None
+
+    def _turn(self, kind: Literal["", "text", "thinking", "tool_use"]) -> None:
+        """Close the open block; if `kind` says so, another begins."""
+        if self._open:
+            self._close()
+        self._open = kind
+        self._index += kind != ""
+
+    def _begin(self, block: _Text | _Thinking | _ToolUse) -> None:
+        raise NotImplementedError
+
+    def _more(self, text: str) -> None:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+class MessageWhole(_Blocks):
+    """Collects everything; one message at the end."""
+
+    def __init__(self, answer: Answer, style: Style) -> None:
+        super().__init__(answer, style)
+        self._content: list[_Text | _Thinking | _ToolUse] = []
+        self._pieces: list[str] = []
+
+    def take(self, prompt: int, events: Sequence[Event]) -> bytes:
+        """Keep what matters; sends nothing."""
+        self._take(events)
+        return b""
+
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
+        """The message."""
+        return _encoder.encode(
+            _Message(
+                id=self._answer.id,
+                model=self._answer.model,
+                content=self._content,
+                stop_reason=self._reason,
+                stop_sequence=self._stop,
+                usage=_MessageUsage(*_counts(usage, self._style)),
+            )
+        )
+
+    def _begin(self, block: _Text | _Thinking | _ToolUse) -> None:
+        self._content.append(block)
+
+    def _more(self, text: str) -> None:
+        self._pieces.append(text)
+
+    def _close(self) -> None:
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        block = self._content[-1]
+        if isinstance(block, _Text):
+            block.text = text
+        elif isinstance(block, _Thinking):
+            block.thinking, block.signature = text, SIGNATURE
+        else:
+            block.input = _object(text)
+
+
+def _object(text: str) -> Raw:
+    """Arguments as they are; those that max_tokens cut short are none."""
+    try:
+        _arguments.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return Raw(b"{}")
+    return Raw(text.encode())
+
+
+class MessageStream(_Blocks):
+    """Renders events as they come."""
+
+    def __init__(self, answer: Answer, style: Style) -> None:
+        super().__init__(answer, style)
+        self._out: list[bytes] = []
+        self._started = False
+        # The bytes around the pieces of the open block.
+        self._before = self._after = b""
+
+    def take(self, prompt: int, events: Sequence[Event]) -> bytes:
+        """Events of the stream for `events`."""
+        if not self._started:
+            self._start()
+        self._take(events)
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def finish(self, usage: Usage, timing: Timing) -> bytes:
+        """Why it ended, what it took, and the end."""
+        return (
+            b'event: message_delta\ndata: {"type":"message_delta","delta":%b,"usage":%b}\n\n'
+            b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+        ) % (
+            _encoder.encode(_Ending(self._reason, self._stop)),
+            _encoder.encode(_Usage(*_counts(usage, self._style))),
+        )
+
+    def _start(self) -> None:
+        self._started = True
+        usage = _MessageUsage(*_counts(Usage(0, 0), self._style))
+        message = _Message(id=self._answer.id, model=self._answer.model, content=[], usage=usage)
+        self._out.append(
+            b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n'
+            b'event: ping\ndata: {"type":"ping"}\n\n' % _encoder.encode(message)
+        )
+
+    def _begin(self, block: _Text | _Thinking | _ToolUse) -> None:
+        self._out.append(
+            b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,'
+            b'"content_block":%b}\n\n' % (self._index, _encoder.encode(block))
+        )
+        if isinstance(block, _Text):
+            kind, field = b"text_delta", b"text"
+        elif isinstance(block, _Thinking):
+            kind, field = b"thinking_delta", b"thinking"
+        else:
+            kind, field = b"input_json_delta", b"partial_json"
+        self._before = _delta_head(self._index, kind, field)
+
+    def _more(self, text: str) -> None:
+        self._out.append(b"%b%b}}\n\n" % (self._before, _encoder.encode(text)))
+
+    def _close(self) -> None:
+        if self._open == "thinking":
+            head = _delta_head(self._index, b"signature_delta", b"signature")
+            self._out.append(b"%b%b}}\n\n" % (head, _encoder.encode(SIGNATURE)))
+        self._out.append(
+            b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+            % self._index
+        )
+
+
+def _delta_head(index: int, kind: bytes, field: bytes) -> bytes:
+    return (
+        b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
+        b'"delta":{"type":"%b","%b":'
+    ) % (index, kind, field)

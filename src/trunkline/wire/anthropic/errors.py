@@ -1,0 +1,84 @@
+"""Errors in Anthropic's shape.
+
+    {"type": "error", "error": {"type": "...", "message": "..."}}
+
+Types and statuses: platform.claude.com/docs/en/api/errors and the official client's
+`types/shared/error_object.py` and `_exceptions.py` (anthropic 2.11, read 2026-11-21). The client
+picks its exception by HTTP status; within a stream, by the type in an `error` event.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from trunkline.core.errors import InvalidRequest, TrunklineError
+
+# kind -> type. What is not listed is an invalid request below 500, else a fault of ours.
+_TYPES = {
+    "unauthenticated": "authentication_error",
+    "permission_denied": "permission_error",
+    "not_found": "not_found_error",
+    "model_not_found": "not_found_error",
+    "payload_too_large": "request_too_large",
+    "queue_full": "rate_limit_error",
+    "unavailable": "overloaded_error",
+}
+# Where Anthropic's status is not the usual one.
+_STATUSES = {"unprocessable": 400, "unavailable": 529}
+
+# "[3]" of a path as msgspec spells it; "[...]" stands for any key or index.
+_INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
+
+
+class _Error(msgspec.Struct):
+    type: str
+    message: str
+
+
+class _Body(msgspec.Struct, tag_field="type", tag="error"):
+    error: _Error
+
+
+_encoder = msgspec.json.Encoder()
+
+T = TypeVar("T")
+
+
+def status(error: TrunklineError) -> int:
+    """HTTP status of `error`."""
+    return _STATUSES.get(error.kind, error.status)
+
+
+def render_error(error: TrunklineError) -> bytes:
+    """The body of an error response."""
+    default = "invalid_request_error" if error.status < 500 else "api_error"
+    return _encoder.encode(_Body(_Error(_TYPES.get(error.kind, default), error.message)))
+
+
+def stream_error(error: TrunklineError) -> bytes:
+    """The last event of a stream that failed; no `message_stop` follows."""
+    return b"event: error\ndata: %b\n\n" % render_error(error)
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw, where: str = "") -> T:
+    """Decode a body, or its part at `where`; or raise `InvalidRequest` that names what is wrong."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(error, where) from error
+
+
+def _malformed(error: Exception, where: str) -> InvalidRequest:
+    if isinstance(error, msgspec.ValidationError):
+        # "Expected `int` >= 1 - at `$.messages[0].role`" -> "messages.0.role: Expected ...".
+        reason, _, path = str(error).partition(" - at `$")
+        path = _INDEX.sub(r".\1", where + path.rstrip("`")).lstrip(".")
+        return InvalidRequest(f"{path}: {reason}" if path else reason, param=path or None)
+    if isinstance(error, RecursionError):
+        return InvalidRequest("The request body is nested too deeply.")
+    reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return InvalidRequest(f"The request body is not valid JSON: {reason}")
