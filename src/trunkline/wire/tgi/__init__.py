@@ -1,0 +1,1 @@
+"""Text Generation Inference's own dialect: generate, stream, tokenize, info, errors."""
