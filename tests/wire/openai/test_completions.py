@@ -198,3 +198,47 @@ def test_usage_of_a_stream() -> None:
     assert usage["choices"] == []
     assert usage["usage"]["total_tokens"] == 12
     assert done == "[DONE]"
+
+
+def test_echo_puts_the_prompt_before_each_completion() -> None:
+    asked = ask(prompt=["One", "Two"], n=2, echo=True)
+    renderer = asked.renderer(answer())
+    for prompt in (0, 1):
+        renderer.take(prompt, [Delta("x", row, f"-{row}") for row in (0, 1)])
+    choices = json.loads(renderer.finish(Usage(1, 1), Timing()))["choices"]
+    assert [one["text"] for one in choices] == ["One-0", "One-1", "Two-0", "Two-1"]
+    stream = ask(prompt=["One", "Two"], echo=True, stream=True).renderer(answer())
+    sent = stream.take(1, [Delta("x", 0, "!"), Delta("x", 0, "?")])
+    # Also where nothing follows.
+    sent += stream.take(0, [RowFinished("x", 0, "stop")])
+    shown = [(one["choices"][0]["index"], one["choices"][0]["text"]) for one in events(sent)]
+    assert shown == [(1, "Two!"), (1, "?"), (0, "One"), (0, "")]
+
+
+def test_the_best_are_those_with_the_highest_logprob_per_token() -> None:
+    asked = ask(prompt=["a", "b"], n=2, best_of=3)
+    first, _ = asked.requests("x", "m", "")
+    assert (first.n, first.sampling.logprobs) == (3, 0)
+    renderer = asked.renderer(answer())
+    means = ((-1.0, -0.1, -0.5), (-0.2, -3.0, float("-inf")))
+    for prompt, row_means in enumerate(means):
+        for row, mean in enumerate(row_means):
+            # The longest has the lowest sum; it is the mean that counts.
+            for _ in range(4 if row == 1 else 1):
+                one = TokenLogprob("t", b"t", 1, mean)
+                renderer.take(prompt, [Delta("x", row, str(row), (1,), (one,))])
+            renderer.take(prompt, [RowFinished("x", row, "length")])
+    choices = json.loads(renderer.finish(Usage(1, 1), Timing()))["choices"]
+    assert [(one["index"], one["text"]) for one in choices] == [
+        (0, "1111"),
+        (1, "2"),
+        (2, "0"),
+        (3, "1111"),
+    ]
+    assert all(one["logprobs"] is None for one in choices)
+
+
+def test_the_best_cannot_be_streamed() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ask(best_of=2, stream=True)
+    assert caught.value.param == "best_of"
