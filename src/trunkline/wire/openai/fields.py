@@ -189,18 +189,19 @@ def sampling(
         "logprobs": logprobs,
     }
     if fields.logit_bias:
-        given["logit_bias"] = _biases(fields.logit_bias)
+        given["logit_bias"] = biases(fields.logit_bias)
     if fields.stop_token_ids:
         given["stop_token_ids"] = tuple(fields.stop_token_ids)
     return SamplingParams(**{name: value for name, value in given.items() if value is not None})
 
 
-def _biases(biases: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
-    if len(biases) > _MAX_BIASES:
+def biases(given: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
+    """`logit_bias`. Raises `InvalidRequest`."""
+    if len(given) > _MAX_BIASES:
         problem = f"Invalid value for 'logit_bias': more than {_MAX_BIASES} entries."
         raise InvalidRequest(problem, param="logit_bias")
     found: list[tuple[int, float]] = []
-    for key, bias in biases.items():
+    for key, bias in given.items():
         # isdecimal alone also accepts other scripts' digits.
         if not (key.isascii() and key.isdecimal() and len(key) <= 10 and int(key) < 2**31):
             problem = f"Invalid value for 'logit_bias': {key[:40]!r} is no token id."
