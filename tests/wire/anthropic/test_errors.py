@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from trunkline.core import errors
+from trunkline.core.errors import TrunklineError
+from trunkline.wire.anthropic.errors import render_error, status
+
+
+# platform.claude.com/docs/en/api/errors, read 2026-11-21.
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (errors.InvalidRequest("x"), 400, "invalid_request_error"),
+        (errors.ContextOverflow("x"), 400, "invalid_request_error"),
+        (errors.Unprocessable("x"), 400, "invalid_request_error"),
+        (errors.Unauthenticated("x"), 401, "authentication_error"),
+        (errors.PermissionDenied("x"), 403, "permission_error"),
+        (errors.NotFound("x"), 404, "not_found_error"),
+        (errors.ModelNotFound("x"), 404, "not_found_error"),
+        (errors.MethodNotAllowed("x"), 405, "invalid_request_error"),
+        (errors.PayloadTooLarge("x"), 413, "request_too_large"),
+        (errors.QueueFull("x"), 429, "rate_limit_error"),
+        (errors.InternalError("x"), 500, "api_error"),
+        (errors.EngineCrashed("x"), 500, "api_error"),
+        (errors.Unavailable("x"), 529, "overloaded_error"),
+    ],
+)
+def test_statuses_and_types(error: TrunklineError, code: int, kind: str) -> None:
+    assert status(error) == code
+    body = json.loads(render_error(error))
+    assert body == {"type": "error", "error": {"type": kind, "message": "x"}}
