@@ -1,0 +1,1 @@
+"""llama.cpp's own dialect: completion, infill, tokens and templates, what its server says."""
