@@ -1,0 +1,98 @@
+"""`POST /generate` with `text` or `input_ids`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trunkline.core.errors import InvalidRequest
+from trunkline.core.types import Request
+from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
+from trunkline.wire.openai.fields import decode
+from trunkline.wire.sglang.answers import GenerateStream, GenerateWhole, Shown
+from trunkline.wire.sglang.errors import render_error, stream_error
+from trunkline.wire.sglang.fields import (
+    GenerateFields,
+    grammar,
+    logprobs,
+    prompts,
+    refusal,
+    sampling_params,
+    samplings,
+    stops,
+)
+
+_decoder = msgspec.json.Decoder(GenerateFields)
+
+
+class GenerateAsk:
+    """A decoded call."""
+
+    def __init__(self, fields: GenerateFields) -> None:
+        refusal.check(fields)
+        self.model = fields.model or ""
+        self.stream = bool(fields.stream)
+        self._fields = fields
+        self._prompts = prompts(fields)
+        count = len(self._prompts.inputs)
+        self._samplings = samplings(fields, count)
+        self._rows = self._samplings[0].n or 1
+        self._logprobs = logprobs(fields, count)
+        self._grammars = [grammar(one) for one in self._samplings]
+        self._stops = [stops(one) for one in self._samplings]
+        self._params = [
+            sampling_params(one, number)
+            for one, number in zip(self._samplings, self._logprobs, strict=True)
+        ]
+        if isinstance(fields.rid, list) and len(fields.rid) != count:
+            problem = f"'rid' has {len(fields.rid)} entries for {count} prompts."
+            raise InvalidRequest(problem, param="rid")
+
+    def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
+        """One request per prompt."""
+        several = len(self._prompts.inputs) > 1
+        return tuple(
+            Request(
+                id=f"{request_id}-{index}" if several else request_id,
+                model=model,
+                input=one,
+                sampling=self._params[index],
+                n=self._rows,
+                stop=self._stops[index],
+                include_stop=bool(self._samplings[index].no_stop_trim),
+                skip_special_tokens=self._samplings[index].skip_special_tokens is not False,
+                grammar=self._grammars[index],
+                priority=-(self._fields.priority or 0),
+                tenant=tenant,
+                cache_salt=self._fields.cache_salt or "",
+            )
+            for index, one in enumerate(self._prompts.inputs)
+        )
+
+    def renderer(self, answer: Answer) -> Renderer:
+        """Events for a stream, else one object or a list."""
+        shown = Shown(
+            ids=self._ids(answer.id),
+            rows=self._rows,
+            several=self._prompts.batch or self._rows > 1,
+            logprobs=tuple(self._logprobs),
+            texts=bool(self._fields.return_text_in_logprobs),
+        )
+        return GenerateStream(shown) if self.stream else GenerateWhole(shown)
+
+    def _ids(self, request_id: str) -> tuple[str, ...]:
+        """As the client named its requests, else ours."""
+        given = self._fields.rid
+        if isinstance(given, list):
+            return tuple(given)
+        first = given or request_id
+        if not self._prompts.batch:
+            return (first,)
+        return tuple(f"{first}_{index}" for index in range(len(self._prompts.inputs)))
+
+
+def _decode(incoming: Incoming) -> GenerateAsk:
+    return GenerateAsk(decode(_decoder, incoming.body))
+
+
+# POST /generate with `text` or `input_ids`
+GENERATE = Codec("sgl-", _decode, render_error, stream_error)
