@@ -1,0 +1,78 @@
+"""Paths that several dialects have: which of them a request speaks.
+
+    POST /tokenize     `prompt` or `messages`: vLLM (and SGLang)
+                       `inputs`: TGI
+                       `content`: llama.cpp
+    POST /detokenize   all send `tokens`; one answer has the names of all
+    POST /generate     `text` or `input_ids`: SGLang
+                       `inputs`: TGI
+
+Where a body has none of a path's fields, or cannot be read, the last dialect tells what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from trunkline.wire.codec import Codec
+from trunkline.wire.llamacpp import lookups as llamacpp
+from trunkline.wire.sglang import generate as sglang
+from trunkline.wire.tgi import generate as tgi
+from trunkline.wire.tgi import lookups as tgi_lookups
+from trunkline.wire.vllm import lookups as vllm
+
+
+class _Fields(msgspec.Struct):
+    """The fields that decide; their values are passed over, not read."""
+
+    prompt: Raw | UnsetType = UNSET
+    messages: Raw | UnsetType = UNSET
+    inputs: Raw | UnsetType = UNSET
+    content: Raw | UnsetType = UNSET
+    text: Raw | UnsetType = UNSET
+    input_ids: Raw | UnsetType = UNSET
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """One path: which field tells of which dialect, the first that is there; else `otherwise`."""
+
+    by_field: Mapping[str, Codec]
+    otherwise: Codec
+
+
+# (method, path) -> who may be meant.
+SHARED: Mapping[tuple[str, str], Shared] = {
+    ("POST", "/tokenize"): Shared(
+        {
+            "prompt": vllm.TOKENIZE,
+            "messages": vllm.TOKENIZE,
+            "inputs": tgi_lookups.TOKENIZE,
+            "content": llamacpp.TOKENIZE,
+        },
+        vllm.TOKENIZE,
+    ),
+    ("POST", "/detokenize"): Shared({}, vllm.DETOKENIZE),
+    ("POST", "/generate"): Shared(
+        {"text": sglang.GENERATE, "input_ids": sglang.GENERATE, "inputs": tgi.GENERATE},
+        tgi.GENERATE,
+    ),
+}
+
+_decoder = msgspec.json.Decoder(_Fields)
+
+
+def choose(shared: Shared, body: bytes | bytearray) -> Codec:
+    """The codec of a request: reads the names of the top level, at the cost of one scan."""
+    if not shared.by_field:
+        return shared.otherwise
+    try:
+        fields = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return shared.otherwise
+    for name, codec in shared.by_field.items():
+        if getattr(fields, name) is not UNSET:
+            return codec
+    return shared.otherwise
