@@ -11,8 +11,8 @@ from trunkline.wire.kserve.metadata import (
     render_server,
 )
 
-
-# Names of fields: kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+# Names of fields: kserve/open-inference-protocol, specification/protocol/inference_rest.md
+# (011728e).
 
 
 def test_metadata() -> None:
@@ -34,5 +34,5 @@ def test_metadata() -> None:
 
 def test_health() -> None:
     assert render_live() == b'{"live":true}'
-    assert render_ready(ready=False) == b'{"ready":false}'
+    assert render_ready(ready=False) == b'{"live":false,"ready":false}'
     assert render_model_ready("m", ready=True) == b'{"name":"m","ready":true}'

@@ -19,6 +19,8 @@ class _Live(msgspec.Struct):
 
 
 class _Ready(msgspec.Struct):
+    # The specification's name and that of KServe's own server.
+    live: bool
     ready: bool
 
 
@@ -64,7 +66,7 @@ def render_live() -> bytes:
 
 def render_ready(*, ready: bool) -> bytes:
     """`GET /v2/health/ready`, with status 200 or 503."""
-    return msgspec.json.encode(_Ready(ready))
+    return msgspec.json.encode(_Ready(ready, ready))
 
 
 def render_model_ready(name: str, *, ready: bool) -> bytes:
