@@ -129,7 +129,9 @@ async def test_every_row_of_the_table_is_served() -> None:
     async with running() as one:
         for row in ROUTES:
             path = row.path.replace("{model:path}", "fake")
-            assert (await one.ask(row.method, path)).status not in (404, 405)
+            seen = await one.ask(row.method, path)
+            # There is no response of that name, which is another 404.
+            assert seen.status not in (404, 405) or b"with id" in seen.body
 
 
 async def test_metrics_count_what_happened() -> None:

@@ -11,4 +11,4 @@ def test_a_path_and_method_have_one_row() -> None:
 def test_what_works_for_a_client_needs_a_key() -> None:
     assert all(row.keyed for row in ROUTES if row.codec is not None)
     free = {row.name for row in ROUTES if not row.keyed}
-    assert free == {"root", "version", "metrics", "health", "live", "ready"}
+    assert free == {"root", "version", "metrics", "health", "live", "ready", "ollama_version"}

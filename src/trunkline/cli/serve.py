@@ -26,6 +26,7 @@ from trunkline.server.app import run as run_server
 from trunkline.server.config import ServerConfig
 from trunkline.server.http.limits import Limits
 from trunkline.server.http.listener import parse_address
+from trunkline.store.home import home
 from trunkline.store.resolve import DEFAULT_MODEL
 
 _EXAMPLE = '{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}'
@@ -79,6 +80,7 @@ def run(argv: Sequence[str]) -> int:
             on_listening=announcer.on_listening,
             on_ready=announcer.on_ready,
             on_status=announcer.on_status,
+            state=home(os.environ),
         )
     except OSError as error:
         if announcer.urls:

@@ -82,6 +82,10 @@ class Gateway:
             )
         return model
 
+    def names(self) -> tuple[str, ...]:
+        """Every name that a model answers to."""
+        return tuple(self._by_name)
+
     def listed(self) -> list[tuple[str, ServedModel]]:
         """Names to show, without the generic ones."""
         return [(name, model) for model in self.models for name in (model.name, *model.aliases)]

@@ -18,6 +18,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -31,6 +32,8 @@ from trunkline.server.config import ServerConfig
 from trunkline.server.dispatch import Dispatch
 from trunkline.server.http.listener import Listener, parse_address
 from trunkline.server.metrics import ServerMetrics
+from trunkline.server.responses import StoredResponses
+from trunkline.state.responses import ResponseStore
 
 log = logging.getLogger("trunkline.server")
 
@@ -41,12 +44,17 @@ _LOAD_TIMEOUT = 6 * 3600.0
 class Server:
     """Listeners, gateway and metrics of one process."""
 
-    def __init__(self, config: ServerConfig, models: Sequence[ServedModel]) -> None:
+    def __init__(
+        self, config: ServerConfig, models: Sequence[ServedModel], state: Path | None = None
+    ) -> None:
+        """`state`: the folder of what outlives the process; None keeps nothing."""
         self._config = config
         self._addresses = [parse_address(text) for text in config.addresses()]
         self.gateway = Gateway(models, Keys(config.api_key))
         self.metrics = ServerMetrics(self.gateway, self._open_connections)
-        self._dispatch = Dispatch(self.gateway, self.metrics)
+        self._store = ResponseStore(state / "responses.db" if state is not None else None)
+        stored = StoredResponses(self._store, self.gateway.keys)
+        self._dispatch = Dispatch(self.gateway, self.metrics, stored)
         self._listener = Listener(config, self._dispatch)
         self.pool = self._listener.pool
 
@@ -83,6 +91,7 @@ class Server:
         self.gateway.draining = True
         await self._dispatch.bridge.close()
         await self._listener.close()
+        await self._store.close()
 
     def _open_connections(self) -> int:
         return len(self.pool.connections)
@@ -93,9 +102,10 @@ async def serve(
     models: Sequence[ServedModel],
     *,
     on_listening: Callable[[tuple[str, ...]], None],
+    state: Path | None = None,
 ) -> None:
     """Serve `models` until a signal, or until cancelled. `on_listening` gets the URLs."""
-    server = Server(config, models)
+    server = Server(config, models, state)
     on_listening(await server.start())
     try:
         with _signals() as (stop, hurry):
@@ -113,6 +123,7 @@ async def serve_engines(
     on_listening: Callable[[tuple[str, ...]], None],
     on_ready: Callable[[tuple[str, ...]], None],
     on_status: Callable[[FrontStatus], None] | None = None,
+    state: Path | None = None,
 ) -> None:
     """Start our own engines, the first of which is the default model, and serve them.
 
@@ -127,7 +138,7 @@ async def serve_engines(
             ServedModel(engine.config.name, engine.backend, () if i else config.served_model_name)
             for i, engine in enumerate(running)
         ]
-        serving = asyncio.create_task(serve(config, models, on_listening=on_listening))
+        serving = asyncio.create_task(serve(config, models, on_listening=on_listening, state=state))
         loading = asyncio.create_task(_load(running, on_ready))
         try:
             await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
@@ -148,6 +159,7 @@ def run(
     on_listening: Callable[[tuple[str, ...]], None],
     on_ready: Callable[[tuple[str, ...]], None],
     on_status: Callable[[FrontStatus], None] | None = None,
+    state: Path | None = None,
 ) -> None:
     """`serve_engines` on an event loop of its own, with logging to stderr. For commands."""
     logging.basicConfig(
@@ -155,7 +167,12 @@ def run(
     )
     uvloop.run(
         serve_engines(
-            config, engines, on_listening=on_listening, on_ready=on_ready, on_status=on_status
+            config,
+            engines,
+            on_listening=on_listening,
+            on_ready=on_ready,
+            on_status=on_status,
+            state=state,
         )
     )
 

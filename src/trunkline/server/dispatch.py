@@ -16,7 +16,8 @@ from trunkline.server.generate import Generator, retry_line
 from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.wire.openai.errors import render_error
+from trunkline.server.responses import StoredResponses
+from trunkline.wire.dialects import Errors, errors_for
 from trunkline.wire.table import ROUTES, Route
 
 access = logging.getLogger("trunkline.access")
@@ -57,11 +58,11 @@ class Paths:
 class Dispatch:
     """Implements `http.connection.Application`."""
 
-    def __init__(self, gateway: Gateway, metrics: ServerMetrics) -> None:
+    def __init__(self, gateway: Gateway, metrics: ServerMetrics, stored: StoredResponses) -> None:
         self._gateway = gateway
         self._metrics = metrics
-        self.generator = Generator(gateway, metrics)
-        self.bridge = Bridge(build(gateway, metrics), self._fault)
+        self.generator = Generator(gateway, metrics, stored)
+        self.bridge = Bridge(build(gateway, metrics, stored), self._fault)
         self._paths = Paths(ROUTES)
 
     def handle(self, exchange: Exchange) -> None:
@@ -79,20 +80,30 @@ class Dispatch:
                     request.header(b"authorization"), request.header(b"x-api-key")
                 )
             except TrunklineError as error:
-                self.refuse(exchange, error.status, error)
+                self._tell(exchange, error)
                 return
         allowed = self._paths.allowed(path) if row is None else ()
         if allowed and request.method != "HEAD":
             wrong = MethodNotAllowed(f"Not allowed to {request.method} on {path}.")
-            allow = b"allow: %b\r\n" % ", ".join(allowed).encode()
-            exchange.respond(wrong.status, render_error(wrong), JSON, allow)
+            self._tell(exchange, wrong, b"allow: %b\r\n" % ", ".join(allowed).encode())
             return
         self.bridge.handle(exchange)
 
     def refuse(self, exchange: Exchange, status: int, error: TrunklineError) -> None:
-        """Answer with an error."""
+        """Answer with an error of HTTP itself, whose status is not a dialect's to choose."""
         exchange.route = exchange.route or "other"
-        exchange.respond(status, render_error(error), JSON, retry_line(error))
+        body = self._errors(exchange).render(error)
+        exchange.respond(status, body, JSON, retry_line(error))
+
+    def _tell(self, exchange: Exchange, error: TrunklineError, headers: bytes = b"") -> None:
+        errors = self._errors(exchange)
+        lines = headers + retry_line(error)
+        exchange.respond(errors.status(error), errors.render(error), JSON, lines)
+
+    def _errors(self, exchange: Exchange) -> Errors:
+        request = exchange.request
+        anthropic = request.header(b"anthropic-version") is not None
+        return errors_for(request.path, anthropic_client=anthropic)
 
     def finished(self, exchange: Exchange) -> None:
         """Count it, and write its line into the log."""

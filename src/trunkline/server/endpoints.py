@@ -16,8 +16,9 @@ from trunkline.core.metrics import CONTENT_TYPE
 from trunkline.core.types import Json
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.metrics import ServerMetrics
-from trunkline.wire.openai.errors import render_error
-from trunkline.wire.openai.models import render_model, render_models
+from trunkline.server.models import ModelPages
+from trunkline.server.responses import StoredResponses
+from trunkline.wire.dialects import errors_for
 from trunkline.wire.table import ROUTES
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -25,13 +26,15 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _JSON = "application/json"
 
 
-def build(gateway: Gateway, metrics: ServerMetrics) -> Starlette:
+def build(gateway: Gateway, metrics: ServerMetrics, stored: StoredResponses) -> Starlette:
     """The application; its routes are the rows of the table that have no codec."""
     pages = _Pages(gateway, metrics)
+    asked = ModelPages(gateway)
     routes: list[AsgiRoute] = []
     for row in ROUTES:
         if row.codec is None:
-            endpoint: Endpoint = getattr(pages, row.name)
+            owner = next(one for one in (pages, asked, stored) if hasattr(one, row.name))
+            endpoint: Endpoint = getattr(owner, row.name)
             routes.append(AsgiRoute(row.path, endpoint, methods=[row.method]))
     app = Starlette(
         routes=routes,
@@ -51,16 +54,6 @@ class _Pages:
     def __init__(self, gateway: Gateway, metrics: ServerMetrics) -> None:
         self._gateway = gateway
         self._metrics = metrics
-
-    async def models(self, request: Request) -> Response:
-        """Every listed name."""
-        entries = [(name, model.card()) for name, model in self._gateway.listed()]
-        return Response(render_models(entries), media_type=_JSON)
-
-    async def model(self, request: Request) -> Response:
-        """One model, by any of its names."""
-        name: str = request.path_params["model"]
-        return Response(render_model(name, self._gateway.find(name).card()), media_type=_JSON)
 
     async def root(self, request: Request) -> Response:
         """What this is."""
@@ -119,16 +112,21 @@ async def _http_error(request: Request, raised: Exception) -> Response:
             error = MethodNotAllowed(f"Not allowed to {request.method} on {request.url.path}.")
         case _:
             error = TrunklineError(raised.detail)
-    return Response(
-        render_error(error), raised.status_code, headers=raised.headers, media_type=_JSON
-    )
+    answer = _told(request, error)
+    answer.headers.update(raised.headers or {})
+    return answer
 
 
 async def _our_error(request: Request, raised: Exception) -> Response:
     assert isinstance(raised, TrunklineError)
-    return Response(render_error(raised), raised.status, media_type=_JSON)
+    return _told(request, raised)
 
 
 async def _fault(request: Request, raised: Exception) -> Response:
-    error = InternalError("A fault of this server; its log says more.")
-    return Response(render_error(error), 500, media_type=_JSON)
+    return _told(request, InternalError("A fault of this server; its log says more."))
+
+
+def _told(request: Request, error: TrunklineError) -> Response:
+    """`error` in the words of whoever asked."""
+    errors = errors_for(request.url.path, anthropic_client="anthropic-version" in request.headers)
+    return Response(errors.render(error), errors.status(error), media_type=_JSON)

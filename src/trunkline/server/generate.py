@@ -7,6 +7,7 @@ per batch of events.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 import secrets
@@ -35,6 +36,7 @@ from trunkline.server.http.exchange import (
     HttpRequest,
 )
 from trunkline.server.metrics import ModelMetrics, ServerMetrics
+from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup, Renderer
 
 log = logging.getLogger("trunkline.server")
@@ -43,12 +45,13 @@ log = logging.getLogger("trunkline.server")
 class Generator:
     """Answers calls to generating routes."""
 
-    def __init__(self, gateway: Gateway, metrics: ServerMetrics) -> None:
+    def __init__(self, gateway: Gateway, metrics: ServerMetrics, stored: StoredResponses) -> None:
         self._gateway = gateway
+        self._stored = stored
         self._metrics = metrics
         # Calls under way.
         self._active: set[Generation] = set()
-        self._lookups: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(
         self, exchange: Exchange, codec: Codec, path: Mapping[str, str] | None = None
@@ -61,22 +64,34 @@ class Generator:
                 request.header(b"authorization"), request.header(b"x-api-key")
             )
             asked = codec.decode(incoming(request, path))
-            model = self._gateway.resolve(asked.model)
-            exchange.model = model.name
-            if codec.looks_up:
-                lookup = cast(Lookup, asked)
-                question = lookup.question(request_id, model.name, tenant)
-                self._look_up(exchange, codec, lookup.render, self._answer(model, question))
-                return
-            ask = cast(Ask, asked)
-            requests = ask.requests(request_id, model.name, tenant)
+            request.body = b""
+            if getattr(asked, "recall", None) is not None:
+                self._own(exchange, self._recalled(exchange, codec, asked, request_id, tenant))
+            else:
+                self._begin(exchange, codec, asked, request_id, tenant)
         except TrunklineError as error:
             respond_error(exchange, error, codec, id_line(request_id))
+
+    def _begin(
+        self, exchange: Exchange, codec: Codec, asked: Ask | Lookup, request_id: str, tenant: str
+    ) -> None:
+        """Find the backend and give it the work. Raises `TrunklineError`."""
+        name = asked.model
+        if codec.find_name is not None:
+            name = codec.find_name(name, self._gateway.names()) or name
+        model = self._gateway.resolve(name)
+        exchange.model = model.name
+        if codec.looks_up:
+            lookup = cast(Lookup, asked)
+            question = lookup.question(request_id, model.name, tenant)
+            self._own(exchange, self._looked_up(exchange, codec, lookup, model, question))
             return
-        request.body = b""
+        ask = cast(Ask, asked)
+        requests = ask.requests(request_id, model.name, tenant)
         answer = Answer(request_id, ask.model or model.name, int(time.time()), model.fingerprint())
         metrics = self._metrics.model(model.name)
         generation = Generation(self._active, exchange, codec, ask, answer, metrics, len(requests))
+        generation.keep = functools.partial(self._stored.keep, tenant=tenant)
         self._active.add(generation)
         exchange.on_gone = generation.gone
         for index, one in enumerate(requests):
@@ -84,31 +99,40 @@ class Generator:
         if not requests:
             generation.take(0, ())
 
-    def _look_up(
-        self,
-        exchange: Exchange,
-        codec: Codec,
-        render: Callable[[Tokenization], bytes],
-        answer: Coroutine[Any, Any, Tokenization],
-    ) -> None:
-        """Answer a question about text in a task of its own."""
-
-        async def run() -> None:
-            try:
-                body = render(await answer)
-            except TrunklineError as error:
-                respond_error(exchange, error, codec)
-            else:
-                exchange.respond(200, body, codec.whole_type)
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._lookups.add(task)
-        task.add_done_callback(self._lookups.discard)
+    def _own(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` for as long as the client waits."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
         def gone() -> None:
             task.cancel()
 
         exchange.on_gone = gone
+
+    async def _recalled(
+        self, exchange: Exchange, codec: Codec, asked: Any, request_id: str, tenant: str
+    ) -> None:
+        try:
+            found: Ask | Lookup = await self._stored.recall(asked, tenant)
+            self._begin(exchange, codec, found, request_id, tenant)
+        except TrunklineError as error:
+            respond_error(exchange, error, codec, id_line(request_id))
+
+    async def _looked_up(
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        lookup: Lookup,
+        model: ServedModel,
+        question: Request | tuple[int, ...],
+    ) -> None:
+        try:
+            body = lookup.render(await self._answer(model, question))
+        except TrunklineError as error:
+            respond_error(exchange, error, codec)
+        else:
+            exchange.respond(200, body, codec.whole_type)
 
     async def _answer(
         self, model: ServedModel, question: Request | tuple[int, ...]
@@ -121,7 +145,7 @@ class Generator:
         """End every call under way with `error`."""
         for generation in list(self._active):
             generation.fail(error)
-        for task in list(self._lookups):
+        for task in list(self._tasks):
             task.cancel()
 
 
@@ -143,6 +167,7 @@ class Generation:
         "_timing",
         "_usage",
         "calls",
+        "keep",
     )
 
     def __init__(
@@ -171,6 +196,8 @@ class Generation:
         # (prompt, row) -> time.monotonic() of its last output.
         self._last: dict[tuple[int, int], float] = {}
         self.calls: list[Call] = []
+        # Told of the renderer once it has finished, before its last bytes leave.
+        self.keep: Callable[[Renderer], None] = _forget
 
     def take(self, prompt: int, events: Sequence[Event]) -> None:
         """Render and send events of request number `prompt`."""
@@ -218,6 +245,7 @@ class Generation:
         self._settle()
         self._metrics.e2e.observe(time.monotonic() - exchange.began)
         last = data + self._renderer.finish(self._usage, self._timing)
+        self.keep(self._renderer)
         if not self._stream:
             extra = self._codec.headers(self._usage, self._timing)
             exchange.respond(200, last, self._codec.whole_type, self._head + extra)
@@ -261,6 +289,10 @@ class Generation:
         self._active.discard(self)
         for call in self.calls:
             call.cancel()
+
+
+def _forget(renderer: Renderer) -> None:
+    """Keeps nothing."""
 
 
 class _PromptSink:

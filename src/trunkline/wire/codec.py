@@ -6,7 +6,7 @@ A route that generates text has a `Codec` whose `decode` gives an `Ask`; one tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -112,5 +112,7 @@ class Codec(msgspec.Struct, frozen=True):
     status: Callable[[TrunklineError], int] = _status
     # True: `decode` gives a `Lookup`.
     looks_up: bool = False
+    # Which of the names that there are a client means by one, or None.
+    find_name: Callable[[str, Iterable[str]], str | None] | None = None
     # Further header lines of a whole answer, each ended by CRLF (TGI's timings).
     headers: Callable[[Usage, Timing], bytes] = _no_headers

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
+from trunkline.wire.anthropic.messages import COUNT_TOKENS, MESSAGES
 from trunkline.wire.codec import Codec
+from trunkline.wire.ollama import chat as ollama_chat
+from trunkline.wire.ollama import generate as ollama_generate
 from trunkline.wire.openai.chat import CHAT
 from trunkline.wire.openai.completions import COMPLETIONS
+from trunkline.wire.openai.responses import INPUT_TOKENS, RESPONSES
+from trunkline.wire.tgi import generate as tgi
+from trunkline.wire.tgi.lookups import CHAT_TOKENIZE, TOKENIZE
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -29,6 +35,27 @@ class Route(msgspec.Struct, frozen=True):
 ROUTES = (
     Route("POST", "/v1/chat/completions", "chat_completions", CHAT),
     Route("POST", "/v1/completions", "completions", COMPLETIONS),
+    Route("POST", "/v1/responses", "responses", RESPONSES),
+    Route("POST", "/v1/responses/input_tokens", "responses_input_tokens", INPUT_TOKENS),
+    Route("GET", "/v1/responses/{response_id}", "response"),
+    Route("DELETE", "/v1/responses/{response_id}", "response_delete"),
+    Route("POST", "/v1/responses/{response_id}/cancel", "response_cancel"),
+    Route("GET", "/v1/responses/{response_id}/input_items", "response_input_items"),
+    Route("POST", "/v1/messages", "messages", MESSAGES),
+    Route("POST", "/v1/messages/count_tokens", "messages_count_tokens", COUNT_TOKENS),
+    Route("POST", "/api/chat", "ollama_chat", ollama_chat.CHAT),
+    Route("POST", "/api/generate", "ollama_generate", ollama_generate.GENERATE),
+    Route("GET", "/api/tags", "ollama_tags"),
+    Route("GET", "/api/ps", "ollama_ps"),
+    Route("POST", "/api/show", "ollama_show"),
+    Route("GET", "/api/version", "ollama_version", keyed=False),
+    Route("POST", "/", "tgi", tgi.ROOT),
+    Route("POST", "/generate", "tgi_generate", tgi.GENERATE),
+    Route("POST", "/generate_stream", "tgi_generate_stream", tgi.GENERATE_STREAM),
+    Route("POST", "/tokenize", "tgi_tokenize", TOKENIZE),
+    Route("POST", "/chat_tokenize", "tgi_chat_tokenize", CHAT_TOKENIZE),
+    Route("GET", "/info", "tgi_info"),
+    # OpenAI's list, and Anthropic's for its own clients.
     Route("GET", "/v1/models", "models"),
     Route("GET", "/v1/models/{model:path}", "model"),
     Route("GET", "/", "root", keyed=False),

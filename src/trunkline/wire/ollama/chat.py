@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from trunkline.core.errors import InvalidRequest
+from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import ChatInput, ModelCard, Request
 from trunkline.wire.codec import NDJSON, Answer, Codec, Incoming, Renderer
 from trunkline.wire.ollama.answers import Prepared
@@ -13,6 +13,7 @@ from trunkline.wire.ollama.chat_answer import ChatStream, ChatWhole, prepared
 from trunkline.wire.ollama.errors import render_error, status, stream_error
 from trunkline.wire.ollama.fields import NOTHING, CommonFields, common, decode
 from trunkline.wire.ollama.messages import ChatMessage, goes_on, messages
+from trunkline.wire.ollama.names import find_name
 from trunkline.wire.openai.tools import chat_tools
 
 
@@ -42,6 +43,8 @@ class ChatAsk:
     def check(self, card: ModelCard) -> None:
         """Raise `Unsupported` for what the model cannot do."""
         self._common.check(card)
+        if self._tools.definitions and card.context_length and "tools" not in card.capabilities:
+            raise Unsupported(f'"{self.model}" does not support tools', param="tools")
 
     def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
         """The one request, or none."""
@@ -91,4 +94,5 @@ CHAT = Codec(
     stream_type=NDJSON,
     whole_type=b"application/json; charset=utf-8",
     status=status,
+    find_name=find_name,
 )

@@ -20,6 +20,7 @@ from trunkline.wire.ollama.fields import (
     no_images,
 )
 from trunkline.wire.ollama.generate_answer import GenerateStream, GenerateWhole, prepared
+from trunkline.wire.ollama.names import find_name
 
 _TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
@@ -126,4 +127,5 @@ GENERATE = Codec(
     stream_type=NDJSON,
     whole_type=b"application/json; charset=utf-8",
     status=status,
+    find_name=find_name,
 )
