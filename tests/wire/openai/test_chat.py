@@ -92,7 +92,9 @@ def test_every_sampling_field_arrives() -> None:
         top_logprobs=20,
         priority=-1,
         cache_salt="salt",
+        truncate_prompt_tokens=100,
     )
+    assert one.truncate_prompt == 100
     assert one.sampling == SamplingParams(
         temperature=0.5,
         top_p=0.9,

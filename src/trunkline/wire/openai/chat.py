@@ -117,6 +117,7 @@ class ChatAsk:
             tool_choice=self._tools.choice,
             tool_name=self._tools.name,
             parallel_tool_calls=fields.parallel_tool_calls is not False and not self._legacy,
+            truncate_prompt=fields.truncate_prompt_tokens,
             priority=fields.priority or 0,
             tenant=tenant,
             cache_salt=fields.cache_salt or "",

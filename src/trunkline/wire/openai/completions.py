@@ -118,6 +118,7 @@ class CompletionAsk:
                 stop=self._stop,
                 include_stop=bool(fields.include_stop_str_in_output),
                 skip_special_tokens=fields.skip_special_tokens is not False,
+                truncate_prompt=fields.truncate_prompt_tokens,
                 priority=fields.priority or 0,
                 tenant=tenant,
                 cache_salt=fields.cache_salt or "",

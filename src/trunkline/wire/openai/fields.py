@@ -67,6 +67,8 @@ class CommonFields(msgspec.Struct, kw_only=True):
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
+    # Only so many of the prompt's last tokens are used.
+    truncate_prompt_tokens: Count | None = None
     priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     cache_salt: Annotated[str, Meta(max_length=1024)] | None = None
     # Constraints on the answer: vLLM's, now and before; SGLang's; llama.cpp's. See `formats`.
@@ -85,7 +87,6 @@ class CommonFields(msgspec.Struct, kw_only=True):
     bad_words: Raw = NOTHING
     logits_processors: Raw = NOTHING
     prompt_logprobs: Raw = NOTHING
-    truncate_prompt_tokens: Raw = NOTHING
     return_token_ids: Raw = NOTHING
     return_tokens_as_token_ids: Raw = NOTHING
 
@@ -96,7 +97,6 @@ COMMON_REFUSED = (
     "bad_words",
     "logits_processors",
     "prompt_logprobs",
-    "truncate_prompt_tokens",
     "return_token_ids",
     "return_tokens_as_token_ids",
 )

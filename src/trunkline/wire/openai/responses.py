@@ -177,6 +177,7 @@ class ResponsesAsk:
             parallel_tool_calls=fields.parallel_tool_calls is not False,
             # Agents ask for more than is left as a matter of course; the answer then says so.
             overflow="cap",
+            truncate_prompt=fields.truncate_prompt_tokens,
             priority=fields.priority or 0,
             tenant=tenant,
             cache_salt=fields.cache_salt or "",
