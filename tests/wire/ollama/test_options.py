@@ -80,7 +80,15 @@ def test_wrong_stops() -> None:
         sampling(stop=["a"] * 65)
 
 
-NAMES = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "seed")
+NAMES: tuple[str, ...] = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "repeat_penalty",
+    "seed",
+)
 NAMES += ("num_predict", "repeat_last_n", "num_ctx", "stop", "presence_penalty")
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text())
 
