@@ -17,12 +17,15 @@ from trunkline.core.types import (
     Failed,
     FinishReason,
     Health,
+    MixedInput,
     ModelCard,
     Request,
     RowFinished,
     TextInput,
     Timing,
+    Tokenization,
     TokenLogprob,
+    TokensInput,
     Usage,
 )
 
@@ -104,6 +107,14 @@ class FakeBackend:
     async def count_tokens(self, request: Request) -> int:
         return _prompt_tokens(request)
 
+    async def tokenize(self, request: Request) -> Tokenization:
+        """As many tokens as `count_tokens` says."""
+        return Tokenization("fake", tuple(range(await self.count_tokens(request))))
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """The ids as text."""
+        return Tokenization(" ".join(map(str, token_ids)), token_ids)
+
     def models(self) -> tuple[ModelCard, ...]:
         return (ModelCard(self.name, context_length=4096, created=1700000000),)
 
@@ -136,5 +147,7 @@ def _prompt_tokens(request: Request) -> int:
             return len(messages) * 5
         case TextInput(text=text):
             return len(text.split())
-        case tokens:
-            return len(tokens.token_ids)
+        case MixedInput(parts=parts):
+            return len(parts)
+        case TokensInput(token_ids=token_ids):
+            return len(token_ids)

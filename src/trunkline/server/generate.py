@@ -230,7 +230,9 @@ class Generation:
         self._settle()
         if exchange.started:
             exchange.status = error.status
-            exchange.end(self._codec.stream_error(error), broken=True)
+            # A dialect whose events are numbered goes on counting.
+            ending = getattr(self._renderer, "fail", self._codec.stream_error)
+            exchange.end(ending(error), broken=True)
         else:
             respond_error(exchange, error, self._codec, self._head)
 
@@ -318,7 +320,9 @@ def respond_error(
 
 def id_line(request_id: str) -> bytes:
     """The header by which a client and its provider speak of a request."""
-    return b"x-request-id: %b\r\n" % request_id.encode()
+    name = request_id.encode()
+    # OpenAI's spelling, and Anthropic's.
+    return b"x-request-id: %b\r\nrequest-id: %b\r\n" % (name, name)
 
 
 def retry_line(error: TrunklineError) -> bytes:

@@ -44,7 +44,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Renderer(Protocol):
-    """Turns the events of one call into its response body."""
+    """Turns the events of one call into its response body.
+
+    One that has a method `fail(error) -> bytes` ends its own stream when the call fails after the
+    first byte; for the others the codec's `stream_error` does.
+    """
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Bytes to send now for events of the call's request number `prompt`; may be none."""

@@ -44,4 +44,4 @@ def errors_for(path: str, *, anthropic_client: bool) -> Errors:
     for prefix, errors in _PREFIXES:
         if path.startswith(prefix):
             return errors
-    return ANTHROPIC if anthropic_client and path.startswith("/v1/models") else OPENAI
+    return ANTHROPIC if anthropic_client and path.startswith("/v1/") else OPENAI
