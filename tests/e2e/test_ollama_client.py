@@ -143,7 +143,7 @@ def test_structured_output(client: ollama.Client, model: str) -> None:
 
 
 def test_an_error_within_a_stream(client: ollama.Client, model: str) -> None:
-    parts = []
+    parts: list[ollama.ChatResponse] = []
     with pytest.raises(ollama.ResponseError, match="this row fails"):
         parts.extend(client.chat(model, said("fail"), stream=True))
     with pytest.raises(ollama.ResponseError) as caught:
@@ -155,12 +155,13 @@ def test_generate(client: ollama.Client, model: str) -> None:
     answer = client.generate(model, "hi", system="Be brief.")
     assert (answer.response, answer.done_reason) == ("Hello from the rails.", "stop")
     parts = list(client.generate(model, "hi", stream=True))
-    assert "".join(part.response for part in parts) == "Hello from the rails."
+    assert "".join(part.response or "" for part in parts) == "Hello from the rails."
 
 
 def test_generate_thinking(client: ollama.Client, model: str) -> None:
     answer = client.generate(model, "think")
-    assert ((answer.thinking or "").strip(), answer.response.strip()) == ("hm", "So.")
+    assert (answer.thinking or "").strip() == "hm"
+    assert (answer.response or "").strip() == "So."
 
 
 def test_context_goes_on(client: ollama.Client, model: str) -> None:
@@ -248,9 +249,11 @@ def test_lines(trains: Server, model: str) -> None:
 
 
 async def test_the_bundled_model(caboose: Server) -> None:
+    body = {"model": "caboose", "messages": QUESTION, "temperature": 0}
+    same = caboose.post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
     async with ollama.AsyncClient(host=caboose.url) as client:
         answer = await client.chat("caboose", QUESTION, options={"temperature": 0, "seed": 1})
-        assert "42" in (answer.message.content or "")
+        assert answer.message.content == same
         shown = await client.show("caboose")
         assert shown.modelinfo
         assert shown.modelinfo["general.architecture"] == "llama"
@@ -261,4 +264,4 @@ async def test_the_bundled_model(caboose: Server) -> None:
         assert listed.details is not None
         assert listed.details.quantization_level
         as_json = await client.generate("caboose", "An object, please.", format="json")
-        assert isinstance(json.loads(as_json.response), dict)
+        assert isinstance(json.loads(as_json.response or ""), dict)

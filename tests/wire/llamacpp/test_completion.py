@@ -125,6 +125,11 @@ def test_every_sampling_field_arrives() -> None:
     assert (one.stop, one.n, one.cache_salt) == (("a", "b"), 2, "id")
 
 
+def test_ends_of_text_are_impossible_where_they_are_ignored() -> None:
+    assert request(ignore_eos=True).sampling.min_tokens == 2**31 - 1
+    assert request(ignore_eos=True, stop=["x"]).sampling.min_tokens == 0
+
+
 def test_null_is_absent() -> None:
     names = ["temperature", "n_predict", "stop", "seed", "grammar", "json_schema", "samplers"]
     names += ["logit_bias", "n", "stream", "response_fields", "lora", "cache_prompt"]

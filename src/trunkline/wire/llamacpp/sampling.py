@@ -63,6 +63,9 @@ def sampling(fields: CompletionFields) -> SamplingParams:
         seed=None if seed in (-1, RANDOM_SEED) else seed & (2**64 - 1),
         # With 0 it predicts one token all the same.
         max_tokens=None if wanted < 0 else max(1, wanted),
+        # There the ends of text are made impossible, not passed over. `min_tokens` does that, but
+        # it would hold stop strings off as well.
+        min_tokens=2**31 - 1 if fields.ignore_eos and not fields.stop else 0,
         ignore_eos=bool(fields.ignore_eos),
         logprobs=probabilities if probabilities > 0 else None,
     )
