@@ -232,7 +232,7 @@ def test_options_that_are_refused(
 def test_what_is_there(client: ollama.Client, model: str) -> None:
     (running,) = client.ps().models
     assert running.model == model
-    assert running.size
+    assert running.context_length
     assert running.expires_at is not None
 
 
@@ -263,5 +263,7 @@ async def test_the_bundled_model(caboose: Server) -> None:
         assert listed.model == "caboose:latest"
         assert listed.details is not None
         assert listed.details.quantization_level
+        (running,) = (await client.ps()).models
+        assert running.size
         as_json = await client.generate("caboose", "An object, please.", format="json")
         assert isinstance(json.loads(as_json.response or ""), dict)
