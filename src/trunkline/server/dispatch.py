@@ -17,7 +17,9 @@ from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.responses import StoredResponses
+from trunkline.wire.codec import Codec
 from trunkline.wire.dialects import Errors, errors_for
+from trunkline.wire.shared import choose
 from trunkline.wire.table import ROUTES, Route
 
 access = logging.getLogger("trunkline.access")
@@ -55,6 +57,13 @@ class Paths:
         return tuple(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
+def _codec(row: Route | None, exchange: Exchange) -> Codec | None:
+    """What decodes a request, where that is for a codec to do."""
+    if row is None or row.shared is None:
+        return row.codec if row is not None else None
+    return choose(row.shared, exchange.request.body)
+
+
 class Dispatch:
     """Implements `http.connection.Application`."""
 
@@ -71,8 +80,9 @@ class Dispatch:
         path = request.path
         row, variables = self._paths.find(request.method, path)
         exchange.route = row.name if row is not None else "other"
-        if row is not None and row.codec is not None:
-            self.generator.handle(exchange, row.codec, variables)
+        codec = _codec(row, exchange)
+        if codec is not None:
+            self.generator.handle(exchange, codec, variables)
             return
         if row is None or row.keyed:
             try:

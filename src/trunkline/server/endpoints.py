@@ -32,7 +32,7 @@ def build(gateway: Gateway, metrics: ServerMetrics, stored: StoredResponses) -> 
     asked = ModelPages(gateway)
     routes: list[AsgiRoute] = []
     for row in ROUTES:
-        if row.codec is None:
+        if row.codec is None and row.shared is None:
             owner = next(one for one in (pages, asked, stored) if hasattr(one, row.name))
             endpoint: Endpoint = getattr(owner, row.name)
             routes.append(AsgiRoute(row.path, endpoint, methods=[row.method]))

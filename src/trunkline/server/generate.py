@@ -87,6 +87,9 @@ class Generator:
             self._own(exchange, self._looked_up(exchange, codec, lookup, model, question))
             return
         ask = cast(Ask, asked)
+        check = getattr(ask, "check", None)
+        if check is not None:
+            check(model.card())
         requests = ask.requests(request_id, model.name, tenant)
         answer = Answer(request_id, ask.model or model.name, int(time.time()), model.fingerprint())
         metrics = self._metrics.model(model.name)

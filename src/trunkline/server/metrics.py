@@ -12,6 +12,7 @@ import msgspec
 from trunkline.core.metrics import Counter, Family, Histogram, Kind, Registry, Sample
 from trunkline.core.types import BackendStats
 from trunkline.gateway.gateway import Gateway
+from trunkline.wire.llamacpp import server_info as llamacpp
 
 # vLLM's buckets (docs/usage/metrics.md), with smaller ones where a tiny model needs them. Seconds.
 _TTFT = (
@@ -242,6 +243,10 @@ _ENGINE = (
         "gauge",
         "Memory of the engine process.",
         lambda stats: stats.resident_bytes,
+    ),
+    *(
+        _EngineRow(metric.name, metric.kind, metric.help, metric.value)
+        for metric in llamacpp.METRICS
     ),
 )
 

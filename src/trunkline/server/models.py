@@ -6,12 +6,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trunkline
-from trunkline.gateway.gateway import Gateway
+from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.wire.anthropic import models as anthropic
+from trunkline.wire.kserve import metadata as kserve
+from trunkline.wire.llamacpp import server_info as llamacpp
 from trunkline.wire.ollama import models as ollama
 from trunkline.wire.ollama.names import find_name
 from trunkline.wire.openai import models as openai
 from trunkline.wire.tgi.info import render_info
+from trunkline.wire.vllm import server_info as vllm
 
 _JSON = "application/json"
 # Requests beyond the rows that run and the queue are refused; TGI's clients want one number.
@@ -69,6 +72,50 @@ class ModelPages:
         version = trunkline.__version__
         return _json(render_info(card, version=version, max_concurrent_requests=_TGI_CONCURRENT))
 
+    async def llamacpp_props(self, request: Request) -> Response:
+        """The default model and its defaults, as llama.cpp's server tells them."""
+        model = self._gateway.find("")
+        build = f"trunkline {trunkline.__version__}"
+        return _json(llamacpp.render_props(model.name, model.card(), build))
 
-def _json(body: bytes) -> Response:
-    return Response(body, media_type=_JSON)
+    async def llamacpp_slots(self, request: Request) -> Response:
+        """Rows of the default model that are taken."""
+        model = self._gateway.find("")
+        return _json(llamacpp.render_slots(model.card(), model.backend.stats()))
+
+    async def vllm_load(self, request: Request) -> Response:
+        """Requests under way at the default model."""
+        return _json(vllm.render_load(self._gateway.find("").backend.stats()))
+
+    async def kserve_server(self, request: Request) -> Response:
+        """What this is."""
+        return _json(kserve.render_server(trunkline.__version__))
+
+    async def kserve_live(self, request: Request) -> Response:
+        """This process answers."""
+        return _json(kserve.render_live())
+
+    async def kserve_ready(self, request: Request) -> Response:
+        """A model can be served, and we are not draining."""
+        ready = self._gateway.ready()
+        return _json(kserve.render_ready(ready=ready), 200 if ready else 503)
+
+    async def kserve_model(self, request: Request) -> Response:
+        """One model's inputs and outputs."""
+        name, model = self._versioned(request)
+        return _json(kserve.render_model(name, model.card()))
+
+    async def kserve_model_ready(self, request: Request) -> Response:
+        """One model can answer."""
+        name, model = self._versioned(request)
+        ready = model.backend.health().state == "ready"
+        return _json(kserve.render_model_ready(name, ready=ready), 200 if ready else 503)
+
+    def _versioned(self, request: Request) -> tuple[str, ServedModel]:
+        name: str = request.path_params["model"]
+        kserve.check_version(name, request.path_params.get("version"))
+        return name, self._gateway.find(name)
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type=_JSON)

@@ -58,7 +58,11 @@ class Renderer(Protocol):
 
 
 class Ask(Protocol):
-    """A decoded call, before the gateway has said which model answers it."""
+    """A decoded call, before the gateway has said which model answers it.
+
+    One whose dialect knows what a model can do has a method `check(card: ModelCard) -> None`, which
+    raises `InvalidRequest`; one that leans on stored responses has `recall` (see `openai.responses`).
+    """
 
     # As the client named it; "" = not named.
     model: str

@@ -8,9 +8,12 @@ import msgspec
 
 from trunkline.core.errors import TrunklineError
 from trunkline.wire.anthropic import errors as anthropic
+from trunkline.wire.kserve import errors as kserve
+from trunkline.wire.llamacpp import errors as llamacpp
 from trunkline.wire.ollama import errors as ollama
 from trunkline.wire.openai import errors as openai
 from trunkline.wire.tgi import errors as tgi
+from trunkline.wire.vllm import errors as vllm
 
 
 def _status(error: TrunklineError) -> int:
@@ -28,6 +31,9 @@ OPENAI = Errors(openai.render_error)
 ANTHROPIC = Errors(anthropic.render_error, anthropic.status)
 OLLAMA = Errors(ollama.render_error, ollama.status)
 TGI = Errors(tgi.render_error, tgi.status)
+KSERVE = Errors(kserve.render_error, kserve.status)
+LLAMACPP = Errors(llamacpp.render_error, llamacpp.status)
+VLLM = Errors(vllm.render_error)
 
 # The first prefix that a path has decides.
 _PREFIXES = (
@@ -35,6 +41,15 @@ _PREFIXES = (
     ("/api/", OLLAMA),
     ("/generate", TGI),
     ("/info", TGI),
+    ("/v2", KSERVE),
+    ("/completion", LLAMACPP),
+    ("/infill", LLAMACPP),
+    ("/apply-template", LLAMACPP),
+    ("/props", LLAMACPP),
+    ("/slots", LLAMACPP),
+    ("/tokenize", VLLM),
+    ("/detokenize", VLLM),
+    ("/load", VLLM),
     ("/chat_tokenize", TGI),
 )
 
