@@ -61,7 +61,7 @@ class Ask(Protocol):
     """A decoded call, before the gateway has said which model answers it.
 
     One whose dialect knows what a model can do has a method `check(card: ModelCard) -> None`, which
-    raises `InvalidRequest`; one that leans on stored responses has `recall` (see `openai.responses`).
+    raises `InvalidRequest`; one that leans on stored responses has `recall` (`openai.responses`).
     """
 
     # As the client named it; "" = not named.
