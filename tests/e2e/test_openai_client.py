@@ -7,6 +7,7 @@ import asyncio
 import openai
 import pytest
 
+from tests.support.caboose import examined
 from tests.support.server import Server
 
 QUESTION = [{"role": "user", "content": "What is 17 + 25?"}]
@@ -17,6 +18,7 @@ def client(caboose: Server) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{caboose.url}/v1", api_key="none", max_retries=0)
 
 
+@examined
 def test_chat(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model="caboose", messages=QUESTION, temperature=0)
     assert "42" in (answer.choices[0].message.content or "")
@@ -47,6 +49,7 @@ def test_stream_gives_the_same_text_and_usage(client: openai.OpenAI) -> None:
     assert usage.completion_tokens == whole.usage.completion_tokens
 
 
+@examined
 async def test_async_requests_run_together(caboose: Server) -> None:
     async with openai.AsyncOpenAI(base_url=f"{caboose.url}/v1", api_key="none") as client:
         answers = await asyncio.gather(

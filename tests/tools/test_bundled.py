@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.caboose import examined
+
 BUNDLED = Path(__file__).resolve().parents[2] / "src/trunkline/models_bundled"
 
 
@@ -30,6 +32,7 @@ def test_card_describes_this_file(card: dict[str, Any]) -> None:
     assert card["context"] == 4096
 
 
+@examined
 def test_card_shows_a_passed_exam(card: dict[str, Any]) -> None:
     """The figures measured on this very file meet the thresholds."""
     evaluation = card["evaluation"]
