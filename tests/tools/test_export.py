@@ -110,7 +110,7 @@ def test_random_model_in_both_forms(
     architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GGUF and safetensors of a random model hold the same weights; the vocabulary is full."""
-    text = Path(random_model.__file__).read_text(encoding="utf-8")
+    text = Path(str(random_model.__file__)).read_text(encoding="utf-8")
     monkeypatch.setattr(random_model, "_stdlib_sources", lambda: iter([text]))
     published = next(
         p for p in random_model.MODELS.values() if p.shape.architecture == architecture
