@@ -67,7 +67,7 @@ class Terminal:
         """Press keys."""
         os.write(self._master, text.encode())
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> str:
+    def wait_for(self, text: str, timeout: float = 90.0) -> str:
         """Read until `text` appears; returns what came up to its end."""
         deadline = time.monotonic() + timeout
         while text not in self.screen:
