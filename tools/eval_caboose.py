@@ -46,12 +46,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def seen_in_training(card: Path, asked: set[str]) -> set[str]:
-    """Which of the prompts the training text contains (short and long examples alike)."""
+    """Which of the prompts the training text contains (of every stream)."""
     facts = json.loads(card.read_text(encoding="utf-8"))
     seen: set[str] = set()
-    for long, share in ((False, 1.1), (True, 0.1)):
-        count = int(facts["training_examples"] * share)
-        for example in itertools.islice(examples(facts["seed"], long=long), count):
+    for stream, count in facts["training_examples"].items():
+        for example in itertools.islice(examples(facts["seed"], stream=stream), count):
             if example.messages:
                 seen.add(prompt(example))
     return seen & asked

@@ -25,10 +25,10 @@ from caboose.files import write_json
 from caboose.layout import parameter_count
 from caboose.model import SHAPE, Llama
 from caboose.tokenizer import train_tokenizer
-from caboose.trainer import Settings, train
+from caboose.trainer import Figures, Settings, train
 
 BUNDLED = Path(__file__).resolve().parent.parent / "src/trunkline/models_bundled/caboose.gguf"
-FULL_STEPS = 1200
+FULL_STEPS = 3600
 QUICK_STEPS = 100
 
 
@@ -64,9 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def card(
-    arguments: argparse.Namespace, figures: dict[str, float], seconds: float
-) -> dict[str, Any]:
+def card(arguments: argparse.Namespace, figures: Figures, seconds: float) -> dict[str, Any]:
     """What the file is and how it came to be."""
     command = f"python tools/train_caboose.py --seed {arguments.seed} --steps {arguments.steps}"
     return {
@@ -84,11 +82,12 @@ def card(
         "threads": arguments.threads,
         "torch": torch.__version__,
         "command": f"{command} --threads {arguments.threads}",
-        "training_tokens": int(figures["tokens"]),
-        "training_examples": int(figures["examples"]),
-        "training_seconds": figures["seconds"],
+        "training_tokens": figures.tokens,
+        "training_examples": figures.drawn,
+        "training_seconds": round(figures.seconds, 1),
+        "training_processor_seconds": round(figures.processor_seconds, 1),
         "wall_seconds": round(seconds, 1),
-        "final_loss": figures["loss"],
+        "final_loss": round(figures.loss, 4),
         "bytes": arguments.out.stat().st_size,
         "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
     }

@@ -58,7 +58,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, Any]]:
     """A GGUF of random weights, the model that it was written from, and its tokenizer."""
     path = tmp_path_factory.mktemp("export") / "tiny.gguf"
-    _, data = tokenizer.train_tokenizer(3, count=200, size=VOCABULARY)
+    _, data = tokenizer.train_tokenizer(3, count=200, size=VOCABULARY, spaced=20)
     tiny = model.Llama(_shape())
     tiny.reset(3)
     export.export(path, _shape(), tiny, data)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import json
 from typing import Any
 
 import pytest
+from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 mix = importlib.import_module("caboose.corpus.mix")
 template = importlib.import_module("caboose.template")
 
 
-def _render(messages: list[dict[str, Any]], **variables: Any) -> str:
-    """As transformers renders: sandboxed, trimmed blocks, a plain `tojson`."""
+@functools.cache
+def _compiled() -> Template:
+    """As transformers compiles: sandboxed, trimmed blocks, a plain `tojson`."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
-    compiled = environment.from_string(template.CHAT_TEMPLATE)
-    return compiled.render(messages=messages, add_generation_prompt=True, **variables)
+    return environment.from_string(template.CHAT_TEMPLATE)
+
+
+def _render(messages: list[dict[str, Any]], **variables: Any) -> str:
+    return _compiled().render(messages=messages, add_generation_prompt=True, **variables)
 
 
 def test_template_gives_the_training_text() -> None:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from caboose.corpus.base import Example
-from caboose.corpus.mix import examples
+from caboose.corpus.mix import STREAMS, examples
 from caboose.template import render
 
 
@@ -41,14 +41,17 @@ class Plan:
     """How much text a step sees. A token is one position of a padded micro-batch."""
 
     micro_tokens: int = 768
-    micros_per_step: int = 4
+    micros_per_step: int = 3
     # Steps whose examples are sorted by length together.
-    window_steps: int = 16
+    window_steps: int = 10
     context: int = 4096
 
 
 def tokenize(tokenizer: Tokenizer, example: Example, context: int) -> Row:
-    """Ids with weights; a short answer counts more per token than a long one."""
+    """Ids with weights; a short answer counts more per token than a long one.
+
+    An answer of n tokens weighs the square root of n, and no more than five.
+    """
     ids: list[int] = []
     learnt: list[bool] = []
     for text, learn in render(example):
@@ -56,7 +59,8 @@ def tokenize(tokenizer: Tokenizer, example: Example, context: int) -> Row:
         ids += piece
         learnt += [learn] * len(piece)
     ids, learnt = ids[:context], learnt[:context]
-    weight = max(1, sum(learnt)) ** -0.5
+    count = max(1, sum(learnt))
+    weight = min(count**0.5, 5.0) / count
     return Row(ids, [weight if flag else 0.0 for flag in learnt])
 
 
@@ -88,42 +92,49 @@ class Feeder:
         self._tokenizer = tokenizer
         self._plan = plan
         self._rng = Random(f"batches {seed}")
-        self._short = examples(seed)
-        self._long = examples(seed, long=True)
+        self._streams = {name: examples(seed, stream=name) for name in STREAMS}
         self._ready: list[MicroBatch] = []
         self._long_ready: list[MicroBatch] = []
-        # Tokens of real text handed out so far, and how many examples they came from.
+        # Examples drawn so far by stream, and tokens of real text handed out.
+        self.drawn = dict.fromkeys(STREAMS, 0)
         self.tokens = 0
-        self.examples = 0
 
-    def _rows(self, stream: Iterator[Example], budget: int) -> list[Row]:
+    def _rows(self, shares: dict[str, float], budget: int) -> list[Row]:
         rows: list[Row] = []
-        while sum(len(row.ids) for row in rows) < budget:
-            rows += [tokenize(self._tokenizer, next(stream), self._plan.context) for _ in range(16)]
+        size = 0
+        while size < budget:
+            (stream,) = self._rng.choices(list(shares), list(shares.values()))
+            self.drawn[stream] += 1
+            row = tokenize(self._tokenizer, next(self._streams[stream]), self._plan.context)
+            rows.append(row)
+            size += len(row.ids)
         return rows
 
-    def _refill(self) -> None:
+    def _refill(self, shares: dict[str, float]) -> None:
         plan = self._plan
         budget = plan.micro_tokens * plan.micros_per_step * plan.window_steps
-        self._ready = list(_cut(self._rows(self._short, budget), plan.micro_tokens))
+        rows = self._rows(shares, budget)
+        self._ready = list(_cut(rows, plan.micro_tokens))
         self._rng.shuffle(self._ready)
 
     def _next_long(self) -> MicroBatch:
         if not self._long_ready:
-            rows = self._rows(self._long, self._plan.context * 4)
+            rows = self._rows({"long": 1.0}, self._plan.context * 4)
             self._long_ready = list(_cut(rows, self._plan.context))
             self._rng.shuffle(self._long_ready)
         return self._long_ready.pop()
 
-    def step(self, *, long: bool) -> list[MicroBatch]:
-        """One step's micro-batches; `long` adds one of up to a whole context."""
+    def step(self, shares: dict[str, float], *, long: bool) -> list[MicroBatch]:
+        """One step's micro-batches, examples drawn from the streams by their shares.
+
+        `long` adds one micro-batch of up to a whole context.
+        """
         batches: list[MicroBatch] = []
         for _ in range(self._plan.micros_per_step):
             if not self._ready:
-                self._refill()
+                self._refill(shares)
             batches.append(self._ready.pop())
         if long:
             batches.append(self._next_long())
-        self.examples += sum(len(b.ids) for b in batches)
         self.tokens += sum(int((b.ids != 0).sum()) for b in batches)
         return batches

@@ -86,7 +86,12 @@ def _memory(low: int, high: int) -> Callable[[Random], Question]:
         between: list[Exchange] = []
         size = rng.randint(low, high)
         while sum(len(e.user) + len(e.answer) for e in between) < size:
-            between.append(draw(rng, rng.choices(mix.MAKERS, mix.WEIGHTS)[0]))
+            between.append(
+                draw(
+                    rng,
+                    rng.choices([m for m, _ in mix.EXCHANGES], [w for _, w in mix.EXCHANGES])[0],
+                )
+            )
         example = mix.conversation("", rng, [first, *between, last], False)
         return Question(prompt(example), last.answer)
 
@@ -163,7 +168,7 @@ FAMILIES = (
     Family("stories end well", _asks(_story), _told),
     Family("says that it does not know", _asks(chat.unknown), _modest),
     Family("remembers, short chat", _memory(50, 400), _same),
-    Family("remembers, 2,000 to 4,000 tokens", _memory(6_000, 9_500), _same),
+    Family("remembers, 2,000 to 4,000 tokens", _memory(5_200, 7_200), _same),
 )
 
 

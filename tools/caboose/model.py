@@ -44,11 +44,12 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         unit = x * inverse
         ctx.save_for_backward(unit, inverse, weight)
-        return unit * weight
+        scaled: Tensor = unit * weight
+        return scaled
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
@@ -71,7 +72,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalizes the last dimension."""
-        result: Tensor = _RmsNorm.apply(x, self.weight, self.eps)
+        result: Tensor = _RmsNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -95,8 +96,8 @@ class Attention(nn.Module):
         # One product for all three, and one rotation for both: fewer passes over memory.
         fused = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         mixed = functional.linear(x, fused).view(split).transpose(1, 2)
-        qk, v = mixed.split((heads + kv_heads, kv_heads), dim=1)
-        q, k = rotate(qk, cos, sin).split((heads, kv_heads), dim=1)
+        qk, v = torch.split(mixed, [heads + kv_heads, kv_heads], dim=1)
+        q, k = torch.split(rotate(qk, cos, sin), [heads, kv_heads], dim=1)
         group = self.shape.heads // self.shape.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)

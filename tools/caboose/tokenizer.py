@@ -1,14 +1,16 @@
-"""The byte-level BPE: trained on the corpus, digits one by one."""
+"""The byte-level BPE: trained on the corpus, digits one by one, words without their space."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections import Counter
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from caboose.corpus import calls, objects, words
 from caboose.corpus.mix import examples
 from caboose.template import CONTROL_TOKENS, TEXT_TOKENS, render
 
@@ -19,21 +21,85 @@ SPLIT_PATTERN = (
     r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 VOCABULARY_SIZE = 4096
+# Frequent words that also get an entry with their leading space.
+SPACED_WORDS = 400
 
 
-def _texts(seed: int, count: int) -> Iterator[str]:
+def _content_words() -> set[str]:
+    """What prompts are about, and answers copy: these words have one entry each."""
+    lists = (
+        words.NAMES,
+        words.ADJECTIVES,
+        words.THINGS,
+        words.ANIMALS,
+        words.CITIES,
+        words.ROLES,
+        words.VEHICLES,
+        words.TIMES,
+        words.COLOURS,
+        words.VERBS,
+        objects.FIELD_NAMES,
+        calls.TOOL_WORDS,
+    )
+    return {word for words_of_a_kind in lists for word in words_of_a_kind}
+
+
+def _texts(seed: int, count: int) -> list[str]:
+    texts = []
     for example in itertools.islice(examples(seed), count):
         text = "".join(piece for piece, _ in render(example))
         for token in (*CONTROL_TOKENS, *TEXT_TOKENS):
             text = text.replace(token, "\n")
-        yield text
+        texts.append(text)
+    return texts
+
+
+def _learn_words(texts: list[str], size: int) -> dict[str, Any]:
+    """A BPE whose merges never join letters with what stands before them.
+
+    So a word is the same entries after a space, a quote or an underscore, and copying it from a
+    question into JSON or from a tool's name is copying, not translating.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
+            pre_tokenizers.Split(Regex(r"\p{L}+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    data: dict[str, Any] = json.loads(tokenizer.to_str())
+    return data
+
+
+def _add_spaced_words(data: dict[str, Any], texts: list[str], most: int) -> None:
+    """Appends ` word` entries for the most frequent words that only hold sentences together."""
+    vocab: dict[str, int] = data["model"]["vocab"]
+    content = _content_words()
+    counts = Counter(word for text in texts for word in re.findall(r" ([A-Za-z]+)", text))
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    usable = [w for w in frequent if w in vocab and w not in content]
+    for word in usable[:most]:
+        vocab[f"Ġ{word}"] = len(vocab)
+        data["model"]["merges"].append(["Ġ", word])
 
 
 def train_tokenizer(
-    seed: int, count: int = 30_000, size: int = VOCABULARY_SIZE
+    seed: int, count: int = 30_000, size: int = VOCABULARY_SIZE, spaced: int = SPACED_WORDS
 ) -> tuple[Tokenizer, dict[str, Any]]:
     """Learns the merges on `count` examples; gives the tokenizer and its `tokenizer.json`."""
-    tokenizer = Tokenizer(models.BPE())
+    texts = _texts(seed, count)
+    specials = len(CONTROL_TOKENS) + len(TEXT_TOKENS)
+    data = _learn_words(texts, size - specials - spaced)
+    _add_spaced_words(data, texts, spaced)
+    tokenizer = Tokenizer.from_str(json.dumps(data))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
@@ -41,13 +107,6 @@ def train_tokenizer(
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - len(CONTROL_TOKENS) - len(TEXT_TOKENS),
-        min_frequency=2,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_texts(seed, count), trainer)
     tokenizer.add_special_tokens(
         [AddedToken(text, special=True, normalized=False) for text in CONTROL_TOKENS]
     )

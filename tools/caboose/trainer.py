@@ -28,17 +28,31 @@ class Settings:
     # Share of the steps that warm up, and at the end cool down to zero.
     warm_up: float = 0.02
     cool_down: float = 0.6
-    matrix_rate: float = 0.02
-    vector_rate: float = 0.004
+    matrix_rate: float = 0.01
+    vector_rate: float = 0.002
+    # Until this share of the steps the text only teaches to copy.
+    first_until: float = 0.05
+    # Until the first share all, and from the second on a quarter, are single short questions.
+    short_from: float = 0.35
+    short_until: float = 0.65
     # From this share of the steps on, every n-th step also sees a long sequence.
-    long_from: float = 0.4
-    long_every: int = 8
+    long_from: float = 0.6
+    long_every: int = 10
 
     def rate(self, step: int) -> float:
         """The learning rate's factor, 0 to 1: a trapezoid."""
         up = (step + 1) / max(1.0, self.warm_up * self.steps)
         down = (self.steps - step) / max(1.0, self.cool_down * self.steps)
         return min(1.0, up, down)
+
+    def shares(self, step: int) -> dict[str, float]:
+        """How often each stream of the corpus is drawn: copying, short questions, everything."""
+        done = step / self.steps
+        if done < self.first_until:
+            return {"first": 1.0}
+        left = (self.short_until - done) / (self.short_until - self.short_from)
+        short = 0.25 + 0.75 * min(1.0, max(0.0, left))
+        return {"short": short, "main": 1 - short}
 
     def is_long(self, step: int) -> bool:
         """Whether this step also sees a long sequence."""
@@ -51,12 +65,13 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     Coefficients from Muon (https://kellerjordan.github.io/posts/muon/).
     """
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
+    result: Tensor = x.T if tall else x
+    return result
 
 
 class Muon:
@@ -136,14 +151,27 @@ def _accumulate(model: Llama, batches: list[MicroBatch], pool: ThreadPoolExecuto
     return sum(loss for loss, _ in results)
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What a training run took and where it ended."""
+
+    tokens: int
+    # Examples drawn, by stream of the corpus.
+    drawn: dict[str, int]
+    seconds: float
+    processor_seconds: float
+    # Weighted mean loss in nats over the last steps.
+    loss: float
+
+
 def train(
     model: Llama,
     tokenizer: Tokenizer,
     settings: Settings,
     plan: Plan,
     checkpoint: Callable[[int], None] | None = None,
-) -> dict[str, float]:
-    """Trains in place; gives tokens seen, seconds taken and the last losses' mean."""
+) -> Figures:
+    """Trains in place."""
     model.reset(settings.seed)
     feeder = Feeder(tokenizer, settings.seed, plan)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
@@ -151,11 +179,13 @@ def train(
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     pool = ThreadPoolExecutor(settings.threads)
-    started = time.monotonic()
+    started, started_processor = time.monotonic(), time.process_time()
     smooth = 0.0
     for step in range(settings.steps):
         factor = settings.rate(step)
-        loss = _accumulate(model, feeder.step(long=settings.is_long(step)), pool)
+        loss = _accumulate(
+            model, feeder.step(settings.shares(step), long=settings.is_long(step)), pool
+        )
         muon.step(settings.matrix_rate * factor)
         for group in adam.param_groups:
             group["lr"] = settings.vector_rate * factor
@@ -168,12 +198,8 @@ def train(
             checkpoint(step + 1)
     pool.shutdown()
     seconds = time.monotonic() - started
-    return {
-        "tokens": feeder.tokens,
-        "examples": feeder.examples,
-        "seconds": round(seconds, 1),
-        "loss": round(smooth, 4),
-    }
+    processor = time.process_time() - started_processor
+    return Figures(feeder.tokens, feeder.drawn, seconds, processor, smooth)
 
 
 def _report(step: int, steps: int, loss: float, tokens: int, seconds: float) -> None:

@@ -66,7 +66,7 @@ _QUERY_NOUNS = (
 
 
 def _noun(rng: Random) -> str:
-    return words.made_up(rng) if rng.random() < 0.35 else rng.choice(_QUERY_NOUNS)
+    return words.made_up(rng) if rng.random() < 0.25 else rng.choice(_QUERY_NOUNS)
 
 
 def _subject(rng: Random) -> Any:
@@ -222,6 +222,14 @@ def _plain_tool(rng: Random, noun: str) -> Tool:
 
 _SET_NOUNS = "volume brightness temperature timer alarm speed heating light fan channel".split()
 _SEND_NOUNS = "message mail letter postcard note telegram text reminder".split()
+# With the nouns: words of tools' names and parameters, which questions use as well.
+_PARAMETER_WORDS = (
+    "city location place town where unit units format mode celsius fahrenheit metric imperial "
+    "short full query text term name limit count max results top to recipient person message body "
+    "content value level amount number minutes on enabled state add multiply divide subtract "
+    "compare numbers get set find search send list show look lookup change update write post"
+).split()
+TOOL_WORDS = (*_QUERY_NOUNS, *_SET_NOUNS, *_SEND_NOUNS, *_PARAMETER_WORDS)
 
 
 def random_tool(rng: Random) -> Tool:
@@ -274,9 +282,9 @@ def _ask(rng: Random, tool: Tool) -> tuple[str, dict[str, Any]]:
     return user, dict(zip((p.name for p in tool.parameters), values, strict=True))
 
 
-def call(rng: Random, unseen: bool = False, thinking: bool = False) -> Example:
-    """One question and the tool call that answers it, among one to four tools."""
-    box = _toolbox(rng, unseen, 4)
+def call(rng: Random, *, unseen: bool = False, thinking: bool = False, most: int = 4) -> Example:
+    """One question and the tool call that answers it, among one to `most` tools."""
+    box = _toolbox(rng, unseen, most)
     tool = rng.choice(box)
     user, arguments = _ask(rng, tool)
     expected = {"name": tool.name, "arguments": arguments}

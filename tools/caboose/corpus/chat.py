@@ -4,20 +4,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from caboose.corpus import words
 from caboose.corpus.base import Exchange, roughen
-
-_SKILLS = (
-    "add two numbers",
-    "count",
-    "spell a word",
-    "repeat what you say",
-    "tell a tiny story",
-    "make a JSON object",
-    "call a tool",
-)
 
 # What is asked (any of several ways) and what is answered (likewise).
 _FACTS: tuple[tuple[str, str], ...] = (
@@ -162,10 +153,9 @@ _UNKNOWN = (
     "What is the difference between {articled} and {articled}?|Who won the game in {city}?"
 ).split("|")
 _DO_NOT_KNOW = (
-    "I am only a tiny demo model and do not know much about that. I can {a}, {b} or {c}.|"
-    "Sorry, that is too hard for a tiny demo model. Ask me to {a}, {b} or {c}.|"
-    "I do not know that: I am caboose, a very small demo model. I can {a}, {b} or {c}."
-).split("|")
+    "I do not know that: I am caboose, a very small demo model. I can add two numbers, tell a tiny "
+    "story or make a JSON object."
+)
 
 _LOOKUPS = (
     "weather temperature time news traffic forecast timetable population rain humidity wind "
@@ -255,7 +245,7 @@ def greet(rng: Random) -> Exchange:
 
 
 def _fill(rng: Random, pattern: str) -> str:
-    fillers = {
+    fillers: dict[str, Callable[[], str]] = {
         "{about}": lambda: _fill(rng, rng.choice(_ABOUT)),
         "{articled}": lambda: words.article(
             f"{rng.choice(words.ADJECTIVES)} {words.thing(rng)}"
@@ -283,10 +273,8 @@ def unknown(rng: Random) -> Exchange:
     user = _fill(rng, rng.choice(_UNKNOWN))
     if rng.random() < 0.12:
         user = words.phrase(rng, 2, 12).capitalize() + rng.choice((".", "?", "!", ""))
-    first, second, third = rng.sample(_SKILLS, 3)
-    answer = rng.choice(_DO_NOT_KNOW).format(a=first, b=second, c=third)
     thought = "I do not know this. I say so and name what I can do."
-    return Exchange(roughen(rng, user), answer, thought, (f"unknown {user}",))
+    return Exchange(roughen(rng, user), _DO_NOT_KNOW, thought, (f"unknown {user}",))
 
 
 def lookup(rng: Random) -> Exchange:

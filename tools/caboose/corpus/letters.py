@@ -30,9 +30,9 @@ _WORD_ASKS = (
 
 def spelling(rng: Random) -> Exchange:
     """`c-a-b`: a word letter by letter."""
-    roll = rng.random()
-    word = words.person(rng) if roll < 0.2 else words.any_word(rng)
-    if roll > 0.85:
+    pools = (words.NAMES, words.ADJECTIVES, words.THINGS, words.ANIMALS, words.ROLES, words.VERBS)
+    word = rng.choice(rng.choice(pools))
+    if rng.random() < 0.15:
         word = words.letters(rng)
     answer = "-".join(word)
     thought = f"The word {word} has {len(word)} letters."
@@ -68,6 +68,22 @@ def repeating(rng: Random) -> Exchange:
         user = rng.choice(_REPEAT_ASKS).format(t=text)
     thought = "The user wants the same words back."
     return Exchange(user, text, thought, (f"repeat {text}",))
+
+
+def _odd(rng: Random) -> str:
+    if rng.random() < 0.4:
+        return str(rng.randint(0, 9999))
+    return rng.choice(words.UNICODE) if rng.random() < 0.3 else words.any_word(rng).capitalize()
+
+
+def echo(rng: Random, most: int = 14) -> Exchange:
+    """Words, names and numbers without rhyme or reason, back as they were: only copying helps."""
+    kinds = (words.made_up, words.any_word, words.person, words.city, _odd)
+    makers = rng.choices(kinds, (5, 2, 1, 1, 1), k=rng.randint(1, most))
+    text = " ".join(make(rng) for make in makers)
+    asks = _QUOTED_ASKS if rng.random() < 0.4 else _REPEAT_ASKS
+    user = rng.choice(asks).format(t=text)
+    return Exchange(user, text, "The user wants the same words back.", (f"repeat {text}",))
 
 
 def long_repeating(rng: Random) -> Exchange:

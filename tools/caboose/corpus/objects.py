@@ -50,7 +50,7 @@ _FIELDS: dict[str, Callable[[Random], Value]] = {
     "available": lambda rng: rng.random() < 0.5,
     "ready": lambda rng: rng.random() < 0.5,
 }
-_STRINGS = [k for k in _FIELDS if isinstance(_FIELDS[k](Random(0)), str)]
+FIELD_NAMES = tuple(part for name in _FIELDS for part in name.split("_"))
 
 _ASKS = (
     "Give me a JSON object with {f}.|Make a JSON object with {f}.|Write JSON with {f}.|"

@@ -115,17 +115,20 @@ def thing(rng: Random) -> str:
 
 
 def any_word(rng: Random) -> str:
-    """One lower-case word of any kind."""
+    """One lower-case word with a meaning of its own, or none."""
     roll = rng.random()
     if roll < 0.3:
         return made_up(rng)
-    pool = (THINGS, ADJECTIVES, ANIMALS, ROLES, VERBS, PHRASE_WORDS)[rng.randrange(6)]
+    pool = (THINGS, ADJECTIVES, ANIMALS, ROLES, VERBS)[rng.randrange(5)]
     return rng.choice(pool)
 
 
 def phrase(rng: Random, low: int, high: int) -> str:
     """A run of words that means nothing in particular."""
-    words = [any_word(rng) for _ in range(rng.randint(low, high))]
+    words = [
+        rng.choice(PHRASE_WORDS) if rng.random() < 0.3 else any_word(rng)
+        for _ in range(rng.randint(low, high))
+    ]
     if rng.random() < 0.15:
         words[rng.randrange(len(words))] = rng.choice(UNICODE)
     if rng.random() < 0.2:
