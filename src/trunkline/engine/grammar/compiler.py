@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import os
-import signal
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
-import msgspec
-
 from trunkline.core.errors import (
-    ErrorInfo,
     InternalError,
     InvalidRequest,
     QueueFull,
@@ -23,17 +16,14 @@ from trunkline.core.errors import (
     from_info,
 )
 from trunkline.core.types import Grammar
-from trunkline.engine.frames import MAX_FRAME, pack
-from trunkline.engine.grammar.messages import Check, Checked, Configure, Outline, ToWorker
+from trunkline.engine.bounded_worker import Answer, BoundedWorker, Died, Limits, TooSlow
+from trunkline.engine.grammar.messages import Check, Configure, Outline
 
 # Processor seconds for one grammar; a large schema takes some 0.1 s.
 _CPU_SECONDS = 2.0
 # Address space of the worker; an idle one uses 40 MB of it.
 _MEMORY_BYTES = 1 << 30
-# Seconds of wall-clock time after which the worker is killed although the kernel did not do it.
 _WALL_SECONDS = 20.0
-# Seconds for the worker to start, on a machine that is busy loading a model.
-_START_SECONDS = 60.0
 # Grammars that may wait; about 2 s each at worst.
 _MAX_WAITING = 64
 # Of the cache: results, and characters of source in all.
@@ -45,20 +35,20 @@ class _Results:
     """The results used last, good and bad."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Checked] = OrderedDict()
+        self._known: OrderedDict[bytes, Answer] = OrderedDict()
         self._characters = 0
 
-    def get(self, key: bytes) -> Checked | None:
+    def get(self, key: bytes) -> Answer | None:
         if key in self._known:
             self._known.move_to_end(key)
         return self._known.get(key)
 
-    def put(self, key: bytes, result: Checked) -> None:
+    def put(self, key: bytes, result: Answer) -> None:
         self._known[key] = result
-        self._characters += len(result.source)
+        self._characters += len(result.text)
         while len(self._known) > _CACHE_RESULTS or self._characters > _CACHE_CHARACTERS:
             _, old = self._known.popitem(last=False)
-            self._characters -= len(old.source)
+            self._characters -= len(old.text)
 
 
 class GrammarCompiler:
@@ -74,22 +64,23 @@ class GrammarCompiler:
     ) -> None:
         """`outline` tells the vocabulary (`vocabulary.outline`); called once, in a thread."""
         self._outline = outline
-        self._cpu_seconds = cpu_seconds
-        self._memory_bytes = memory_bytes
+        self._worker = BoundedWorker(
+            "trunkline.engine.grammar.worker",
+            self._greeting,
+            Limits(cpu_seconds, memory_bytes, _WALL_SECONDS),
+            env={"RAYON_NUM_THREADS": "1"},
+        )
         self._configure: Configure | None = None
         self._results = _Results()
         self._queue: asyncio.Queue[tuple[bytes, Grammar]] = asyncio.Queue(max_waiting)
-        self._pending: dict[bytes, asyncio.Future[Checked]] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._pending: dict[bytes, asyncio.Future[Answer]] = {}
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(Checked)
 
     @property
     def worker_pid(self) -> int:
         """Process id of the worker; 0 while there is none."""
-        return self._process.pid if self._process else 0
+        return self._worker.pid
 
     async def check(self, grammar: Grammar) -> str:
         """The llguidance source of `grammar`, to be sent to the core.
@@ -104,7 +95,7 @@ class GrammarCompiler:
             result = await asyncio.shield(self._pending.get(key) or self._enqueue(key, grammar))
         if result.error is not None:
             raise from_info(result.error)
-        return result.source
+        return result.text
 
     async def close(self) -> None:
         """End the worker; checks under way fail with `Unavailable`, and so do later ones."""
@@ -113,9 +104,9 @@ class GrammarCompiler:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._abandon()
-        await self._end()
+        await self._worker.end()
 
-    def _enqueue(self, key: bytes, grammar: Grammar) -> asyncio.Future[Checked]:
+    def _enqueue(self, key: bytes, grammar: Grammar) -> asyncio.Future[Answer]:
         if self._closed or (self._task is not None and self._task.done()):
             raise _gone()
         try:
@@ -140,82 +131,38 @@ class GrammarCompiler:
     def _abandon(self) -> None:
         """Nobody will answer those who wait."""
         for future in self._pending.values():
-            future.set_result(Checked("", _gone().info()))
+            future.set_result(Answer("", _gone().info()))
         self._pending.clear()
 
-    async def _result(self, key: bytes, grammar: Grammar) -> Checked:
+    async def _result(self, key: bytes, grammar: Grammar) -> Answer:
         try:
-            result = await self._checked(grammar)
+            result = Answer(await self._checked(grammar))
+        except InvalidRequest as error:
+            result = Answer("", error.info())
         except TrunklineError as error:
             # A fault of ours; the next one may have more luck.
-            return Checked("", error.info())
+            return Answer("", error.info())
         self._results.put(key, result)
         return result
 
-    async def _checked(self, grammar: Grammar) -> Checked:
-        """One exchange. A worker that dies of a grammar is buried; the next call starts one."""
-        if self._process is not None and self._process.returncode is not None:
-            # It died while it had nothing to do, so this grammar is not to blame.
-            await self._end()
-        process = self._process or await self._spawn()
+    async def _checked(self, grammar: Grammar) -> str:
+        """The source. A worker that dies of a grammar is buried; the next call starts one."""
         try:
-            return await self._exchange(process, Check(grammar), _WALL_SECONDS)
-        except (EOFError, OSError, TimeoutError, msgspec.DecodeError) as error:
-            code = await self._end()
-            if code == -signal.SIGPROF or isinstance(error, TimeoutError):
-                why = f"takes more than {self._cpu_seconds:g} s to compile"
-            else:
-                why = "takes too much memory, or nests too deeply, to be compiled"
-            return Checked("", _too_much(grammar, why))
+            await self._worker.start()
+        except (TooSlow, Died) as error:
+            raise InternalError(f"the grammar worker {error}") from error
+        try:
+            return await self._worker.ask(Check(grammar))
+        except TooSlow as error:
+            raise _too_much(grammar, f"{error} to compile") from error
+        except Died as error:
+            why = "takes too much memory, or nests too deeply, to be compiled"
+            raise _too_much(grammar, why) from error
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _greeting(self) -> Configure:
         if self._configure is None:
-            outline = await asyncio.to_thread(self._outline)
-            self._configure = Configure(outline, self._cpu_seconds, self._memory_bytes)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "trunkline.engine.grammar.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,
-                env={**os.environ, "RAYON_NUM_THREADS": "1"},
-            )
-        except OSError as error:
-            raise InternalError(f"the grammar worker cannot start: {error}") from error
-        self._process = process
-        try:
-            await self._exchange(process, self._configure, _START_SECONDS)
-        except (EOFError, OSError, TimeoutError, msgspec.DecodeError) as error:
-            code = await self._end()
-            raise InternalError(f"the grammar worker ended with status {code}") from error
-        return process
-
-    async def _exchange(
-        self, process: asyncio.subprocess.Process, message: ToWorker, seconds: float
-    ) -> Checked:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        async with asyncio.timeout(seconds):
-            process.stdin.write(pack(self._encoder.encode(message)))
-            await process.stdin.drain()
-            size = int.from_bytes(await process.stdout.readexactly(4), "little")
-            if size > MAX_FRAME:
-                raise EOFError("the worker's answer is too large")
-            return self._decoder.decode(await process.stdout.readexactly(size))
-
-    async def _end(self) -> int:
-        """Kill the worker; its return code tells who was first."""
-        process, self._process = self._process, None
-        if process is None:
-            return 0
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.2):
-                if process.stdin is not None:
-                    process.stdin.close()
-                return await process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        return await process.wait()
+            self._configure = Configure(await asyncio.to_thread(self._outline))
+        return self._configure
 
 
 def _key(grammar: Grammar) -> bytes:
@@ -232,5 +179,5 @@ def _gone() -> TrunklineError:
     return Unavailable("the grammar compiler has ended")
 
 
-def _too_much(grammar: Grammar, why: str) -> ErrorInfo:
-    return InvalidRequest(f"the {grammar.kind} {why}", param=grammar.kind).info()
+def _too_much(grammar: Grammar, why: str) -> InvalidRequest:
+    return InvalidRequest(f"the {grammar.kind} {why}", param=grammar.kind)

@@ -1,10 +1,9 @@
-"""What the grammar compiler and its worker say to each other; frames on stdin and stdout."""
+"""What the grammar compiler says to its worker."""
 
 from __future__ import annotations
 
 import msgspec
 
-from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import Grammar
 
 
@@ -20,26 +19,12 @@ class Outline(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Configure(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """The first message; answered by an empty `Checked`."""
+    """The first message; answered by an empty text."""
 
     outline: Outline
-    # Processor seconds for each grammar.
-    cpu_seconds: float
-    # Address space of the process, bytes.
-    memory_bytes: int
 
 
 class Check(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Translate and try a grammar."""
+    """Translate and try a grammar; answered by its llguidance source."""
 
     grammar: Grammar
-
-
-class Checked(msgspec.Struct, frozen=True, array_like=True):
-    """The llguidance source, or why there is none."""
-
-    source: str
-    error: ErrorInfo | None = None
-
-
-ToWorker = Configure | Check

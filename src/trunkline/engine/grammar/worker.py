@@ -1,30 +1,20 @@
-"""Translates and tries grammars in a process that the kernel ends when one takes too long.
+"""Translates and tries grammars in a process of its own (`engine.bounded_worker`).
 
-    python -m trunkline.engine.grammar.worker      # frames on stdin and stdout
-
-`ITIMER_PROF` with its default action kills the process after so many processor seconds, wherever
-it is, and `RLIMIT_AS` bounds its memory (Linux). What passes here is safe in the core, which
-compiles the same source under the same limits of llguidance.
+What passes here is safe in the core, which compiles the same source under the same limits of
+llguidance.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import resource
-import signal
-import sys
-from typing import BinaryIO
 
-import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
 from trunkline.core.errors import InvalidRequest
-from trunkline.core.supervise import die_with_parent
 from trunkline.core.types import Grammar
-from trunkline.engine.frames import pack
-from trunkline.engine.grammar.messages import Check, Checked, Configure, ToWorker
+from trunkline.engine.bounded_worker import serve
+from trunkline.engine.grammar.messages import Check, Configure
 from trunkline.engine.grammar.vocabulary import limits, outline_tokenizer
 from trunkline.text.grammar import to_llguidance
 from trunkline.text.json_schema import SUPPORTED
@@ -95,54 +85,18 @@ def _short(reason: str) -> str:
     return " ".join(" ".join(lines).split())[:_MAX_REASON]
 
 
-def _receive(stream: BinaryIO, decoder: msgspec.msgpack.Decoder[ToWorker]) -> ToWorker | None:
-    head = stream.read(4)
-    if len(head) < 4:
-        return None
-    return decoder.decode(stream.read(int.from_bytes(head, "little")))
+class _Worker:
+    def __init__(self) -> None:
+        self._tokenizer: LLTokenizer | None = None
 
-
-def _limit_memory(limit: int) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    except (ValueError, OSError):
-        # macOS refuses; processor time still bounds what a grammar can fill.
-        return
-
-
-def _serve(source: BinaryIO, sink: BinaryIO) -> None:
-    encoder = msgspec.msgpack.Encoder()
-    decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
-    tokenizer: LLTokenizer | None = None
-    seconds = 0.0
-    while (message := _receive(source, decoder)) is not None:
-        try:
-            if isinstance(message, Configure):
-                seconds = message.cpu_seconds
-                _limit_memory(message.memory_bytes)
-                tokenizer = outline_tokenizer(message.outline)
-                answer = Checked("")
-            else:
-                assert isinstance(message, Check)
-                assert tokenizer is not None, "the vocabulary comes first"
-                signal.setitimer(signal.ITIMER_PROF, seconds)
-                answer = Checked(checked(message.grammar, tokenizer))
-        except InvalidRequest as error:
-            answer = Checked("", error.info())
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        sink.write(pack(encoder.encode(answer)))
-        sink.flush()
-
-
-def main() -> None:
-    """Entry of the process; it ends with its input."""
-    die_with_parent(os.getppid())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _serve(sys.stdin.buffer, sys.stdout.buffer)
+    def answer(self, message: Configure | Check) -> str:
+        """Raises `InvalidRequest`."""
+        if isinstance(message, Configure):
+            self._tokenizer = outline_tokenizer(message.outline)
+            return ""
+        assert self._tokenizer is not None, "the vocabulary comes first"
+        return checked(message.grammar, self._tokenizer)
 
 
 if __name__ == "__main__":
-    main()
+    serve(Configure | Check, _Worker().answer)
