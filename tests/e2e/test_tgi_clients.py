@@ -1,15 +1,12 @@
 """TGI's clients, unmodified: `huggingface_hub.InferenceClient` and `text-generation`.
 
-`text-generation` pins a huggingface_hub that excludes the current one, so it runs in an environment
-of its own: `.venv-tgi` beside the sources, or the interpreter that TGI_CLIENT_PYTHON names.
+`text-generation` pins a huggingface_hub that excludes the current one, so it runs outside the
+environment of the tests; see `clients`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,9 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import GenerationError, OverloadedError, ValidationError
 
+from tests.e2e.clients import run_python_client
 from tests.support.server import Server, serve, write_rules
 
-ROOT = Path(__file__).parent.parent.parent
 REPLY = "Hello from the rails."
 UNICODE = "naïve 東京 🚂🚃 e\u0301"
 
@@ -193,58 +190,15 @@ def test_tokenize(scripted: Server) -> None:
     assert tokens[-1]["stop"] == len(told["templated_text"].encode())
 
 
-def tgi_python() -> Path | None:
-    named = os.environ.get("TGI_CLIENT_PYTHON")
-    path = Path(named) if named else ROOT / ".venv-tgi" / "bin" / "python"
-    return path if path.exists() else None
-
-
-SCRIPT = """
-import json, sys
-from text_generation import Client
-from text_generation.errors import GenerationError, ValidationError
-
-client = Client(sys.argv[1], timeout=30)
-whole = client.generate("Say it", max_new_tokens=64, decoder_input_details=False)
-events = list(client.generate_stream("unicode", max_new_tokens=64))
-text = "".join(e.token.text for e in events if not e.token.special)
-best = client.generate("rows", best_of=3, do_sample=True, max_new_tokens=64,
-                       decoder_input_details=False)
-raised = []
-for prompt, options in (("Say it", {"watermark": True}), ("fail", {})):
-    try:
-        client.generate(prompt, decoder_input_details=False, **options)
-    except (GenerationError, ValidationError) as error:
-        raised.append(type(error).__name__)
-print(json.dumps({
-    "whole": whole.generated_text,
-    "reason": whole.details.finish_reason.value,
-    "tokens": whole.details.generated_tokens,
-    "stream": text,
-    "last": events[-1].generated_text,
-    "best": sorted([best.generated_text,
-                    *(one.generated_text for one in best.details.best_of_sequences)]),
-    "raised": raised,
-}))
-"""
-
-
-@pytest.mark.skipif(
-    tgi_python() is None,
-    reason="text-generation is not installed: python -m venv .venv-tgi && "
-    ".venv-tgi/bin/pip install text-generation",
-)
 def test_text_generation_client(scripted: Server) -> None:
-    command = [str(tgi_python()), "-W", "ignore", "-c", SCRIPT, scripted.url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    assert run_python_client("text_generation_calls.py", scripted.url) == {
         "whole": REPLY,
         "reason": "eos_token",
         "tokens": len(REPLY) + 1,
         "stream": UNICODE,
         "last": UNICODE,
         "best": ["first", "second", "third"],
+        "chat": REPLY,
         "raised": ["ValidationError", "GenerationError"],
     }
 
