@@ -25,6 +25,7 @@ from trunkline.core.types import (
     Failed,
     Health,
     ModelCard,
+    RawRequest,
     Request,
     Tokenization,
 )
@@ -102,6 +103,14 @@ class LocalBackend(asyncio.Protocol):
         self._sinks[request.id] = sink
         self._send(Submit(request))
         return _Call(self, request.id)
+
+    def relays(self, operation: str) -> bool:
+        """Never: the engine speaks core types only."""
+        return False
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """Decodes it first. Raises `InvalidRequest`."""
+        return self.submit(raw.translate(), sink)
 
     async def count_tokens(self, request: Request) -> int:
         """Ask the front. Raises `TrunklineError`."""

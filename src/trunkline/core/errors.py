@@ -4,7 +4,8 @@
     ├── InvalidRequest              invalid_request       400
     │   ├── ContextOverflow         context_overflow      400
     │   ├── Unprocessable           unprocessable         422
-    │   └── Unsupported             unsupported           400
+    │   ├── Unsupported             unsupported           400
+    │   └── ContentRefused          content_refused       400
     ├── Unauthenticated             unauthenticated       401
     ├── PermissionDenied            permission_denied     403
     ├── NotFound                    not_found             404
@@ -13,9 +14,13 @@
     ├── RequestTimeout              request_timeout       408
     ├── PayloadTooLarge             payload_too_large     413
     ├── QueueFull                   queue_full            429
+    │   └── RateLimited             rate_limited          429
     ├── Cancelled                   cancelled             499
     ├── InternalError               internal              500
     │   └── EngineCrashed           engine_crashed        500
+    ├── UpstreamFailed              upstream_failed       502
+    │   └── UpstreamRefused         upstream_refused      502
+    ├── UpstreamTimeout             upstream_timeout      504
     └── Unavailable                 unavailable           503
 
 A codec in ``wire/`` renders them in the dialect of the caller. Between processes they travel as
@@ -87,6 +92,12 @@ class Unsupported(InvalidRequest):
     kind = "unsupported"
 
 
+class ContentRefused(InvalidRequest):
+    """A provider's content policy refuses the prompt."""
+
+    kind = "content_refused"
+
+
 class Unauthenticated(TrunklineError):
     """No key, or a wrong one."""
 
@@ -142,6 +153,12 @@ class QueueFull(TrunklineError):
     status = 429
 
 
+class RateLimited(QueueFull):
+    """A backend takes no more from us for now; `retry_after` is what it said, if it did."""
+
+    kind = "rate_limited"
+
+
 class Cancelled(TrunklineError):
     """The client went away, or the server is shutting down."""
 
@@ -160,6 +177,26 @@ class EngineCrashed(InternalError):
     """The engine process died while this request was in flight."""
 
     kind = "engine_crashed"
+
+
+class UpstreamFailed(TrunklineError):
+    """A backend could not be reached, broke off, answered with a 5xx or what is no answer."""
+
+    kind = "upstream_failed"
+    status = 502
+
+
+class UpstreamRefused(UpstreamFailed):
+    """A backend refused our key, or does not know the model that it was configured for."""
+
+    kind = "upstream_refused"
+
+
+class UpstreamTimeout(TrunklineError):
+    """A backend did not answer in time."""
+
+    kind = "upstream_timeout"
+    status = 504
 
 
 class Unavailable(TrunklineError):

@@ -6,7 +6,7 @@ frozen, so that any layer may keep a reference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -82,7 +82,30 @@ class MixedInput(msgspec.Struct, frozen=True, tag="mixed"):
     parse_special_tokens: bool = True
 
 
-Input = ChatInput | TextInput | TokensInput | MixedInput
+class SourceFile(msgspec.Struct, frozen=True):
+    """A file beside the one that is filled in."""
+
+    text: str
+    name: str = "tmp"
+
+
+class InfillInput(msgspec.Struct, frozen=True, tag="infill"):
+    """What comes before and behind the text that is wanted; the model's own tokens mark them."""
+
+    # Texts and tokens in turn.
+    prefix: tuple[str | tuple[int, ...], ...]
+    suffix: tuple[str | tuple[int, ...], ...]
+    # Begins what is filled in.
+    prompt: str = ""
+    extra: tuple[SourceFile, ...] = ()
+    # True: of prefix, suffix and extra is taken what fits, nearest to the gap first.
+    fit: bool = False
+    # True: llama.cpp's names of project and file come before the prefix, where the model has
+    # tokens for them.
+    repository: bool = False
+
+
+Input = ChatInput | TextInput | TokensInput | MixedInput | InfillInput
 
 
 class Grammar(msgspec.Struct, frozen=True):
@@ -117,7 +140,7 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
     # Seed of the random stream; None = drawn by the front, so that each request differs.
     seed: int | None = None
-    # Most output tokens; None = whatever the context leaves.
+    # Most output tokens; None = whatever the context leaves; 0 = the prompt alone is computed.
     max_tokens: int | None = None
     # No end of text or stop before this many output tokens.
     min_tokens: int = 0
@@ -164,8 +187,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     # Requests share cached prefixes only where this is equal.
     cache_salt: str = ""
+    # What the client gave to stay with one backend: a session, user or cache key.
+    affinity: str = ""
     # True: `Completed` tells the prompt's token ids.
     return_prompt_ids: bool = False
+    # True: `PromptTokens` tell the prompt before the answer begins.
+    show_prompt: bool = False
+    # Log probabilities of the prompt's tokens, in `PromptTokens`: None = none; 0 = each token's;
+    # k = and the k best at each position.
+    prompt_logprobs: int | None = None
+    # Position of the first prompt token of interest; its own log probability is never told.
+    prompt_logprobs_start: int = 0
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -177,6 +209,21 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     token_id: int
     logprob: float
     # The best alternatives in falling order: (token, bytes, id, logprob).
+    top: tuple[tuple[str, bytes, int, float], ...] = ()
+
+
+class PromptToken(msgspec.Struct, frozen=True, array_like=True):
+    """One token of the prompt."""
+
+    token: str
+    # The token's bytes; they may be part of a UTF-8 sequence.
+    data: bytes
+    token_id: int
+    # As the model computed it. None: nobody asked, or nothing comes before it.
+    logprob: float | None = None
+    # How many tokens are as probable or more, itself among them; 0 where `logprob` is None.
+    rank: int = 0
+    # The best at its position in falling order: (token, bytes, id, logprob).
     top: tuple[tuple[str, bytes, int, float], ...] = ()
 
 
@@ -260,7 +307,68 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag=4):
     error: ErrorInfo
 
 
-Event = Delta | RowFinished | Completed | Failed
+class PromptTokens(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """More of the prompt, where the request asks for it: each token once, in order.
+
+    All of them come before the first `Delta` and `RowFinished` of the request.
+    """
+
+    request_id: str
+    tokens: tuple[PromptToken, ...]
+
+
+class Routed(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Which backend answers. Comes before any output, where there was a choice."""
+
+    request_id: str
+    # As the configuration calls it, and the model there.
+    backend: str
+    model: str
+    # Tries before this one on the same backend, and on others.
+    retries: int = 0
+    fallbacks: int = 0
+    # Fields of the request that the backend cannot honour and that were left out, by name.
+    dropped: tuple[str, ...] = ()
+    # The arm of an A/B split, or "".
+    arm: str = ""
+
+
+class Relayed(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """More of the response body in the dialect of a `RawRequest`, to be sent as it is.
+
+    Whole events only, where the body is a stream of events.
+    """
+
+    request_id: str
+    data: bytes
+    # Output tokens in it, as far as can be told without decoding; an answer's exact count comes
+    # with `Completed`.
+    tokens: int = 0
+
+
+Event = Delta | RowFinished | Completed | Failed | PromptTokens | Routed | Relayed
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in the bytes of its dialect, for a backend that speaks the same one."""
+
+    id: str
+    # The dialect's operation, as `Codec.operation` names it: "openai.chat".
+    operation: str
+    # The model's own name, as of `Request.model`, and the name that the client used.
+    model: str
+    asked_model: str
+    stream: bool
+    # Top-level fields of the body, each undecoded.
+    fields: Mapping[str, msgspec.Raw]
+    # The client's header fields that are part of the dialect (`anthropic-beta`); no credentials.
+    headers: tuple[tuple[str, str], ...] = ()
+    # Who asks; "" = anonymous.
+    tenant: str = ""
+    # What the client gave to stay with one backend or arm: a session, user or cache key.
+    affinity: str = ""
+    # Decodes it, for a backend that does not speak this dialect. Raises `InvalidRequest`.
+    translate: Callable[[], Request]
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -357,6 +465,12 @@ class Backend(Protocol):
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Begin `request`. Never raises: a failure arrives as `Failed`, never before returning."""
+
+    def relays(self, operation: str) -> bool:
+        """Whether `relay` takes requests of this operation."""
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """As `submit`, for the bytes of a dialect: `Relayed`, then `Completed` or `Failed`."""
 
     async def count_tokens(self, request: Request) -> int:
         """Prompt tokens of `request`, special ones included. Raises `TrunklineError`."""

@@ -122,5 +122,8 @@ class Codec(msgspec.Struct, frozen=True):
     looks_up: bool = False
     # Which of the names that there are a client means by one, or None.
     find_name: Callable[[str, Iterable[str]], str | None] | None = None
+    # Name of the operation, where another server may be spoken to in the same words and the
+    # request can be passed on as it is: "openai.chat". "" = always decoded.
+    operation: str = ""
     # Further header lines of a whole answer, each ended by CRLF (TGI's timings).
     headers: Callable[[Usage, Timing], bytes] = _no_headers

@@ -1,0 +1,128 @@
+"""What a dialect offers for talking to a server that speaks it: requests to bytes, bytes to events.
+
+The mirror image of `wire.codec`. As pure: no sockets, no clocks, no credentials. A `Speaker` is one
+operation of one dialect; `wire.speakers` has them all by name.
+
+Two ways lead through a speaker. Translating: `encode` turns a core request into a body, and a
+`Reader` turns the response into core events. Relaying: the client spoke the same dialect, so the
+body passes as it is but for the model's name and what `Relay` must know of usage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from trunkline.core.errors import TrunklineError
+from trunkline.core.types import Event, RawRequest, Request
+
+# What a server may be able to do, and a request may ask for.
+Feature = Literal[
+    "stream",
+    "stream_usage",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "json_object",
+    "json_schema",
+    "grammar",
+    "logprobs",
+    "n",
+    "seed",
+    "logit_bias",
+    "penalties",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "reasoning",
+    "continue_final_message",
+    "min_tokens",
+    "ignore_eos",
+    # Prompts of token ids.
+    "token_ids",
+    # `max_completion_tokens` is the name that it wants, and refuses `max_tokens`.
+    "max_completion_tokens",
+]
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model of one backend takes, and what to do about the rest."""
+
+    # As the server names it.
+    model: str
+    features: frozenset[Feature]
+    # What to do with a field that the server cannot honour.
+    unsupported: Literal["refuse", "drop"] = "refuse"
+    # Top-level fields added to each body; they win over what the request says.
+    extra_body: Mapping[str, Any] = {}
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP request less what the connection adds: host, credentials, length."""
+
+    # Below the backend's base URL; begins with "/". Percent-encoded.
+    path: str
+    body: bytes
+    method: str = "POST"
+    headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
+    # Fields of the request that were left out, where the terms say "drop".
+    dropped: tuple[str, ...] = ()
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The beginning of a response."""
+
+    status: int
+    # Names in lower case; the first of each.
+    headers: Mapping[str, str]
+
+
+class Reader(Protocol):
+    """Turns one response body into the events of one request.
+
+    Raises `UpstreamFailed` where the body is no answer, and the error that the server reports
+    within a stream that has begun (`RateLimited`, `ContextOverflow`, ...).
+    """
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """Events that `data` completes; `data` may end anywhere."""
+
+    def end(self) -> Sequence[Event]:
+        """The body is over. The last event is `Completed`; raises where the answer is cut off."""
+
+
+class Relay(Protocol):
+    """Passes one response body on. Raises as `Reader`."""
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """`Relayed` with what may be sent on now."""
+
+    def end(self) -> Sequence[Event]:
+        """As of `Reader`."""
+
+
+class Speaker(Protocol):
+    """One operation of one dialect, spoken to a server."""
+
+    # As `Codec.operation` of the same operation: "openai.chat".
+    operation: str
+
+    def encode(self, request: Request, terms: Terms) -> Outgoing:
+        """Always asks for a stream where the terms have "stream", whatever the client wants.
+
+        Raises `Unsupported`, naming the field, for what neither dialect nor terms can express.
+        """
+
+    def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
+        """What reads the response whose head has status 2xx."""
+
+    def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
+        """The same request for this server: its name of the model, and usage asked for."""
+
+    def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
+        """What passes on the response to `patch`."""
+
+    def error(self, head: Head, body: bytes) -> TrunklineError:
+        """What a response with another status says. Honours Retry-After."""
