@@ -28,6 +28,8 @@ from trunkline.engine.seam import (
     RowFailed,
     RowKey,
     Sampled,
+    Scored,
+    Scoring,
     StepLost,
     StepPlan,
     StepResult,
@@ -49,6 +51,21 @@ def chain(above: int, token: int) -> int:
 def choose(entry: int, seed: int, draw: int) -> int:
     """The token that a sampler draws."""
     return zlib.crc32(b"%d %d %d" % (entry, seed, draw)) % VOCAB
+
+
+def score(entry: int, target: int) -> float:
+    """The log probability of `target` behind a prefix whose last entry is `entry`."""
+    return -(chain(entry, target) % 4096) / 16
+
+
+def prompt_scores(prompt: Sequence[int], start: int) -> list[float]:
+    """Those of all tokens behind position `start`."""
+    entry, scores = 0, []
+    for position, token in enumerate(prompt):
+        if position > start:
+            scores.append(score(entry, token))
+        entry = chain(entry, token)
+    return scores
 
 
 def alone(opened: OpenRow, eog: frozenset[int], context: int) -> list[int]:
@@ -106,6 +123,7 @@ class FakeExecutor:
         assert len(self._launched) <= capabilities.run_ahead, "too far ahead"
         assert plan.tokens <= capabilities.max_step_tokens
         assert sum(len(chunk.sample) for chunk in plan.chunks) <= capabilities.max_outputs
+        assert plan.scores <= capabilities.max_scores
         assert plan.chunks or plan.close or plan.memory or plan.open, "an empty plan"
         for opened in plan.open:
             assert opened.key not in self.opened, "opened twice"
@@ -118,6 +136,7 @@ class FakeExecutor:
         last, self._last = self._last, {}
         sampled: list[Sampled] = []
         failed: list[RowFailed] = []
+        scored: list[Scored] = []
         for chunk in plan.chunks:
             if self._void.get(chunk.key) == chunk.epoch:
                 continue
@@ -127,6 +146,8 @@ class FakeExecutor:
                 continue
             tokens = [last[chunk.key] if t == PLACEHOLDER else t for t in chunk.tokens.tolist()]
             entry = self.compute(chunk, tokens)
+            if chunk.scoring is not None:
+                scored.append(self.score(chunk, chunk.scoring))
             for key in chunk.sample:
                 if key == self.fail_next:
                     failed.append(RowFailed(key, ErrorInfo("internal", "on demand")))
@@ -147,9 +168,32 @@ class FakeExecutor:
         if lost:
             self._results.append(StepLost("on demand", [chunk.key for chunk in plan.chunks]))
         else:
-            seconds = self.seconds
-            self._results.append(StepResult(plan.step, tuple(sampled), seconds, tuple(failed)))
+            self._results.append(
+                StepResult(
+                    plan.step, tuple(sampled), self.seconds, tuple(failed), scored=tuple(scored)
+                )
+            )
         return Ticket(plan.step)
+
+    def score(self, chunk: Chunk, scoring: Scoring) -> Scored:
+        """Out of memory as it lies there."""
+        first, top = chunk.start + scoring.first, scoring.top
+        count = len(scoring.targets)
+        assert 1 <= count <= len(chunk.tokens) - scoring.first, "a score without logits"
+        values = [
+            score(self.entry(chunk, first + index), target)
+            for index, target in enumerate(scoring.targets.tolist())
+        ]
+        ids = np.tile(np.arange(top, dtype=np.int32), (count, 1))
+        return Scored(
+            chunk.key,
+            chunk.epoch,
+            first + 1,
+            np.array(values, np.float32),
+            scoring.targets + 1,
+            ids,
+            -ids.astype(np.float32),
+        )
 
     def collect(self, ticket: Ticket) -> StepResult:
         """The oldest ticket."""
@@ -174,6 +218,10 @@ class FakeExecutor:
 
     def compute(self, chunk: Chunk, tokens: list[int]) -> int:
         """Store the chunk's KV; returns the entry of its last token."""
+        raise NotImplementedError
+
+    def entry(self, chunk: Chunk, position: int) -> int:
+        """The KV entry at a position of the chunk's row."""
         raise NotImplementedError
 
     def destroy(self, chunk: Chunk) -> None:
@@ -243,6 +291,10 @@ class FakeCells(FakeExecutor):
             cell = held[position] = Cell(position, entry, {chunk.seq})
             self.cells.add(id(cell))
         return entry
+
+    def entry(self, chunk: Chunk, position: int) -> int:
+        """Of the cell."""
+        return self.sequences[chunk.seq][position].entry
 
     def destroy(self, chunk: Chunk) -> None:
         """Its sequence holds nothing any more."""
@@ -323,6 +375,12 @@ class FakeBlocks(FakeExecutor):
             self.blocks[chunk.blocks[position // page], position % page] = entry
         return entry
 
+    def entry(self, chunk: Chunk, position: int) -> int:
+        """Where the table says."""
+        assert chunk.blocks is not None
+        page = self.capabilities.page
+        return int(self.blocks[chunk.blocks[position // page], position % page])
+
     def destroy(self, chunk: Chunk) -> None:
         """What the lost pass would have written is garbage."""
         page = self.capabilities.page
@@ -353,6 +411,7 @@ def _capabilities(kind: dict[str, object], changes: dict[str, object]) -> Capabi
         "context": 128,
         "max_step_tokens": 64,
         "max_outputs": 16,
+        "max_scores": 8,
         "eog": frozenset({EOG}),
         "vocab_size": VOCAB,
     }

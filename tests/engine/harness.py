@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tests.engine.fakes import FakeCells, alone, fake
+from tests.engine.fakes import FakeCells, alone, fake, prompt_scores
 from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import SamplingParams
 from trunkline.engine.frames import AddGroup, GroupStarted, RowOutput
@@ -24,6 +24,8 @@ class Harness:
         self.requests: dict[int, AddGroup] = {}
         self.outputs: dict[RowKey, list[RowOutput]] = {}
         self.started: dict[int, GroupStarted] = {}
+        # Scores of each prompt, in the order in which they came.
+        self.scores: dict[int, list[float]] = {}
         # In the order in which they happened.
         self.order: list[int] = []
         self.failed: dict[int, ErrorInfo] = {}
@@ -46,11 +48,24 @@ class Harness:
         priority: int = 0,
         tenant: str = "",
         root: bytes = b"",
+        prompt_logprobs: int | None = None,
+        prompt_start: int = 0,
     ) -> int | ErrorInfo:
         """Queue a request; returns its number."""
         number = len(self.requests)
         data = np.array(prompt, "<i4").tobytes()
-        request = AddGroup(number, data, n, params, priority, tenant, root, 0.0)
+        request = AddGroup(
+            number,
+            data,
+            n,
+            params,
+            priority,
+            tenant,
+            root,
+            0.0,
+            prompt_logprobs=prompt_logprobs,
+            prompt_start=prompt_start,
+        )
         refusal = self.scheduler.add(request)
         if refusal:
             return refusal
@@ -116,6 +131,7 @@ class Harness:
         for number, request in self.requests.items():
             for index in range(request.n):
                 self.verify(RowKey(number, index))
+            self.verify_scores(number, request)
 
     def verify(self, key: RowKey) -> None:
         """The row is complete and says what it says alone, or stopped for a known reason."""
@@ -132,6 +148,19 @@ class Harness:
         ends |= set() if params.ignore_eos else set(self.executor.capabilities.eog)
         stopped = got[-1] in ends and len(got) > params.min_tokens
         assert reason == ("stop" if stopped else "length")
+
+    def verify_scores(self, number: int, request: AddGroup) -> None:
+        """Every prompt token has its score, or those that came before the end are right."""
+        got = self.scores.get(number, [])
+        if request.prompt_logprobs is None:
+            assert not got, "scores that nobody asked for"
+            return
+        prompt = np.frombuffer(request.prompt, "<i4").tolist()
+        right = prompt_scores(prompt, request.prompt_start)
+        keys = {RowKey(number, index) for index in range(request.n)}
+        if keys <= self.aborted or number in self.failed:
+            right = right[: len(got)]
+        assert got == right
 
     def alone(self, key: RowKey) -> list[int]:
         """The row's output without any other request."""
@@ -167,6 +196,18 @@ class Harness:
             assert started.group not in self.started, "started twice"
             self.started[started.group] = started
             self.order.append(started.group)
+        for told in outcome.prompts:
+            request = self.requests[told.group]
+            got_scores = self.scores.setdefault(told.group, [])
+            assert told.group in self.started
+            assert told.start == request.prompt_start + 1 + len(got_scores), "lost or sent twice"
+            assert RowKey(told.group, 0) not in self.outputs, "scores behind output"
+            values = np.frombuffer(told.logprobs, "<f4").tolist()
+            got_scores += values
+            prompt = np.frombuffer(request.prompt, "<i4")
+            ranks = np.frombuffer(told.ranks, "<i4")
+            assert (ranks == prompt[told.start : told.start + len(values)] + 1).all()
+            assert len(told.top_ids) == 4 * len(values) * (request.prompt_logprobs or 0)
         for output in outcome.outputs:
             key = RowKey(output.group, output.row)
             got = self.outputs.setdefault(key, [])

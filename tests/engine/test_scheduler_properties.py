@@ -29,6 +29,7 @@ def capabilities(draw: st.DrawFn) -> Capabilities:
         "kv_tokens": draw(st.sampled_from([32, 48, 64, 100, 256])),
         "max_step_tokens": draw(st.sampled_from([4, 16, 64])),
         "max_outputs": draw(st.integers(1, 8)),
+        "max_scores": draw(st.sampled_from([1, 3, 64])),
         "sequences": draw(st.sampled_from([2, 3, 5, 8, 16])),
         "fork": draw(st.sampled_from([True, True, False])),
         "truncate": draw(st.sampled_from([True, True, True, False])),
@@ -90,6 +91,8 @@ class Core(RuleBasedStateMachine):
         priority=st.sampled_from([0, 0, 0, -1, 1]),
         tenant=st.sampled_from("ab"),
         root=st.sampled_from([b"", b"", b"", b"salt"]),
+        scores=st.sampled_from([None, None, 0, 2]),
+        begin=st.sampled_from([0, 0, 5, 30]),
     )
     def add(
         self,
@@ -99,8 +102,19 @@ class Core(RuleBasedStateMachine):
         priority: int,
         tenant: str,
         root: bytes,
+        scores: int | None,
+        begin: int,
     ) -> None:
-        answer = self.harness.add(prompt, params, n=n, priority=priority, tenant=tenant, root=root)
+        answer = self.harness.add(
+            prompt,
+            params,
+            n=n,
+            priority=priority,
+            tenant=tenant,
+            root=root,
+            prompt_logprobs=scores,
+            prompt_start=begin,
+        )
         if isinstance(answer, ErrorInfo):
             expected = {"context_overflow", "queue_full", "unprocessable"}
             assert answer.kind in expected

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from trunkline.text.byte_tokenizer import ByteTokenizer
 from trunkline.text.detokenizer import Detokenizer
+from trunkline.text.tokenizer import FimTokens
 
 
 class Pieces:
@@ -23,6 +24,8 @@ class Pieces:
 
     def piece(self, token: int) -> bytes:
         return self._pieces[token]
+
+    fim = FimTokens()
 
     def is_special(self, token: int) -> bool:
         return token == self.special

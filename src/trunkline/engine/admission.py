@@ -11,6 +11,7 @@ from trunkline.core.errors import (
     QueueFull,
     TrunklineError,
     Unprocessable,
+    Unsupported,
 )
 from trunkline.engine.frames import AddGroup
 from trunkline.engine.seam import Capabilities
@@ -55,6 +56,7 @@ class Admission:
         tokens = capabilities.kv_tokens // capabilities.page * capabilities.page
         # Longest prompt plus output of one row.
         self.context = min(capabilities.context, tokens)
+        self._scores = capabilities.max_scores > 0
         self._max_queue = limits.max_queue
         self._busy = 0.0
         self._finished = 0
@@ -77,6 +79,8 @@ class Admission:
             error = Unprocessable(
                 f"max_tokens is {most}; it must be at least 1.", param="max_tokens"
             )
+        elif request.prompt_logprobs is not None and not self._scores:
+            error = Unsupported("This engine cannot tell the log probabilities of a prompt.")
         elif not 1 <= request.n <= self.seats:
             error = Unprocessable(
                 f"n is {request.n}; this engine runs 1 to {self.seats} rows together.", param="n"

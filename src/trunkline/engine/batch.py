@@ -15,11 +15,11 @@ from collections.abc import Iterable
 
 from trunkline.core.errors import ErrorInfo, InternalError
 from trunkline.engine.followers import Followers
-from trunkline.engine.frames import GroupFailed
+from trunkline.engine.frames import GroupFailed, PromptScores
 from trunkline.engine.group import Entry, Group, Row
 from trunkline.engine.kv import Match, Memory
 from trunkline.engine.queueing import FairQueue
-from trunkline.engine.seam import RowKey
+from trunkline.engine.seam import RowKey, Scored
 
 
 class Batch:
@@ -158,6 +158,19 @@ class Batch:
                 self._drop(leader)
         if not row.siblings:
             self._drop(row)
+
+    def tell(self, scored: Iterable[Scored]) -> tuple[PromptScores, ...]:
+        """Scores of rows that were not set back since, of groups that somebody waits for."""
+        told: list[PromptScores] = []
+        for one in scored:
+            row = self.rows.get(one.key)
+            if row is None or row.epoch != one.epoch or one.key.group not in self.groups:
+                continue
+            assert row.group.scoring is not None, "scores that nobody asked for"
+            news = row.group.scoring.tell(one)
+            if news is not None:
+                told.append(news)
+        return tuple(told)
 
     def _drop(self, row: Row) -> None:
         self._halt(row)

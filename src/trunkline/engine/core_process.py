@@ -183,7 +183,9 @@ class Core:
         stats = msgspec.structs.replace(
             self._scheduler.stats(), steps=self._steps, resident_bytes=self._memory()
         )
-        self._link.send(StepFrame(self._steps, outcome.outputs, outcome.started, failed, stats))
+        self._link.send(
+            StepFrame(self._steps, outcome.outputs, outcome.started, failed, stats, outcome.prompts)
+        )
 
     def _memory(self) -> int:
         now = time.monotonic()

@@ -47,6 +47,10 @@ class AddGroup(msgspec.Struct, frozen=True, array_like=True, tag=1):
     # time.monotonic() of the front (one clock for all processes of a machine).
     arrived: float
     grammar: RowGrammar | None = None
+    # Log probabilities of the prompt's tokens behind position `prompt_start`, and this many
+    # alternatives of each; None = none.
+    prompt_logprobs: int | None = None
+    prompt_start: int = 0
 
 
 class AbortRows(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -91,6 +95,22 @@ class RowOutput(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[tuple[int, float], ...] = ()
     # "stop" (end of text or stop id), "length", or None. A finished row is gone from the core.
     finish: str | None = None
+
+
+class PromptScores(msgspec.Struct, frozen=True, array_like=True):
+    """Log probabilities of consecutive tokens of a group's prompt, each sent once and in order."""
+
+    group: int
+    # Position of the first of them.
+    start: int
+    # Natural logs: little-endian float32, one per token.
+    logprobs: bytes
+    # Tokens at least as probable at that place, itself among them: little-endian int32.
+    ranks: bytes
+    # The best of each token's place, falling: ids (int32) and log probabilities (float32), as many
+    # for each token as were asked for.
+    top_ids: bytes = b""
+    top_logprobs: bytes = b""
 
 
 class GroupStarted(msgspec.Struct, frozen=True, array_like=True):
@@ -144,6 +164,8 @@ class StepFrame(msgspec.Struct, frozen=True, array_like=True, tag=2):
     started: tuple[GroupStarted, ...]
     failed: tuple[GroupFailed, ...]
     stats: CoreStats
+    # They come before the outputs of this step.
+    prompts: tuple[PromptScores, ...] = ()
 
 
 class CoreFailed(msgspec.Struct, frozen=True, array_like=True, tag=3):

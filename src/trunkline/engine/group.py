@@ -9,6 +9,7 @@ import numpy as np
 from trunkline.core.types import SamplingParams
 from trunkline.engine.frames import AddGroup
 from trunkline.engine.kv import Lease
+from trunkline.engine.scoring import PromptScoring
 from trunkline.engine.seam import Int32Array, OpenRow, RowKey
 
 # Weyl step of the golden ratio: spreads the seeds of a group's rows.
@@ -32,6 +33,12 @@ class Group:
         self.prompt: Int32Array = np.frombuffer(request.prompt, "<i4").astype(np.int32, copy=False)
         self.root: Hashable = request.root if shared else (request.group,)
         self.started = False
+        # Log probabilities of the prompt, where they are wanted.
+        self.scoring: PromptScoring | None = None
+        if request.prompt_logprobs is not None:
+            self.scoring = PromptScoring(
+                self.number, self.prompt, request.prompt_start, request.prompt_logprobs
+            )
         # A row ends at this many tokens, prompt included ...
         wanted = context if params.max_tokens is None else len(self.prompt) + params.max_tokens
         self.limit = min(context, wanted)
@@ -41,6 +48,11 @@ class Group:
         self.rows = [Row(self, index) for index in range(request.n)]
         # Rows that have not ended.
         self.alive = request.n
+
+    @property
+    def scores(self) -> bool:
+        """True: log probabilities of its prompt are still to be told."""
+        return self.scoring is not None and not self.scoring.done
 
 
 class Row:

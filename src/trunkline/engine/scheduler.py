@@ -27,7 +27,14 @@ from trunkline.engine.admission import Admission, SchedulerLimits
 from trunkline.engine.batch import Batch, rank
 from trunkline.engine.cost import CostModel, StepBudget
 from trunkline.engine.followers import Followers
-from trunkline.engine.frames import AddGroup, CoreStats, GroupFailed, GroupStarted, RowOutput
+from trunkline.engine.frames import (
+    AddGroup,
+    CoreStats,
+    GroupFailed,
+    GroupStarted,
+    PromptScores,
+    RowOutput,
+)
 from trunkline.engine.group import Entry, Group, Row
 from trunkline.engine.kv import Match, create_memory
 from trunkline.engine.queueing import FairQueue
@@ -56,11 +63,12 @@ class Counters:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a collected step means for the front, in this order: started, outputs, failed."""
+    """What a collected step means for the front: started, prompts, outputs, failed in turn."""
 
     outputs: tuple[RowOutput, ...] = ()
     started: tuple[GroupStarted, ...] = ()
     failed: tuple[GroupFailed, ...] = ()
+    prompts: tuple[PromptScores, ...] = ()
 
 
 class Scheduler:
@@ -138,10 +146,11 @@ class Scheduler:
         flight = self._collected(result)
         failed = [self._batch.fail(failure.key, failure.error) for failure in result.failed]
         stale = self._commit(flight)
+        prompts = self._batch.tell(result.scored)
         outputs = self._accept(result.sampled, stale)
         failed += self._missing(flight, result, stale)
         self._batch.let_go(flight.rows())
-        return self._outcome(outputs, failed)
+        return self._outcome(outputs, failed, prompts)
 
     def lost(self, keys: Iterable[RowKey]) -> Outcome:
         """The oldest launched plan did not happen (`StepLost`): rebuild every row in it.
@@ -254,7 +263,7 @@ class Scheduler:
             limits.min_chunk if decoding else limits.min_chunk_alone,
             _GRAIN,
         )
-        return Draft(self._step, self._memory, budget)
+        return Draft(self._step, self._memory, budget, self._capabilities.max_scores)
 
     def _continue_running(self, draft: Draft) -> None:
         for row in tuple(self._batch.running):
@@ -294,6 +303,7 @@ class Scheduler:
         count = left
         if not row.decoding:
             count = draft.budget.chunk(left, self._memory.span(row.planned))
+            count = draft.scorable(row, count)
         if count and self._make_room(row, row.planned + count):
             draft.add(row, count)
 
@@ -316,13 +326,17 @@ class Scheduler:
         """
         while (entry := self._queue.peek()) is not None and entry.group.priority < before:
             match = self._match(entry)
-            if not (self._reuse and self._followers.hold(entry, match.length)):
+            # One whose own logits are wanted has nothing to wait for.
+            alone = not self._reuse or entry.group.scores
+            if alone or not self._followers.hold(entry, match.length):
                 return entry, match
         return None
 
     def _match(self, entry: Entry) -> Match:
         # The logits of the last token are needed: it is computed in any case.
         limit = len(entry.tokens) - 1 if self._reuse else 0
+        if entry.group.scoring is not None:
+            limit = min(limit, entry.group.scoring.reusable)
         return self._memory.match(entry.group.root, entry.tokens, limit)
 
     def _fits(self, entry: Entry, match: Match, seats: int = 0, tokens: int = 0) -> bool:
@@ -368,12 +382,14 @@ class Scheduler:
         if flight.step != result.step:
             raise ValueError(f"step {result.step} was collected, {flight.step} is due")
         if flight.pieces:
-            self._cost.observe(
-                flight.prefill,
-                flight.decoding,
-                flight.attended,
-                result.seconds,
-            )
+            # What scoring takes would be taken for the price of prefill.
+            if not flight.scores:
+                self._cost.observe(
+                    flight.prefill,
+                    flight.decoding,
+                    flight.attended,
+                    result.seconds,
+                )
             self._admission.worked(result.seconds, self._batch.finished)
         counters = self._counters
         counters.steps += 1
@@ -461,11 +477,16 @@ class Scheduler:
             if not row.over and row.key not in stale
         ]
 
-    def _outcome(self, outputs: list[RowOutput], failed: list[GroupFailed | None]) -> Outcome:
+    def _outcome(
+        self,
+        outputs: list[RowOutput],
+        failed: list[GroupFailed | None],
+        prompts: tuple[PromptScores, ...] = (),
+    ) -> Outcome:
         if self._limits.max_cached_tokens is not None:
             self._memory.shrink(self._limits.max_cached_tokens)
         started, self._started = tuple(self._started), []
-        return Outcome(tuple(outputs), started, tuple(one for one in failed if one))
+        return Outcome(tuple(outputs), started, tuple(one for one in failed if one), prompts)
 
 
 def _held(row: Row) -> int:

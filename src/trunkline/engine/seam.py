@@ -28,6 +28,7 @@ from trunkline.core.types import SamplingParams
 from trunkline.text.tokenizer import Tokenizer
 
 Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
 
 # "The token that this row samples in the plan before this one."
 PLACEHOLDER = -1
@@ -80,6 +81,17 @@ class CopyBlock(msgspec.Struct, frozen=True):
 MemoryOp = CopySeq | TrimSeq | CopyBlock
 
 
+class Scoring(msgspec.Struct, frozen=True):
+    """Log probabilities wanted of tokens that are known: those of a prompt."""
+
+    # Token i of `targets` is scored with the logits that follow token first + i of the chunk.
+    first: int
+    # Shape (m,), 1 <= m <= tokens of the chunk - first.
+    targets: Int32Array
+    # The best alternatives to be told of each; 0 = none.
+    top: int
+
+
 class Chunk(msgspec.Struct, frozen=True):
     """Consecutive tokens of one sequence in a step: a piece of a prompt, or one decoded token."""
 
@@ -98,6 +110,7 @@ class Chunk(msgspec.Struct, frozen=True):
     sample: tuple[RowKey, ...] = ()
     # Blocks: ids of the blocks that hold positions [0, start + n). Cells: None.
     blocks: Int32Array | None = None
+    scoring: Scoring | None = None
 
 
 class StepPlan(msgspec.Struct, frozen=True):
@@ -118,6 +131,11 @@ class StepPlan(msgspec.Struct, frozen=True):
         """Tokens that the pass computes."""
         return sum(len(chunk.tokens) for chunk in self.chunks)
 
+    @property
+    def scores(self) -> int:
+        """Tokens that are scored."""
+        return sum(len(chunk.scoring.targets) for chunk in self.chunks if chunk.scoring)
+
 
 class Sampled(msgspec.Struct, frozen=True, array_like=True):
     """One token, chosen for one row."""
@@ -128,6 +146,23 @@ class Sampled(msgspec.Struct, frozen=True, array_like=True):
     logprob: float | None = None
     # (token, logprob) of the best, falling.
     top: tuple[tuple[int, float], ...] = ()
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """What came of a chunk's `Scoring`: one entry per target."""
+
+    # The row whose chunk it was, and its epoch then.
+    key: RowKey
+    epoch: int
+    # Position of the first target.
+    start: int
+    # Natural logs of the softmax over the logits as computed, shape (m,).
+    logprobs: Float32Array
+    # Tokens whose logits are at least as large, shape (m,).
+    ranks: Int32Array
+    # The best, falling, each of shape (m, top).
+    top_ids: Int32Array
+    top_logprobs: Float32Array
 
 
 class RowFailed(msgspec.Struct, frozen=True, array_like=True):
@@ -145,8 +180,9 @@ class StepResult(msgspec.Struct, frozen=True):
     # Seconds that the pass and the sampling took.
     seconds: float
     failed: tuple[RowFailed, ...] = ()
-    # Part of `seconds` that was sampling.
+    # Part of `seconds` that was sampling and scoring.
     sampling_seconds: float = 0.0
+    scored: tuple[Scored, ...] = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -167,6 +203,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     max_step_tokens: int
     # Rows that may sample in one step.
     max_outputs: int
+    # Prompt tokens that a step may score besides; 0 = it cannot tell their log probabilities.
+    max_scores: int = 0
     # False: a sequence cannot be cut back (recurrent, sliding window): no prefix reuse.
     truncate: bool = True
     # False: a sequence cannot be copied; then a group prefills each of its rows.

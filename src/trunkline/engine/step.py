@@ -41,13 +41,15 @@ class Piece:
 class Flight:
     """A launched plan."""
 
-    __slots__ = ("attended", "decoding", "pieces", "prefill", "samples", "step")
+    __slots__ = ("attended", "decoding", "pieces", "prefill", "samples", "scores", "step")
 
     def __init__(self, step: int) -> None:
         self.step = step
         self.pieces: list[Piece] = []
         # Rows that sample.
         self.samples = 0
+        # Prompt tokens that are scored.
+        self.scores = 0
         # What the cost model predicts its time from: tokens, rows, KV entries.
         self.prefill = 0
         self.decoding = 0
@@ -64,8 +66,9 @@ class Flight:
 class Draft:
     """A plan in the making."""
 
-    def __init__(self, step: int, memory: Memory, budget: StepBudget) -> None:
+    def __init__(self, step: int, memory: Memory, budget: StepBudget, max_scores: int) -> None:
         self.budget = budget
+        self._max_scores = max_scores
         self.flight = Flight(step)
         self._memory = memory
         self._unknown: Int32Array = np.array([PLACEHOLDER], np.int32)
@@ -76,6 +79,14 @@ class Draft:
     def empty(self) -> bool:
         """True: there is nothing to compute and no sampler to open."""
         return not self._chunks and not self._open
+
+    def scorable(self, row: Row, count: int) -> int:
+        """How many of the next `count` tokens of `row` can be computed, given what they score."""
+        scoring = row.group.scoring
+        if scoring is None:
+            return count
+        room = self._max_scores - self.flight.scores
+        return scoring.limit(row.planned, row.planned + count, room) - row.planned
 
     def open(self, row: Row) -> None:
         """From this plan on `row` has a sampler."""
@@ -100,8 +111,13 @@ class Draft:
         row.planned = end
         keys = tuple([sampling.key for sampling in samples])
         table = self._memory.table(lease, end)
-        self._chunks.append(Chunk(row.key, row.epoch, lease.seq, tokens, start, keys, table))
-        flight = self.flight
+        group, flight = row.group, self.flight
+        scoring = group.scoring.wanted(start, end) if group.scoring is not None else None
+        if scoring is not None:
+            flight.scores += len(scoring.targets)
+        self._chunks.append(
+            Chunk(row.key, row.epoch, lease.seq, tokens, start, keys, table, scoring)
+        )
         flight.pieces.append(Piece(row, start, end, samples))
         flight.samples += len(samples)
         span = self._memory.span(start)

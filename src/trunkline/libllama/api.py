@@ -38,6 +38,11 @@ PROTOTYPES: tuple[Prototype, ...] = (
     ("llama_vocab_is_eog", c.c_bool, (_P, _I)),
     ("llama_vocab_bos", _I, (_P,)),
     ("llama_vocab_get_add_bos", c.c_bool, (_P,)),
+    ("llama_vocab_fim_pre", _I, (_P,)),
+    ("llama_vocab_fim_suf", _I, (_P,)),
+    ("llama_vocab_fim_mid", _I, (_P,)),
+    ("llama_vocab_fim_rep", _I, (_P,)),
+    ("llama_vocab_fim_sep", _I, (_P,)),
     ("llama_tokenize", _I, (_P, c.c_char_p, _I, _P, _I, c.c_bool, c.c_bool)),
     ("llama_token_to_piece", _I, (_P, _I, _P, _I, _I, c.c_bool)),
     # context and memory

@@ -26,6 +26,8 @@ class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
     ubatch: int
     # Sequence ids, 0 .. sequences - 1; at most 256.
     sequences: int
+    # Tokens of one decode whose logits are wanted, at most.
+    outputs: int
     threads: int
 
 
@@ -44,7 +46,7 @@ class Context:
         params.n_batch = options.batch
         params.n_ubatch = options.ubatch
         params.n_seq_max = options.sequences
-        params.n_outputs_max = options.sequences
+        params.n_outputs_max = self.max_outputs = options.outputs
         params.n_threads = params.n_threads_batch = options.threads
         params.kv_unified = True
         # ggml asks a C function on each node whether to stop. `ggml_is_empty` is one that reads

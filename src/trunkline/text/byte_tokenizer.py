@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from trunkline.core.errors import InvalidRequest
+from trunkline.text.tokenizer import FimTokens
 
 # ChatML, as the published Qwen and caboose templates spell it; content is text only.
 CHATML = (
@@ -28,6 +29,7 @@ class ByteTokenizer:
     bos: int | None = None
     # <|im_end|> and <|endoftext|>.
     eog = frozenset({257, 258})
+    fim = FimTokens()
 
     def __init__(self) -> None:
         self._ids = {text: 256 + index for index, text in enumerate(_SPECIALS)}

@@ -29,6 +29,7 @@ from trunkline.libllama.structs import (
     ATTR_USER_DEFINED,
 )
 from trunkline.text.special_cuts import SpecialCuts
+from trunkline.text.tokenizer import FimTokens
 
 # Characters that any thread's stack holds.
 SHORT = 8_192
@@ -51,6 +52,12 @@ class GgufTokenizer:
         bos = int(self._call.llama_vocab_bos(self._vocab))
         self._bos = bos if bos >= 0 else None
         self._eog = model.eog()
+        # libllama finds them by the file's metadata, older keys included, and by their names.
+        found = [
+            int(getattr(self._call, f"llama_vocab_fim_{name}")(self._vocab))
+            for name in ("pre", "suf", "mid", "rep", "sep")
+        ]
+        self._fim = FimTokens(*(token if token >= 0 else None for token in found))
         self._long_texts = threading.BoundedSemaphore(LONG_TEXTS)
         # Filled as tokens appear; two threads may fill an entry at once, with equal values.
         self._pieces: list[bytes | None] = [None] * self._vocab_size
@@ -66,6 +73,10 @@ class GgufTokenizer:
     @property
     def eog(self) -> frozenset[int]:
         return self._eog
+
+    @property
+    def fim(self) -> FimTokens:
+        return self._fim
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         try:

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class FimTokens(NamedTuple):
+    """Tokens that mark what is filled in ("fill in the middle"); None = the model has none."""
+
+    # Before what comes before the gap, before what comes behind it, and before the answer.
+    prefix: int | None = None
+    suffix: int | None = None
+    middle: int | None = None
+    # Before the name of a project, and before that of each of its files.
+    repository: int | None = None
+    separator: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """True: the model can fill in."""
+        return None not in (self.prefix, self.suffix, self.middle)
 
 
 class Tokenizer(Protocol):
@@ -19,6 +36,10 @@ class Tokenizer(Protocol):
     @property
     def eog(self) -> frozenset[int]:
         """Tokens that end a text: end of sequence, of turn, of message."""
+
+    @property
+    def fim(self) -> FimTokens:
+        """Tokens for filling in."""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of `text`.

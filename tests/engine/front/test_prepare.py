@@ -93,7 +93,7 @@ def test_prompt_over_the_context_is_an_error(
         ({"stop_token_ids": (1, 2**40)}, "stop_token_ids"),
         ({"stop": ("a", "")}, "stop"),
         ({"stop": ("a" * 70_000,)}, "stop"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"logprobs": -1}, "logprobs"),
         ({"seed": 1 << 64}, "seed"),
         ({"seed": -(1 << 63) - 1}, "seed"),

@@ -25,6 +25,7 @@ class Longer:
     vocab_size = 260
     bos: int | None = None
     eog = TOKENIZER.eog
+    fim = TOKENIZER.fim
 
     def __init__(self, long: bytes) -> None:
         self._long = long

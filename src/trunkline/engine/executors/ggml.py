@@ -17,6 +17,7 @@ cache takes 1.2 s per GiB, the reason why the default is not larger.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import queue
@@ -30,7 +31,7 @@ import numpy as np
 from trunkline.core.errors import ErrorInfo, InternalError, InvalidRequest, TrunklineError
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors.ggml_memory import Layout, available_memory, plan_layout
-from trunkline.engine.executors.ggml_sampling import Sampler, Unsampleable
+from trunkline.engine.executors.ggml_sampling import Floats, Sampler, Unsampleable
 from trunkline.engine.seam import (
     Capabilities,
     Chunk,
@@ -41,6 +42,7 @@ from trunkline.engine.seam import (
     RowFailed,
     RowKey,
     Sampled,
+    Scored,
     StepLost,
     StepPlan,
     StepResult,
@@ -60,6 +62,8 @@ log = logging.getLogger(__name__)
 MAX_STEP_TOKENS = 2048
 # Tokens computed at once.
 UBATCH = 512
+
+_NONE: Floats = np.empty((0, 0), np.float32)
 
 _STATUS = {
     1: "there is no free cell for it",
@@ -115,9 +119,15 @@ class GgmlExecutor:
         if status != 0:
             raise self._lost(plan, status)
         computed = time.perf_counter()
-        sampled, failed = self._sample_rows(plan)
+        outputs = [self._outputs(chunk) for chunk in plan.chunks]
+        logits = self._context.logits(sum(outputs)) if any(outputs) else _NONE
+        # Where the logits of each chunk begin; those that it samples from are its last.
+        begins = [0, *itertools.accumulate(outputs)]
+        sampled, failed = self._sample_rows(plan, logits, begins)
+        scored = self._score(plan, logits, begins)
         end = time.perf_counter()
-        return StepResult(plan.step, sampled, end - self._begun, failed, end - computed)
+        took = end - self._begun
+        return StepResult(plan.step, sampled, took, failed, end - computed, scored)
 
     def abort(self) -> None:
         """Make the pass that runs end soon; its `collect` raises `StepLost`. From any thread."""
@@ -174,8 +184,8 @@ class GgmlExecutor:
         sizes = np.fromiter((len(chunk.tokens) for chunk in chunks), np.int32, len(chunks))
         total = int(sizes.sum())
         wanted = np.fromiter((bool(chunk.sample) for chunk in chunks), np.int8, len(chunks))
-        if total > context.batch_size or wanted.sum() > self.capabilities.max_outputs:
-            raise ExecutorFailed(f"a plan of {total} tokens and {wanted.sum()} outputs is too big")
+        if total > context.batch_size:
+            raise ExecutorFailed(f"a plan of {total} tokens is too big")
         ends = np.cumsum(sizes)
         begins = np.fromiter((chunk.start for chunk in chunks), np.int32, len(chunks))
         context.tokens[:total] = np.concatenate([chunk.tokens for chunk in chunks])
@@ -183,22 +193,59 @@ class GgmlExecutor:
         context.sequences[:total] = np.repeat([chunk.seq for chunk in chunks], sizes)
         context.outputs[:total] = 0
         context.outputs[ends - 1] = wanted
+        for chunk, end in zip(chunks, ends.tolist(), strict=True):
+            if chunk.scoring is not None:
+                first = end - len(chunk.tokens) + chunk.scoring.first
+                context.outputs[first : first + len(chunk.scoring.targets)] = 1
+        outputs = int(np.count_nonzero(context.outputs[:total]))
+        if outputs > context.max_outputs:
+            raise ExecutorFailed(f"a plan of {outputs} outputs is too big")
 
     # caller's thread ------------------------------------------------------------------------
 
-    def _sample_rows(self, plan: StepPlan) -> tuple[tuple[Sampled, ...], tuple[RowFailed, ...]]:
+    @staticmethod
+    def _outputs(chunk: Chunk) -> int:
+        """How many of its tokens have logits."""
+        if chunk.scoring is None:
+            return int(bool(chunk.sample))
+        scores = len(chunk.scoring.targets)
+        last = chunk.scoring.first + scores == len(chunk.tokens)
+        return scores + (bool(chunk.sample) and not last)
+
+    def _score(self, plan: StepPlan, logits: Floats, begins: list[int]) -> tuple[Scored, ...]:
+        """One row of logits at a time: little memory, and no sort of a whole vocabulary."""
+        found: list[Scored] = []
+        for chunk, begin in zip(plan.chunks, begins, strict=False):
+            if chunk.scoring is None:
+                continue
+            targets, top = chunk.scoring.targets, chunk.scoring.top
+            count, most = len(targets), min(top, self.capabilities.vocab_size)
+            logprobs, ranks = np.empty(count, np.float32), np.empty(count, np.int32)
+            # Where logits are no numbers there are fewer alternatives.
+            ids = np.zeros((count, top), np.int32)
+            values = np.full((count, top), -np.inf, np.float32)
+            for row, target in enumerate(targets.tolist()):
+                logprobs[row], ranks[row], best = self._sampler.score(
+                    logits[begin + row], target, most
+                )
+                for place, (token, value) in enumerate(best):
+                    ids[row, place], values[row, place] = token, value
+            start = chunk.start + chunk.scoring.first + 1
+            found.append(Scored(chunk.key, chunk.epoch, start, logprobs, ranks, ids, values))
+        return tuple(found)
+
+    def _sample_rows(
+        self, plan: StepPlan, logits: Floats, begins: list[int]
+    ) -> tuple[tuple[Sampled, ...], tuple[RowFailed, ...]]:
         sampled: list[Sampled] = []
         failed: list[RowFailed] = []
-        chunks = [chunk for chunk in plan.chunks if chunk.sample]
-        if not chunks:
-            return (), ()
         row = 0
-        for chunk, logits in zip(chunks, self._context.logits(len(chunks)), strict=True):
+        for chunk, end in zip(plan.chunks, begins[1:], strict=True):
             for key in chunk.sample:
                 mask = None if self._masks is None else self._masks[row]
                 row += 1
                 try:
-                    sampled.append(self._sampler.sample(key, logits, mask))
+                    sampled.append(self._sampler.sample(key, logits[end - 1], mask))
                 except Unsampleable as error:
                     failed.append(RowFailed(key, ErrorInfo(InternalError.kind, str(error))))
         return tuple(sampled), tuple(failed)
@@ -257,6 +304,7 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> GgmlExe
             context=layout.context,
             max_step_tokens=context.batch_size,
             max_outputs=layout.sequences,
+            max_scores=layout.scores,
             truncate=not recurrent,
             kv_bytes_per_token=facts.kv_bytes_per_token,
             eog=model.eog(),
@@ -290,6 +338,7 @@ def _make_context(model: Model, config: EngineConfig, layout: Layout) -> Context
             batch=max(layout.sequences, min(MAX_STEP_TOKENS, layout.cells)),
             ubatch=UBATCH,
             sequences=layout.sequences,
+            outputs=layout.outputs,
             threads=config.threads or physical_cores(),
         ),
     )

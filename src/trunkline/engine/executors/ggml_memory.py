@@ -22,6 +22,10 @@ DEFAULT_KV = 4 * 1024**3
 DEFAULT_CELLS = 65_536
 # Bytes of one element of the attention mask (f16; llama.cpp keeps it so for flash attention).
 MASK_BYTES = 2
+# Most prompt tokens that a step scores, and how many of their logits at most: with a vocabulary of
+# 151,936 tokens it scores 110, which takes 0.1 s.
+MAX_SCORES = 128
+SCORED_LOGITS = 1 << 24
 # Left to the rest of the process: Python, the graph's nodes, buffers.
 OVERHEAD = 150 * 1024**2
 
@@ -35,6 +39,9 @@ class Layout(msgspec.Struct, frozen=True):
     context: int
     # Sequence ids.
     sequences: int
+    # Tokens of a step whose logits are kept: of rows that sample, and of prompts that are scored.
+    outputs: int
+    scores: int
     # Bytes expected of everything together.
     need: int
 
@@ -45,7 +52,10 @@ def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, ubatch:
     # Recurrent state is allocated for every sequence id: no more ids than rows then.
     sequences = min(config.max_num_seqs, MAX_SEQUENCES) if recurrent else MAX_SEQUENCES
     fixed = facts.weight_bytes + sequences * facts.state_bytes + OVERHEAD
-    fixed += compute_bytes(facts, ubatch, sequences)
+    # By default no more outputs than sequences: rows are fewer than these.
+    scores = max(16, min(MAX_SCORES, SCORED_LOGITS // facts.vocab_size))
+    outputs = max(sequences, min(config.max_num_seqs, sequences) + scores)
+    fixed += compute_bytes(facts, ubatch, outputs)
     # A cell also widens the attention mask of a micro-batch.
     each = facts.kv_bytes_per_token + MASK_BYTES * ubatch
     room = available - fixed
@@ -64,7 +74,8 @@ def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, ubatch:
             f"{cells} tokens ({_gib(cells * each)}).",
             param="ctx_size",
         )
-    return Layout(cells, min(wanted, cells), sequences, fixed + cells * each)
+    context, need = min(wanted, cells), fixed + cells * each
+    return Layout(cells, context, sequences, outputs, scores, need)
 
 
 def _cells(config: EngineConfig, wanted: int, available: int, room: int, each: int) -> int:

@@ -153,6 +153,19 @@ class Sampler:
         row.accept(token)
         return Sampled(key, token, None if wanted is None else float(x[token]) - normalizer, top)
 
+    def score(
+        self, logits: Floats, target: int, top: int
+    ) -> tuple[float, int, tuple[tuple[int, float], ...]]:
+        """A token that is known: its log probability, its rank (1 = none is as probable), and the
+        `top` best with theirs, falling.
+
+        `logits`: shape (vocab_size,), not changed. Where they are no numbers, all is NaN.
+        """
+        normalizer = self._normalizer(logits)
+        value = logits[target]
+        rank = max(1, int(np.count_nonzero(logits >= value)))
+        return float(value) - normalizer, rank, self._top(logits, top, normalizer)
+
     def _writable(self, x: Floats) -> Floats:
         if x is not self._logits:
             np.copyto(self._logits, x)

@@ -28,11 +28,13 @@ from trunkline.core.errors import InternalError, InvalidRequest
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.seam import (
     Capabilities,
+    Chunk,
     Masks,
     OpenRow,
     RowFailed,
     RowKey,
     Sampled,
+    Scored,
     StepPlan,
     StepResult,
     Ticket,
@@ -94,6 +96,7 @@ class ScriptedExecutor:
             context=script.context,
             max_step_tokens=8192,
             max_outputs=512,
+            max_scores=1024,
             eog=self._tokenizer.eog,
             vocab_size=self._tokenizer.vocab_size,
         )
@@ -122,7 +125,9 @@ class ScriptedExecutor:
         keys = [key for chunk in plan.chunks for key in chunk.sample]
         for index, key in enumerate(keys):
             self._next(key, None if masks is None else masks[index], sampled, failed)
-        return StepResult(plan.step, tuple(sampled), time.monotonic() - begun, tuple(failed))
+        seconds = time.monotonic() - begun
+        scored = tuple(_scored(chunk) for chunk in plan.chunks if chunk.scoring is not None)
+        return StepResult(plan.step, tuple(sampled), seconds, tuple(failed), scored=scored)
 
     def tokenizer(self) -> ByteTokenizer:
         """Bytes."""
@@ -168,6 +173,21 @@ class ScriptedExecutor:
             token = int(np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))[0])
         row.sent += 1
         sampled.append(Sampled(key, token, 0.0, ((token, 0.0),)))
+
+
+def _scored(chunk: Chunk) -> Scored:
+    """Every prompt token was the most probable one, and token 0, 1, 2, ... those behind it."""
+    assert chunk.scoring is not None
+    targets, top = chunk.scoring.targets, chunk.scoring.top
+    count = len(targets)
+    places = np.arange(top, dtype=np.int32)
+    ids = np.tile((places - 1) % ByteTokenizer.vocab_size, (count, 1))
+    ids[:, :1] = targets[:, None]
+    falling = np.where(places < ByteTokenizer.vocab_size, -places, -np.inf).astype(np.float32)
+    logprobs = np.tile(falling, (count, 1))
+    start = chunk.start + chunk.scoring.first + 1
+    zeros, ones = np.zeros(count, np.float32), np.ones(count, np.int32)
+    return Scored(chunk.key, chunk.epoch, start, zeros, ones, ids, logprobs)
 
 
 def load(config: EngineConfig) -> ScriptedExecutor:

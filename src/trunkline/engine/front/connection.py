@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from trunkline.core.types import Delta, Event
+from trunkline.core.types import Delta, Event, PromptTokens
 from trunkline.engine.frames import (
     EventBatch,
     FrameTooLarge,
@@ -107,7 +107,7 @@ class GatewayConnection(asyncio.Protocol):
             size = self._sizes.get(event.request_id, 0) + _size(event)
             self._sizes[event.request_id] = size
             self._waiting.append(event)
-            if size > self._max_waiting and isinstance(event, Delta):
+            if size > self._max_waiting and isinstance(event, Delta | PromptTokens):
                 overflowing[event.request_id] = None
         for request_id in overflowing:
             self.drop(request_id)
@@ -159,6 +159,8 @@ class GatewayConnection(asyncio.Protocol):
 
 def _size(event: Event) -> int:
     """Bytes of an event, roughly."""
+    if isinstance(event, PromptTokens):
+        return 64 + sum(16 + 48 * len(token.top) for token in event.tokens)
     if not isinstance(event, Delta):
         return 64
     size = 64 + len(event.text) + len(event.reasoning) + 4 * len(event.token_ids)

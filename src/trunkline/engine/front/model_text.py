@@ -104,6 +104,8 @@ class ModelText:
             found.append("tools")
         if self._format.thinking is not None:
             found.append("thinking")
+        if self.tokenizer.fim.complete:
+            found.append("insert")
         return tuple(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported
 from trunkline.core.types import (
     ChatInput,
+    InfillInput,
     MixedInput,
     Request,
     SamplingParams,
@@ -23,6 +24,7 @@ from trunkline.core.types import (
 )
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import AddGroup, CoreReady, RowGrammar
+from trunkline.engine.front.infill import infill_prompt
 from trunkline.engine.front.model_text import ModelText
 from trunkline.engine.front.shape import Shaper
 from trunkline.text.tokenizer import Tokenizer
@@ -34,6 +36,8 @@ _LONG_TEXT = 4 * 1024
 _MAX_STOP_CHARACTERS = 64 * 1024
 # Alternatives per position (OpenAI allows 20, vLLM what it was told).
 _MAX_LOGPROBS = 1000
+# Log probabilities of a prompt, alternatives included: some 0.2 KB each, in several processes.
+_MAX_PROMPT_LOGPROBS = 1_000_000
 
 
 class Prompt(NamedTuple):
@@ -64,9 +68,12 @@ class Preparer:
         """The model's."""
         return self._text.shaper
 
-    async def prompt(self, request: Request) -> Prompt:
-        """The prompt, truncated where the request says so. Raises `InvalidRequest`."""
-        prompt = await self._whole_prompt(request)
+    async def prompt(self, request: Request, context: int = 0) -> Prompt:
+        """The prompt, truncated where the request says so. Raises `InvalidRequest`.
+
+        `context`: longest prompt plus output, for prompts that are made to fit.
+        """
+        prompt = await self._whole_prompt(request, context)
         most = request.truncate_prompt
         if most is None or len(prompt.token_ids) <= most:
             return prompt
@@ -74,7 +81,7 @@ class Preparer:
             raise InvalidRequest(f"truncate must be at least 1, not {most}", param="truncate")
         return Prompt(prompt.text, prompt.token_ids[-most:])
 
-    async def _whole_prompt(self, request: Request) -> Prompt:
+    async def _whole_prompt(self, request: Request, context: int) -> Prompt:
         match request.input:
             case ChatInput() as chat:
                 if self._text.renderer is None:
@@ -90,6 +97,8 @@ class Preparer:
                 return await self._encode(text, special=special, parse=parse)
             case MixedInput() as mixed:
                 return await self._mixed(mixed)
+            case InfillInput() as gap:
+                return await self._infill(gap, context, request.sampling.max_tokens)
             case TokensInput(token_ids):
                 self.check_ids(token_ids, "prompt")
                 return Prompt("", list(token_ids))
@@ -109,12 +118,28 @@ class Preparer:
             special = False
         return Prompt("".join(texts), ids)
 
+    async def _infill(self, gap: InfillInput, context: int, max_tokens: int | None) -> Prompt:
+        parts = (*gap.prefix, *gap.suffix)
+        for part in parts:
+            if not isinstance(part, str):
+                self.check_ids(part, "prompt")
+        size = sum(map(len, parts)) + sum(len(file.text) for file in gap.extra)
+
+        def encode() -> Prompt:
+            return Prompt("", infill_prompt(self._text.tokenizer, gap, context, max_tokens))
+
+        return await self._maybe_in_thread(size, encode)
+
     async def _encode(self, text: str, *, special: bool, parse: bool = True) -> Prompt:
         def encode() -> Prompt:
             tokenizer = self._text.tokenizer
             return Prompt(text, tokenizer.encode(text, add_special=special, parse_special=parse))
 
-        if len(text) <= _LONG_TEXT:
+        return await self._maybe_in_thread(len(text), encode)
+
+    async def _maybe_in_thread(self, size: int, encode: Callable[[], Prompt]) -> Prompt:
+        """What `encode` gives; in a thread where the text has many characters."""
+        if size <= _LONG_TEXT:
             return encode()
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, encode)
 
@@ -133,17 +158,22 @@ class Preparer:
         self._check_sampling(request)
         if not prompt:
             raise InvalidRequest("the prompt is empty", param=_prompt_field(request))
+        self._check_prompt_logprobs(request, len(prompt))
         max_tokens = completion_limit(request, len(prompt), core.context)
+        # Something is sampled in any case; the front throws it away.
+        most = max(1, max_tokens)
         return AddGroup(
             group=number,
             prompt=np.asarray(prompt, dtype="<i4").tobytes(),
             n=request.n,
-            params=msgspec.structs.replace(sampling, max_tokens=max_tokens, seed=_seed(sampling)),
+            params=msgspec.structs.replace(sampling, max_tokens=most, seed=_seed(sampling)),
             priority=request.priority,
             tenant=request.tenant,
             root=prefix_root(request.cache_salt, self._config.name),
             arrived=arrived,
             grammar=grammar,
+            prompt_logprobs=request.prompt_logprobs,
+            prompt_start=request.prompt_logprobs_start,
         )
 
     def _check_rows(self, request: Request, core: CoreReady) -> None:
@@ -161,14 +191,35 @@ class Preparer:
             raise InvalidRequest(
                 f"stop strings may have {_MAX_STOP_CHARACTERS} characters together", param="stop"
             )
-        if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        if sampling.max_tokens is not None and sampling.max_tokens < 0:
             raise InvalidRequest(
-                f"max_tokens must be at least 1, not {sampling.max_tokens}", param="max_tokens"
+                f"max_tokens must not be negative: {sampling.max_tokens}", param="max_tokens"
             )
         if sampling.logprobs is not None and not 0 <= sampling.logprobs <= _MAX_LOGPROBS:
             raise InvalidRequest(
                 f"logprobs must be between 0 and {_MAX_LOGPROBS}, not {sampling.logprobs}",
                 param="logprobs",
+            )
+
+    def _check_prompt_logprobs(self, request: Request, tokens: int) -> None:
+        wanted, start = request.prompt_logprobs, request.prompt_logprobs_start
+        if wanted is None:
+            return
+        if not 0 <= wanted <= _MAX_LOGPROBS:
+            raise InvalidRequest(
+                f"prompt_logprobs must be between 0 and {_MAX_LOGPROBS}, not {wanted}",
+                param="prompt_logprobs",
+            )
+        if not 0 <= start < tokens:
+            raise InvalidRequest(
+                f"log probabilities are to begin at position {start}; the prompt has {tokens}",
+                param="logprob_start_len",
+            )
+        if (tokens - start) * (1 + wanted) > _MAX_PROMPT_LOGPROBS:
+            raise InvalidRequest(
+                f"{wanted} log probabilities at each of {tokens - start} prompt tokens are more "
+                f"than {_MAX_PROMPT_LOGPROBS}; ask for fewer of them",
+                param="prompt_logprobs",
             )
 
     def check_ids(self, ids: Iterable[int], param: str) -> None:

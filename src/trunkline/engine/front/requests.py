@@ -18,7 +18,8 @@ from trunkline.core.types import (
     TokenLogprob,
     Usage,
 )
-from trunkline.engine.frames import GroupStarted, RowOutput
+from trunkline.engine.frames import GroupStarted, PromptScores, RowOutput
+from trunkline.engine.front.prompt_report import PromptReport
 from trunkline.engine.front.shape import Shape
 from trunkline.text.output import Output
 from trunkline.text.output import RowOutput as RowReader
@@ -69,6 +70,7 @@ class GroupState:
         prompt_ids: Sequence[int] = (),
     ) -> None:
         self._request = request
+        self._report = PromptReport(request, tokenizer, prompt_ids)
         self._prompt_ids = tuple(prompt_ids) if request.return_prompt_ids else ()
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
@@ -101,10 +103,15 @@ class GroupState:
         """All rows are over."""
         return self._open == 0
 
-    def started(self, note: GroupStarted) -> None:
-        """The group left the queue."""
+    def started(self, note: GroupStarted) -> Sequence[Event]:
+        """The group left the queue; what can be told of its prompt."""
         self._cached = note.cached
         self._waited = note.waited
+        return self._report.started()
+
+    def scored(self, scores: PromptScores) -> Sequence[Event]:
+        """More can be told of the prompt. Raises `InternalError` when something is missing."""
+        return self._report.scored(scores)
 
     def take(self, output: RowOutput, now: float) -> Taken:
         """Events of one output, in order; the last row's end brings `Completed`.
@@ -117,6 +124,9 @@ class GroupState:
             return Taken()
         row.epoch = output.epoch
         events: list[Event] = []
+        if self._request.sampling.max_tokens == 0:
+            self._end(events, output.row, "length", None, now)
+            return Taken(events, abort=output.finish is None)
         if output.token >= 0:
             if output.sequence < row.received:
                 return Taken()

@@ -31,6 +31,8 @@ from trunkline.engine.frames import (
     CountTokens,
     DetokenizeIds,
     FrontStatus,
+    GroupStarted,
+    PromptScores,
     RowOutput,
     StepFrame,
     StopFront,
@@ -47,6 +49,8 @@ from trunkline.engine.front.requests import GroupState
 
 log = logging.getLogger("trunkline.front")
 
+# What a core tells of a group.
+_Note = GroupStarted | PromptScores | RowOutput
 # Seconds that a request waits for a core that is starting; a longer start is refused at once.
 _PATIENCE = 5.0
 # Seconds between two statuses that differ in counters only.
@@ -256,14 +260,11 @@ class Front:
         """One step's tokens to events: one batch for each connection."""
         now = time.monotonic()
         batches: dict[GatewayConnection, list[Event]] = {}
-        for note in frame.started:
+        notes: list[_Note] = [*frame.started, *frame.prompts, *frame.outputs]
+        for note in notes:
             entry = self._groups.get(note.group)
-            if entry is not None and entry.state is not None:
-                entry.state.started(note)
-        for output in frame.outputs:
-            entry = self._groups.get(output.group)
             if entry is not None:
-                batches.setdefault(entry.connection, []).extend(self._take(entry, output, now))
+                batches.setdefault(entry.connection, []).extend(self._take(entry, note, now))
         for gone in frame.failed:
             entry = self._groups.pop(gone.group, None)
             if entry is not None:
@@ -275,11 +276,16 @@ class Front:
                 connection.deliver(events)
         self._note_stats(frame.stats)
 
-    def _take(self, entry: _Entry, output: RowOutput, now: float) -> Sequence[Event]:
-        """Events of one row; whatever goes wrong fails this request and no other."""
-        assert entry.state is not None
+    def _take(self, entry: _Entry, note: _Note, now: float) -> Sequence[Event]:
+        """Events of one request; whatever goes wrong fails this one and no other."""
+        state = entry.state
+        assert state is not None
         try:
-            taken = entry.state.take(output, now)
+            if isinstance(note, GroupStarted):
+                return state.started(note)
+            if isinstance(note, PromptScores):
+                return state.scored(note)
+            taken = state.take(note, now)
         except Exception as problem:
             error = problem
             if not isinstance(error, TrunklineError):
@@ -289,8 +295,8 @@ class Front:
             self._forget(entry)
             return (Failed(entry.request.id, error.info()),)
         if taken.abort:
-            self._link.send(AbortRows(output.group, output.row))
-        if entry.state.finished:
+            self._link.send(AbortRows(note.group, note.row))
+        if state.finished:
             self._forget(entry)
         return taken.events
 
@@ -373,9 +379,9 @@ class Front:
         """Render, tokenize, check, and hand to the core."""
         try:
             preparer = await self._loaded()
-            prompt = await preparer.prompt(entry.request)
-            shape = await preparer.shaper.shape(entry.request, prompt.text)
             core = await self._core()
+            prompt = await preparer.prompt(entry.request, core.context)
+            shape = await preparer.shaper.shape(entry.request, prompt.text)
             number = next(self._numbers)
             message = preparer.group(
                 number, entry.request, prompt.token_ids, core, entry.arrived, shape.grammar

@@ -91,7 +91,8 @@ class GrammarGate:
             self.forget(failure.group)
         gone = {failure.group for failure in failed}
         kept = tuple(output for output in outputs if output.group not in gone)
-        return Outcome(kept, outcome.started, tuple(failed))
+        prompts = tuple(one for one in outcome.prompts if one.group not in gone)
+        return Outcome(kept, outcome.started, tuple(failed), prompts)
 
     def _followed(
         self, output: RowOutput, failed: list[GroupFailed], abort: Callable[[int, int], None]
