@@ -6,7 +6,7 @@ frozen, so that any layer may keep a reference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -187,6 +187,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     # Requests share cached prefixes only where this is equal.
     cache_salt: str = ""
+    # What the client gave to stay with one backend: a session, user or cache key.
+    affinity: str = ""
     # True: `Completed` tells the prompt's token ids.
     return_prompt_ids: bool = False
     # True: `PromptTokens` tell the prompt before the answer begins.
@@ -315,7 +317,58 @@ class PromptTokens(msgspec.Struct, frozen=True, array_like=True, tag=5):
     tokens: tuple[PromptToken, ...]
 
 
-Event = Delta | RowFinished | Completed | Failed | PromptTokens
+class Routed(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Which backend answers. Comes before any output, where there was a choice."""
+
+    request_id: str
+    # As the configuration calls it, and the model there.
+    backend: str
+    model: str
+    # Tries before this one on the same backend, and on others.
+    retries: int = 0
+    fallbacks: int = 0
+    # Fields of the request that the backend cannot honour and that were left out, by name.
+    dropped: tuple[str, ...] = ()
+    # The arm of an A/B split, or "".
+    arm: str = ""
+
+
+class Relayed(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """More of the response body in the dialect of a `RawRequest`, to be sent as it is.
+
+    Whole events only, where the body is a stream of events.
+    """
+
+    request_id: str
+    data: bytes
+    # Output tokens in it, as far as can be told without decoding; an answer's exact count comes
+    # with `Completed`.
+    tokens: int = 0
+
+
+Event = Delta | RowFinished | Completed | Failed | PromptTokens | Routed | Relayed
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in the bytes of its dialect, for a backend that speaks the same one."""
+
+    id: str
+    # The dialect's operation, as `Codec.operation` names it: "openai.chat".
+    operation: str
+    # The model's own name, as of `Request.model`, and the name that the client used.
+    model: str
+    asked_model: str
+    stream: bool
+    # Top-level fields of the body, each undecoded.
+    fields: Mapping[str, msgspec.Raw]
+    # The client's header fields that are part of the dialect (`anthropic-beta`); no credentials.
+    headers: tuple[tuple[str, str], ...] = ()
+    # Who asks; "" = anonymous.
+    tenant: str = ""
+    # What the client gave to stay with one backend or arm: a session, user or cache key.
+    affinity: str = ""
+    # Decodes it, for a backend that does not speak this dialect. Raises `InvalidRequest`.
+    translate: Callable[[], Request]
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -412,6 +465,12 @@ class Backend(Protocol):
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Begin `request`. Never raises: a failure arrives as `Failed`, never before returning."""
+
+    def relays(self, operation: str) -> bool:
+        """Whether `relay` takes requests of this operation."""
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """As `submit`, for the bytes of a dialect: `Relayed`, then `Completed` or `Failed`."""
 
     async def count_tokens(self, request: Request) -> int:
         """Prompt tokens of `request`, special ones included. Raises `TrunklineError`."""
