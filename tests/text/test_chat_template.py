@@ -145,6 +145,58 @@ def test_qwen_with_tools() -> None:
     assert "(why)" in render(QWEN, Message("assistant", "x", reasoning_content="why"))
 
 
+# As Qwen3.5's and others: one system turn, in front.
+SYSTEM_FIRST = (
+    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
+    "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+# As Gemma 2's.
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+# As gpt-oss's.
+DEVELOPER = (
+    "{% for m in messages %}{% if m.role in ['developer', 'system'] %}<told>{% endif %}"
+    "<{{ m.role }}>{{ m.content }}{% endfor %}"
+)
+
+
+def test_developer_is_system_where_the_template_does_not_know_it() -> None:
+    told = Message("developer", "Be brief.")
+    assert render(CHATML, told, user()).startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    assert render(DEVELOPER, told, user()) == "<told><developer>Be brief.<user>Hi"
+
+
+def test_later_system_turns_stay_where_the_template_takes_them() -> None:
+    prompt = render(CHATML, user(), Message("system", "Now in French."), user("Go"))
+    assert prompt.index("Hi") < prompt.index("<|im_start|>system\nNow in French.")
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_system_turns_move_to_where_the_template_takes_them(role: str) -> None:
+    first, later = Message("system", (TextPart("One."),)), Message(role, "Two.")
+    conversation = (first, user(), Message("assistant", "Yes"), later)
+    prompt = render(SYSTEM_FIRST, *conversation)
+    assert prompt == "<system>One.\n\nTwo.<user>Hi<assistant>Yes"
+    assert render(NO_SYSTEM, *conversation) == "<user>One.\n\nTwo.\n\nHi<assistant>Yes"
+    going_on = (first, user(), later, Message("assistant", "Yes"))
+    assert render(SYSTEM_FIRST, *going_on, continue_final_message=True) == (
+        "<system>One.\n\nTwo.<user>Hi<assistant>Yes"
+    )
+
+
+def test_what_no_form_helps_is_refused_in_the_words_of_the_first_try() -> None:
+    with pytest.raises(InvalidRequest, match="System role not supported") as caught:
+        render(NO_SYSTEM, Message("system", "Alone."))
+    assert caught.value.param == "messages"
+    both = SYSTEM_FIRST + "{{ raise_exception('Never.') }}"
+    with pytest.raises(InvalidRequest, match="must be at the beginning"):
+        render(both, user(), Message("system", "Later."))
+
+
 def test_refusal_has_the_templates_words() -> None:
     assert render(MISTRAL, user(), Message("assistant", "Yes")) == "<s>[INST] Hi [/INST]\nYes</s>"
     with pytest.raises(InvalidRequest, match="roles must alternate") as caught:

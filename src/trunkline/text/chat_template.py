@@ -11,6 +11,7 @@ Environment, extensions and globals follow transformers/utils/chat_template_util
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import uuid
@@ -27,6 +28,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import ChatInput, Json, Message, TextPart
 from trunkline.text.content_format import content_format
+from trunkline.text.conversation import (
+    developer_as_system,
+    knows_developer,
+    other_forms,
+    plain_text,
+)
 
 # Elements of a range; as in jinja2.sandbox.
 MAX_RANGE = 100_000
@@ -48,6 +55,8 @@ class ChatTemplate:
         environment = _environment()
         try:
             tree = environment.parse(source)
+            # First: compiling folds lists of constants into one.
+            self._knows_developer = knows_developer(tree)
             self._template = environment.from_string(tree)
         except TemplateSyntaxError as error:
             raise InvalidRequest(
@@ -63,7 +72,8 @@ class ChatTemplate:
         """The prompt of a conversation.
 
         With `continue_final_message` the prompt ends with the last message's text and
-        `add_generation_prompt` is without effect. Raises `InvalidRequest`, with the template's
+        `add_generation_prompt` is without effect. What the template cannot take is said in another
+        way where there is one (`text.conversation`). Raises `InvalidRequest`, with the template's
         own words where it refuses the conversation.
         """
         if not chat.messages:
@@ -74,6 +84,20 @@ class ChatTemplate:
                 f"template variables may not replace {', '.join(sorted(reserved))}",
                 param="chat_template_kwargs",
             )
+        if not self._knows_developer:
+            chat = msgspec.structs.replace(chat, messages=developer_as_system(chat.messages))
+        try:
+            return self._said(chat)
+        except TemplateRefused as refusal:
+            for form in other_forms(chat.messages):
+                with contextlib.suppress(TemplateRefused):
+                    return self._said(msgspec.structs.replace(chat, messages=form))
+            raise InvalidRequest(
+                f"the model's chat template refuses this conversation: {refusal.message}",
+                param="messages",
+            ) from refusal
+
+    def _said(self, chat: ChatInput) -> str:
         if chat.continue_final_message:
             return self._continued(chat)
         return self._rendered(chat, [self._message(message) for message in chat.messages])
@@ -91,7 +115,7 @@ class ChatTemplate:
                 "continue_final_message wants an assistant message at the end of messages",
                 param="messages",
             )
-        marked = msgspec.structs.replace(last, content=_text(last.content) + mark + " ")
+        marked = msgspec.structs.replace(last, content=plain_text(last.content) + mark + " ")
         messages = [self._message(message) for message in (*chat.messages[:-1], marked)]
         chat = msgspec.structs.replace(chat, add_generation_prompt=False)
         prompt = self._rendered(chat, messages)
@@ -116,11 +140,8 @@ class ChatTemplate:
         }
         try:
             return _bounded(self._template.generate(variables))
-        except TemplateRefused as error:
-            raise InvalidRequest(
-                f"the model's chat template refuses this conversation: {error.message}",
-                param="messages",
-            ) from error
+        except TemplateRefused:
+            raise
         except SecurityError as error:
             raise InvalidRequest(f"the model's chat template is not safe: {error}") from error
         # Whatever a template trips over: an undefined name, a wrong type, a bound of ours.
@@ -145,21 +166,12 @@ class ChatTemplate:
 
     def _content(self, content: str | tuple[TextPart, ...] | None) -> str | list[Json]:
         if self.content_format == "text" or content is None:
-            return _text(content)
+            return plain_text(content)
         if isinstance(content, str):
             if self.content_format == "either":
                 return content
             return [{"type": "text", "text": content}]
         return [{"type": "text", "text": part.text} for part in content]
-
-
-def _text(content: str | tuple[TextPart, ...] | None) -> str:
-    """Content as one string; parts are joined by line breaks, as vLLM joins them."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.text for part in content)
 
 
 def _call(call: Json) -> Json:

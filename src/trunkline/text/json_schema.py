@@ -44,24 +44,34 @@ _MANY = ("allOf", "anyOf", "items", "oneOf", "prefixItems")
 _NAMED = ("$defs", "definitions", "patternProperties", "properties")
 
 
-def checked_schema(schema: Json, *, lenient: bool) -> Json:
+def checked_schema(
+    schema: Json, *, lenient: bool, name: str = "the json_schema", param: str = "json_schema"
+) -> Json:
     """An equal schema that llguidance reads as it is meant.
 
     Draft 4's boolean `exclusiveMinimum` becomes a number; keywords that ask for nothing are left
-    out, and with `lenient` those that are not supported too. Raises `InvalidRequest`.
+    out, and with `lenient` those that are not supported too. Raises `InvalidRequest`, which calls
+    the schema `name` and blames the field `param`.
     """
-    return _walk(schema, "$", 0, lenient)
+    try:
+        return _walk(schema, "$", 0, lenient)
+    except _Refused as error:
+        raise InvalidRequest(f"{name} {error}", param=param) from error
+
+
+class _Refused(Exception):
+    """What is wrong, as the rest of a sentence."""
 
 
 def _walk(schema: Json, path: str, depth: int, lenient: bool) -> Json:
     if depth > MAX_DEPTH:
-        raise _refused(f"nests more than {MAX_DEPTH} schemas, at {path[:200]}")
+        raise _Refused(f"nests more than {MAX_DEPTH} schemas, at {path[:200]}")
     found: Json = {}
     for key, value in schema.items():
         if key in _UNSUPPORTED:
             if value == _UNSUPPORTED[key] or lenient:
                 continue
-            raise _refused(
+            raise _Refused(
                 f'uses "{key}" at {path}, which is not supported; supported are: '
                 + ", ".join(SUPPORTED)
             )
@@ -92,7 +102,3 @@ def _number_bound(schema: Json, bound: str) -> None:
     exclusive = f"exclusive{bound.capitalize()}"
     if type(schema.get(exclusive)) is bool and schema.pop(exclusive) and bound in schema:
         schema[exclusive] = schema.pop(bound)
-
-
-def _refused(why: str) -> InvalidRequest:
-    return InvalidRequest(f"the json_schema {why}", param="json_schema")

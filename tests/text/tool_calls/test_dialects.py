@@ -44,6 +44,16 @@ def test_golden_cut_anywhere(golden: Golden) -> None:
         assert read(golden.dialect, [golden.raw[:cut], golden.raw[cut:]]) == whole
 
 
+@pytest.mark.parametrize("golden", [one for one in GOLDEN if not one.text], ids=_id)
+@pytest.mark.parametrize("space", [" ", "\n\n", "\n" * 500])
+def test_whitespace_before_a_call_is_no_content(golden: Golden, space: str) -> None:
+    if golden.raw.startswith(" "):
+        pytest.skip("its header begins with whitespace")
+    for pieces in ([space + golden.raw], [*space, *golden.raw]):
+        got = read(golden.dialect, pieces)
+        assert (got.text, got.parsed) == ("", golden.calls)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_golden_in_random_pieces_with_text_around(data: st.DataObject) -> None:

@@ -177,3 +177,31 @@ def test_what_a_grammar_forces_is_read_as_a_call(name: str) -> None:
     got = read(name, [raw.decode()])
     assert [call[0] for call in got.calls] == ["ping"]
     assert got.text == ""
+
+
+def one_tool(parameters: Any, *, strict: bool) -> list[dict[str, Any]]:
+    function = {"name": "count", "parameters": parameters, "strict": strict}
+    return [{"type": "function", "function": function}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strict_schema_that_cannot_be_enforced_is_refused_by_name(name: str) -> None:
+    one = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    parameters = {"type": "object", "properties": {"n": one}, "required": ["n"]}
+    with pytest.raises(InvalidRequest, match=r'tool \'count\' uses "uniqueItems"') as caught:
+        grammar(name, tools=one_tool(parameters, strict=True))
+    assert caught.value.param == "tools"
+    lark = grammar(name, tools=one_tool(parameters, strict=False))
+    assert lark is not None
+    assert "uniqueItems" not in lark
+    assert not LLMatcher(TOKENIZER, lark).is_error()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_schemas_compile(name: str) -> None:
+    one = {"type": "integer", "minimum": 3, "exclusiveMinimum": True, "x-guidance": "odd"}
+    parameters = {"type": "object", "properties": {"n": one}, "x-guidance": 7}
+    lark = grammar(name, tools=one_tool(parameters, strict=True))
+    assert lark is not None
+    matcher = LLMatcher(TOKENIZER, lark)
+    assert not matcher.is_error(), matcher.get_error()

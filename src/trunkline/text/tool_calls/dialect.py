@@ -70,7 +70,8 @@ class Dialect:
         "required": calls and nothing else. "named": calls of the tool `name`. "auto": any text,
         but calls within it follow the schemas; None where no tool asks for that (`strict`) or
         the dialect cannot tell calls from text. `before` gives what comes first, where a model
-        thinks (`text.reasoning`). Raises `InvalidRequest` for an unknown `name`.
+        thinks (`text.reasoning`). Raises `InvalidRequest` for an unknown `name`, and for a schema
+        that cannot be enforced.
         """
         wanted = tools.all
         if choice == "named":
@@ -90,7 +91,7 @@ class Dialect:
         return lark.grammar(
             rules,
             self.frame,
-            wanted,
+            [tool.checked() for tool in wanted],
             self.body,
             free=free,
             parallel=parallel,

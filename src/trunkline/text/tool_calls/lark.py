@@ -49,11 +49,9 @@ class Lark:
                 parts.append(json.dumps(part))
         return " ".join(parts)
 
-    def json(self, schema: Any) -> str:
-        """An expression for JSON text that follows `schema`."""
-        if isinstance(schema, dict):
-            schema = {**schema, "x-guidance": {**_GUIDANCE, **schema.get("x-guidance", {})}}
-        return f"%json {json.dumps(schema)}"
+    def json(self, schema: Json) -> str:
+        """An expression for JSON text that follows `schema`, which has been checked."""
+        return f"%json {json.dumps({**schema, 'x-guidance': _GUIDANCE})}"
 
     def rule(self, body: str, *, lazy: bool = False, terminal: bool = False) -> str:
         """A rule of that body; equal ones are made once. Returns its name.

@@ -25,11 +25,11 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from trunkline.text.tool_calls.tools import Tools
 
-# Whitespace before a tag that belongs to it, in characters.
-MAX_SPACE = 64
 # Text that may be held back for a call that has not started yet, in characters. What is held may
 # have to be read again from each tag in it, so the time for that grows with the square.
 MAX_HELD = 8 * 1024
+# Whitespace and brackets that are too many behind a call, in characters.
+_MAX_CLOSERS = 64
 # Longest name, id, key or header, in characters.
 MAX_NAME = 256
 
@@ -314,7 +314,7 @@ class Reader:
                 return None
 
     def _space_before(self, end: int) -> int:
-        start = max(self.position, end - MAX_SPACE)
+        start = max(self.position, end - MAX_HELD)
         return start + len(self.buffer[start:end].rstrip())
 
     # Calls
@@ -345,7 +345,7 @@ class Reader:
         self.hold()
         found = ""
         try:
-            yield from self.run(_CLOSERS, MAX_SPACE)
+            yield from self.run(_CLOSERS, _MAX_CLOSERS)
             found = yield from self.accept(*tags)
         except Malformed:
             found = ""

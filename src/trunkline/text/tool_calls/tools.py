@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trunkline.core.types import Json
+from trunkline.text.json_schema import checked_schema
 
 # Steps from a schema to the types it allows: $ref and anyOf may go round in circles.
 _MAX_DEPTH = 8
@@ -44,6 +45,16 @@ class Tool:
         if not isinstance(found, list):
             return frozenset()
         return frozenset(name for name in found if isinstance(name, str))
+
+    def checked(self) -> Tool:
+        """The same with a schema that can be enforced (`json_schema.checked_schema`).
+
+        Unless it is strict, what cannot be enforced is passed over. Raises `InvalidRequest`.
+        """
+        name = f"the schema of tool {self.name!r}"
+        lenient = not self.strict
+        found = checked_schema(self.parameters, lenient=lenient, name=name, param="tools")
+        return Tool(self.name, found, strict=self.strict)
 
     def types(self, argument: str) -> frozenset[str]:
         """The JSON types that an argument may have; none where the schema does not say."""
