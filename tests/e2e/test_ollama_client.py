@@ -192,6 +192,9 @@ def test_logprobs(client: ollama.Client, model: str) -> None:
 def test_load_and_unload(client: ollama.Client, model: str) -> None:
     assert client.generate(model).done_reason == "load"
     assert client.generate(model, keep_alive=0).done_reason == "unload"
+    # It stays as long as the server runs, and that is shown.
+    (still,) = client.ps().models
+    assert (still.model, still.expires_at and still.expires_at.year) == (model, 2199)
     assert client.chat(model).done_reason == "load"
     (part,) = client.generate(model, stream=True)
     assert part.done_reason == "load"
@@ -246,6 +249,7 @@ def test_lines(trains: Server, model: str) -> None:
     refused = httpx.post(f"{trains.url}/api/chat")
     assert (refused.status_code, refused.json()) == (400, {"error": "missing request body"})
     assert httpx.get(f"{trains.url}/api/version").json()["version"]
+    assert httpx.get(trains.url).text == "Ollama is running"
 
 
 async def test_the_bundled_model(caboose: Server) -> None:

@@ -171,6 +171,7 @@ def test_a_conversation_goes_on_by_id(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.responses.create(model="default", input="x", previous_response_id=third.id)
     assert caught.value.param == "previous_response_id"
+    assert caught.value.code == "previous_response_not_found"
 
 
 def test_stored_responses(client: openai.OpenAI, server: Server) -> None:

@@ -55,7 +55,13 @@ async def test_models() -> None:
 async def test_version_and_root() -> None:
     async with running() as one:
         assert (await one.ask("GET", "/version")).json() == {"version": trunkline.__version__}
-        assert (await one.ask("GET", "/")).json()["name"] == "trunkline"
+        for accept in ("application/json", "text/html,application/xhtml+xml,*/*;q=0.8"):
+            seen = await one.ask("GET", "/", None, f"accept: {accept}")
+            assert seen.json()["name"] == "trunkline"
+        for shown in ((), ("accept: */*",), ("accept: text/plain, */*",)):
+            seen = await one.ask("GET", "/", None, *shown)
+            assert (seen.status, seen.body) == (200, b"Ollama is running")
+            assert seen.headers["content-type"].startswith("text/plain")
         assert (await one.ask("HEAD", "/")).status == 200
 
 
@@ -76,6 +82,15 @@ async def test_health(state: str, health: int, ready: int) -> None:
     async with running(backend) as one:
         seen = await one.ask("GET", "/health")
         assert seen.status == health
+        assert seen.json()["status"] == ("ok" if health == 200 else "unavailable")
+        # As llama.cpp's server says it.
+        told = seen.json().get("error", {}).get("message")
+        assert told == {"ready": None, "starting": "Loading model"}.get(
+            state, "No model can answer"
+        )
+        # Ollama's clients are shown what is in memory.
+        running_there = (await one.ask("GET", "/api/ps")).json()["models"]
+        assert bool(running_there) == (state in ("ready", "stalled"))
         assert seen.json()["models"]["fake"] == {
             "state": state,
             "detail": "because",

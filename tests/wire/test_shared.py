@@ -5,7 +5,7 @@ import pytest
 from trunkline.wire.codec import Codec
 from trunkline.wire.llamacpp import lookups as llamacpp
 from trunkline.wire.sglang import generate as sglang
-from trunkline.wire.shared import SHARED, choose
+from trunkline.wire.shared import SHARED, choose, is_for_ollama
 from trunkline.wire.tgi import generate as tgi
 from trunkline.wire.tgi import lookups as tgi_lookups
 from trunkline.wire.vllm import lookups as vllm
@@ -42,3 +42,19 @@ def test_what_cannot_be_read_has_a_dialect_too(body: bytes) -> None:
 def test_what_shares_a_path_asks_or_looks_up_alike() -> None:
     for shared in SHARED.values():
         assert all(c.looks_up is shared.otherwise.looks_up for c in shared.by_field.values())
+
+
+@pytest.mark.parametrize(
+    ("accept", "ollama"),
+    [
+        # curl, node's fetch, httpx, requests; Go's client sends none.
+        ("*/*", True),
+        ("", True),
+        # axios.
+        ("application/json, text/plain, */*", True),
+        ("Application/JSON", False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False),
+    ],
+)
+def test_who_hears_that_ollama_runs(accept: str, ollama: bool) -> None:
+    assert is_for_ollama(accept) is ollama

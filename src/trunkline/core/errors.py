@@ -5,6 +5,7 @@
     │   ├── ContextOverflow         context_overflow      400
     │   ├── Unprocessable           unprocessable         422
     │   ├── Unsupported             unsupported           400
+    │   ├── PreviousNotFound        previous_not_found    400
     │   └── ContentRefused          content_refused       400
     ├── Unauthenticated             unauthenticated       401
     ├── PermissionDenied            permission_denied     403
@@ -90,6 +91,12 @@ class Unsupported(InvalidRequest):
     """A known field that this model or backend cannot honour."""
 
     kind = "unsupported"
+
+
+class PreviousNotFound(InvalidRequest):
+    """The stored response that a request goes on from is not there."""
+
+    kind = "previous_not_found"
 
 
 class ContentRefused(InvalidRequest):

@@ -19,6 +19,7 @@ from trunkline.server.metrics import ServerMetrics
 from trunkline.server.models import ModelPages
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import errors_for
+from trunkline.wire.shared import OLLAMA_RUNS, health_body, is_for_ollama
 from trunkline.wire.table import ROUTES
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -56,7 +57,9 @@ class _Pages:
         self._metrics = metrics
 
     async def root(self, request: Request) -> Response:
-        """What this is."""
+        """What this is; for clients of Ollama, that Ollama runs."""
+        if is_for_ollama(request.headers.get("accept", "")):
+            return Response(OLLAMA_RUNS, media_type="text/plain")
         return JSONResponse({"name": "trunkline", "version": trunkline.__version__})
 
     async def version(self, request: Request) -> Response:
@@ -81,11 +84,14 @@ class _Pages:
         return self._state("ready" in states and "stalled" not in states)
 
     def _state(self, good: bool) -> Response:
-        body = {
-            "status": "ok" if good else "unavailable",
+        states = {health.state for health in self._gateway.health().values()}
+        # llama.cpp's words, by which its clients tell a server that will be ready from others.
+        why = "Loading model" if "starting" in states else "No model can answer"
+        more = {
             "draining": self._gateway.draining,
             "models": {model.name: _details(model) for model in self._gateway.models},
         }
+        body = health_body(good=good, why=why, more=more)
         return JSONResponse(body, status_code=200 if good else 503)
 
 

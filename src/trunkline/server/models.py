@@ -19,6 +19,8 @@ from trunkline.wire.vllm import server_info as vllm
 _JSON = "application/json"
 # Requests beyond the rows that run and the queue are refused; TGI's clients want one number.
 _TGI_CONCURRENT = 512
+# States of a backend in which its model is in memory.
+_LOADED = frozenset(("ready", "stalled", "draining"))
 
 
 class ModelPages:
@@ -48,11 +50,12 @@ class ModelPages:
         return _json(ollama.render_tags((name, model.card()) for name, model in listed))
 
     async def ollama_ps(self, request: Request) -> Response:
-        """Every model: they are all loaded."""
+        """Models in memory. One that was told to unload stays there, and is shown."""
         return _json(
             ollama.render_ps(
                 (model.name, model.card(), model.backend.stats().resident_bytes)
                 for model in self._gateway.models
+                if model.backend.health().state in _LOADED
             )
         )
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from trunkline.core.errors import InvalidRequest, NotFound, Unsupported
+from trunkline.core.errors import InvalidRequest, NotFound, PreviousNotFound, Unsupported
 from trunkline.gateway.keys import Keys
 from trunkline.state.responses import ResponseStore
 from trunkline.wire.codec import Renderer
@@ -46,7 +46,7 @@ class StoredResponses:
             chain = await self._store.chain(tenant, previous) if previous is not None else ()
         except NotFound as error:
             problem = f"Previous response with id '{(previous or '')[:100]}' not found."
-            raise InvalidRequest(problem, param="previous_response_id") from error
+            raise PreviousNotFound(problem, param="previous_response_id") from error
         try:
             holders = await self._store.holders(tenant, needed.items)
         except NotFound as error:

@@ -18,6 +18,7 @@ from trunkline.core.errors import InvalidRequest, TrunklineError
 _NAMES = {
     "context_overflow": ("invalid_request_error", "context_length_exceeded"),
     "unsupported": ("invalid_request_error", "unsupported_parameter"),
+    "previous_not_found": ("invalid_request_error", "previous_response_not_found"),
     "unauthenticated": ("invalid_request_error", "invalid_api_key"),
     "permission_denied": ("permission_error", "permission_denied"),
     "not_found": ("invalid_request_error", "not_found"),
