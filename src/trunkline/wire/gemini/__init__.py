@@ -1,0 +1,1 @@
+"""Gemini's generateContent, spoken to Google's API and to Vertex AI."""
