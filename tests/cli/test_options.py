@@ -7,19 +7,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec import Meta
 
 from trunkline.cli.errors import UsageError
-from trunkline.cli.options import (
-    add_options,
-    format_size,
-    new_parser,
-    options_of,
-    parse_size,
-    read_options,
-)
+from trunkline.cli.options import add_options, new_parser, options_of, read_options
+from trunkline.core.sizes import format_size
 from trunkline.engine.config import EngineConfig
 from trunkline.server.config import ServerConfig
 
@@ -116,18 +108,6 @@ def test_help_says_it_all() -> None:
     assert "--cache, --no-cache Keep. (default: on)" in text
     assert "--template PATH Path of a template." in text
     assert "--secret-key TEXT A key. May be repeated." in text
-
-
-@given(st.integers(0, 1 << 50))
-def test_sizes_survive_being_written(size: int) -> None:
-    assert parse_size(format_size(size)) == size
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("1.5G", 3 << 29), ("2 GiB", 2 << 30), ("10kb", 10240), ("0", 0)]
-)
-def test_sizes_as_people_write_them(text: str, size: int) -> None:
-    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("struct", [EngineConfig, ServerConfig])

@@ -23,10 +23,9 @@ import msgspec
 from msgspec import inspect
 
 from trunkline.cli.errors import UsageError
+from trunkline.core.sizes import format_size, parse_size
 
 ENV_PREFIX = "TRUNKLINE_"
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _BOOLS = {"1": True, "true": True, "yes": True, "on": True}
 _BOOLS |= {"0": False, "false": False, "no": False, "off": False}
 
@@ -143,22 +142,6 @@ def _bounds(low: float | None, high: float | None) -> str:
     if high is not None:
         return f" from {low or 0} to {high}"
     return "" if low is None else f" of at least {low}"
-
-
-def parse_size(text: str) -> int:
-    """Bytes, of "4096", "512M" or "1.5 GiB". Raises ValueError."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"not a size: {text!r}")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
-
-
-def format_size(size: int) -> str:
-    """The shortest spelling that `parse_size` turns back into `size`."""
-    for unit, factor in reversed(_UNITS.items()):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
 
 
 def options_of(struct: type[msgspec.Struct], skip: Sequence[str] = ()) -> Iterator[Option]:
