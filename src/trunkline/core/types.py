@@ -15,7 +15,8 @@ from trunkline.core.errors import ErrorInfo
 
 Json = dict[str, Any]
 
-FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "error"]
+# "content_filter": a provider's policy broke the answer off; what came before it stands.
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
@@ -206,6 +207,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     token: str
     # The token's bytes; they may be part of a UTF-8 sequence.
     data: bytes
+    # -1 = not known: many servers tell the text alone.
     token_id: int
     logprob: float
     # The best alternatives in falling order: (token, bytes, id, logprob).

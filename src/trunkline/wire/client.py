@@ -44,6 +44,23 @@ Feature = Literal[
     "token_ids",
     # `max_completion_tokens` is the name that it wants, and refuses `max_tokens`.
     "max_completion_tokens",
+    # Variables for the chat template (`chat_template_kwargs`), and the reasoning of earlier turns.
+    "template_kwargs",
+    # Tokens that end the output.
+    "stop_token_ids",
+    # The stop string that matched stays in the text.
+    "include_stop",
+    # Whether special tokens are added to a prompt, and shown in the text.
+    "special_tokens",
+    # Only the last so many tokens of a prompt are used.
+    "truncate_prompt",
+    "cache_salt",
+    "priority",
+    "typical_p",
+    # Grammars by the older `guided_regex` and so on (vLLM), or by `regex` and `ebnf` (SGLang); where
+    # neither is there, "grammar" means `structured_outputs` (vLLM).
+    "guided_fields",
+    "ebnf_fields",
 ]
 
 
@@ -53,6 +70,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     # As the server names it.
     model: str
     features: frozenset[Feature]
+    # Longest prompt plus output, in tokens; 0 = not known.
+    context_length: int = 0
     # What to do with a field that the server cannot honour.
     unsupported: Literal["refuse", "drop"] = "refuse"
     # Top-level fields added to each body; they win over what the request says.
