@@ -348,7 +348,18 @@ class Relayed(msgspec.Struct, frozen=True, array_like=True, tag=7):
     tokens: int = 0
 
 
-Event = Delta | RowFinished | Completed | Failed | PromptTokens | Routed | Relayed
+class Resumed(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Another backend goes on with an answer that was relayed so far and broke off.
+
+    No `Relayed` follows, but the rest as `Delta`, `RowFinished` and `Completed`; `sent` is what the
+    relayed bytes said, for a renderer that takes over in their middle.
+    """
+
+    request_id: str
+    sent: Delta
+
+
+Event = Delta | RowFinished | Completed | Failed | PromptTokens | Routed | Relayed | Resumed
 
 
 class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -409,6 +420,8 @@ class Health(msgspec.Struct, frozen=True):
     state: Literal["starting", "ready", "stalled", "restarting", "draining", "failed"]
     # Why, where the state is not "ready".
     detail: str = ""
+    # Seconds that a request would wait until the model is loaded; 0 = it is, or nobody knows.
+    load_seconds: float = 0.0
 
 
 class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -417,6 +430,8 @@ class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
     # Rows in the batch, and groups that wait for a place in it.
     running: int = 0
     waiting: int = 0
+    # Output tokens a second of all requests together, measured lately; 0 = not known.
+    tokens_per_second: float = 0.0
     # Tokens of KV: held by rows, held by the prefix cache alone, capacity (0 = unknown).
     kv_in_use: int = 0
     kv_cached: int = 0
