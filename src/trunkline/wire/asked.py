@@ -9,12 +9,29 @@ from typing import Any
 
 import msgspec
 
-from trunkline.core.errors import Unsupported
-from trunkline.core.types import ChatInput, InfillInput, Json, Request, SamplingParams
+from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.types import (
+    ChatInput,
+    Grammar,
+    InfillInput,
+    Json,
+    Message,
+    Request,
+    SamplingParams,
+)
 from trunkline.wire.client import Feature, Outgoing, Terms
 
 _NEUTRAL = SamplingParams()
 _encoder = msgspec.json.Encoder()
+_schema = msgspec.json.Decoder(dict[str, Any])
+
+
+class Reasoning(msgspec.Struct, frozen=True):
+    """Whether to think before answering, and how hard; None = not said."""
+
+    enabled: bool | None = None
+    # "minimal", "low", "medium", "high", or a word of the client's.
+    effort: str | None = None
 
 
 class Asked:
@@ -40,6 +57,13 @@ class Asked:
         value = self.take(name, *features)
         if value is not None:
             body[key] = value
+
+    def reasoning(self) -> Reasoning:
+        """What is asked of thinking. A server that never thinks need not be told not to."""
+        wanted: Reasoning | None = self.take("reasoning", "reasoning")
+        if wanted is None and self._left.get("reasoning") == Reasoning(enabled=False):
+            del self._left["reasoning"]
+        return wanted or Reasoning()
 
     def outgoing(
         self, path: str, body: Json, headers: tuple[tuple[str, str], ...] = ()
@@ -84,6 +108,50 @@ def _unsupported(name: str, model: str) -> Unsupported:
     return Unsupported(f"The server of {model!r} does not support '{name}'.", param=name)
 
 
+def text_of(message: Message) -> str:
+    """All text of a message."""
+    content = message.content
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part.text for part in content)
+
+
+def arguments_of(call: Json) -> Json:
+    """The arguments of a tool call as an object; what is none becomes {"input": ...}."""
+    text = call["function"].get("arguments") or "{}"
+    if isinstance(text, dict):
+        return text
+    try:
+        return _schema.decode(text)
+    except msgspec.DecodeError:
+        return {"input": text}
+
+
+def schema_of(grammar: Grammar) -> Json:
+    """The schema of a json_schema, less what our own grammar compiler is told in it.
+
+    Raises `InvalidRequest` where it is no object.
+    """
+    try:
+        schema: Json = _schema.decode(grammar.value)
+    except msgspec.DecodeError as error:
+        problem = f"The JSON schema is not a JSON object: {error}"
+        raise InvalidRequest(problem, param="response_format") from error
+    schema.pop("x-guidance", None)
+    return schema
+
+
+def _reasoning(variables: Json) -> tuple[Reasoning | None, Json]:
+    """What template variables say of thinking, in any of their spellings; and the others."""
+    others = dict(variables)
+    switches = [others.pop(name, None) for name in ("enable_thinking", "thinking")]
+    effort = others.pop("reasoning_effort", None)
+    enabled = next((bool(one) for one in switches if one is not None), None)
+    if enabled is None and effort is None:
+        return None, others
+    return Reasoning(enabled, None if effort is None else str(effort)), others
+
+
 def _asks(request: Request) -> dict[str, Any]:
     """All that is not neutral, by field; hints (priority, cache_salt) are no demands."""
     sampling = request.sampling
@@ -117,8 +185,11 @@ def _chat_asks(request: Request, source: ChatInput) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if source.continue_final_message:
         found["continue_final_message"] = True
-    if source.template_kwargs:
-        found["template_kwargs"] = source.template_kwargs
+    reasoning, others = _reasoning(source.template_kwargs)
+    if reasoning is not None:
+        found["reasoning"] = reasoning
+    if others:
+        found["chat_template_kwargs"] = others
     if source.tools:
         found["tools"] = source.tools
         if request.tool_choice != "auto":

@@ -1,0 +1,87 @@
+"""What the status and the words of another server's error mean here.
+
+    429                      RateLimited, with what it says of a retry
+    401, 403, 404            UpstreamRefused: our key, or a model that it does not know
+    400, 413, 422            ContextOverflow or ContentRefused by its words, else InvalidRequest
+    408, 504                 UpstreamTimeout
+    anything else            UpstreamFailed
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+
+from trunkline.core.errors import (
+    ContentRefused,
+    ContextOverflow,
+    InvalidRequest,
+    RateLimited,
+    TrunklineError,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from trunkline.wire.client import Head
+
+_MAX_SHOWN = 600
+# How servers say that a prompt does not fit; tests/wire/test_failures.py has them with sources.
+_OVERFLOW = re.compile(
+    r"context (length|size|window)|maximum context|too many (input )?tokens|prompt is too long"
+    r"|input is too long|exceeds? (the |its )?(maximum|max|available|allowed|limit)[^.]*tokens?"
+    r"|input token count|max_model_len|maximum (input|prompt|sequence) length"
+    r"|`?inputs?`? (tokens|must have less than)[^.]*",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"content (policy|filter|management)|safety (policy|system|filter)|guardrail|usage policy"
+    r"|blocked by|responsible ai|moderation",
+    re.IGNORECASE,
+)
+
+
+def failure(head: Head, message: str, *, retry_after: float | None = None) -> TrunklineError:
+    """The error of a response with a status other than 2xx that says `message`."""
+    status = head.status
+    said = shown(message) or f"HTTP {status} without a reason"
+    after = retry_after_of(head) if retry_after is None else retry_after
+    if status == 429:
+        return RateLimited(f"The backend takes no more for now: {said}", retry_after=after)
+    if status in (401, 403, 404):
+        return UpstreamRefused(f"The backend refused (HTTP {status}): {said}")
+    if status in (408, 504):
+        return UpstreamTimeout(f"The backend ran out of time: {said}", retry_after=after)
+    if status in (400, 413, 422):
+        return rejected(message or said)
+    return UpstreamFailed(f"The backend failed (HTTP {status}): {said}", retry_after=after)
+
+
+def rejected(message: str) -> InvalidRequest:
+    """The error of a server that finds the request wrong."""
+    said = shown(message)
+    if _OVERFLOW.search(message):
+        return ContextOverflow(said)
+    if _REFUSED.search(message):
+        return ContentRefused(said)
+    return InvalidRequest(f"The backend rejected the request: {said}")
+
+
+def shown(message: str) -> str:
+    """As much of a server's words as an error of ours repeats."""
+    line = " ".join(message.split())
+    return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."
+
+
+def retry_after_of(head: Head) -> float | None:
+    """Seconds that Retry-After asks for; a date counts from the response's own."""
+    value = head.headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.replace(".", "", 1).isdecimal():
+        return float(value)
+    try:
+        until = email.utils.parsedate_to_datetime(value)
+        now = email.utils.parsedate_to_datetime(head.headers["date"])
+        return max(0.0, (until - now).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return None
