@@ -1,0 +1,121 @@
+"""A request's body, opened no further than needed to pass it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from trunkline.wire.codec import Incoming
+
+# Of bodies over this size, in bytes, only those with so many colons or fewer are taken apart:
+# each field of the top level costs a hundred bytes, and the smallest one has six.
+_LARGE = 1 << 20
+_MOST_COLONS = 1_000_000
+# Longest value that keeps requests together, in characters; a longer one is cut.
+_AFFINITY = 512
+
+# Header fields by which clients ask for the same backend again.
+_AFFINITY_HEADERS = ("x-session-id", "x-session-affinity", "session_id", "session-id")
+# Fields of OpenAI's dialects that tell who or what a request belongs to; the first counts.
+_AFFINITY_FIELDS = ("prompt_cache_key", "session_id", "user", "safety_identifier")
+
+
+class Peeked(msgspec.Struct, frozen=True):
+    """What can be told of a body by its top level."""
+
+    # As the client named it; "" = not named.
+    model: str
+    stream: bool
+    # Top-level fields, each undecoded.
+    fields: Mapping[str, Raw]
+    # What the client gave to stay with one backend: a session, user or cache key; or "".
+    affinity: str = ""
+
+
+class _Metadata(msgspec.Struct):
+    """`metadata`: `user_id` is Anthropic's, agents put their session into it."""
+
+    user_id: str | None = None
+    session_id: str | None = None
+
+
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_text = msgspec.json.Decoder(str | None)
+_truth = msgspec.json.Decoder(bool | None)
+_texts = msgspec.json.Decoder(list[Raw])
+_metadata = msgspec.json.Decoder(_Metadata | None)
+_encoder = msgspec.json.Encoder()
+
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NONE = Raw(b"null")
+
+T = TypeVar("T")
+
+
+def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
+    """Take the top level of a body apart.
+
+    `streams` is what the dialect does where a body does not say (Ollama's streams). None where only
+    the full decoder can tell what is asked, or what is wrong: the body is no JSON object, a field
+    has the wrong type, or there are several prompts.
+    """
+    body = incoming.body
+    if len(body) > _LARGE and body.count(b":") > _MOST_COLONS:
+        return None
+    try:
+        fields = _fields.decode(body)
+        model = _text.decode(fields.get("model", _NONE))
+        stream = _truth.decode(fields.get("stream", _NONE))
+        if "prompt" in fields and _several(fields["prompt"]):
+            return None
+    except _FAULTS:
+        return None
+    return Peeked(
+        model or incoming.path.get("model", ""),
+        streams if stream is None else stream,
+        fields,
+        affinity(fields, incoming.headers),
+    )
+
+
+def affinity(fields: Mapping[str, Raw], headers: Mapping[str, str]) -> str:
+    """The session, user or cache key that a request names, or ""."""
+    for name in _AFFINITY_HEADERS:
+        if value := headers.get(name):
+            return value[:_AFFINITY]
+    for name in _AFFINITY_FIELDS:
+        if name in fields and (value := _decoded(_text, fields[name])):
+            return value[:_AFFINITY]
+    if "metadata" in fields and (found := _decoded(_metadata, fields["metadata"])):
+        return (found.session_id or found.user_id or "")[:_AFFINITY]
+    return ""
+
+
+def with_fields(fields: Mapping[str, Raw], changes: Mapping[str, Any | UnsetType]) -> bytes:
+    """A body of `fields` and `changes`, which win; `UNSET` takes a field out.
+
+    What is not changed stays as it is, byte for byte.
+    """
+    merged = {**fields, **changes}
+    if UNSET in changes.values():
+        merged = {name: value for name, value in merged.items() if value is not UNSET}
+    return _encoder.encode(merged)
+
+
+def _several(prompt: Raw) -> bool:
+    """Whether `prompt` is a list of prompts; a list of numbers is one prompt of token ids."""
+    text = bytes(memoryview(prompt)[:64]).lstrip()
+    if text[:1] != b"[" or text[1:].lstrip()[:1] not in (b'"', b"["):
+        return False
+    return len(_texts.decode(prompt)) != 1
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], raw: Raw) -> T | None:
+    """What is there, or None: who a request belongs to is never worth an error."""
+    try:
+        return decoder.decode(raw)
+    except _FAULTS:
+        return None
