@@ -33,7 +33,7 @@ def _blocks(language: str) -> list[str]:
 def test_the_scripts_that_are_named_can_be_run() -> None:
     named = {name for path in DOCUMENTS for name in re.findall(r"scripts/\w+", path.read_text())}
     assert {"scripts/run", "scripts/test", "scripts/soak"} <= named
-    for name in named - {"scripts/check_structure"}:
+    for name in named - {"scripts/check_structure", "scripts/docs"}:
         assert os.access(ROOT / name, os.X_OK), name
 
 

@@ -19,7 +19,9 @@ from trunkline.wire.llamacpp.prompts import mixed
 from trunkline.wire.openai.chat import ChatAsk, decode_chat
 
 
-class _TokenizeFields(msgspec.Struct):
+class TokenizeFields(msgspec.Struct):
+    """The body of `/tokenize`."""
+
     model: str | None = None
     content: Any = ""
     add_special: bool | None = None
@@ -38,14 +40,14 @@ class _Piece(msgspec.Struct):
     piece: str | list[int]
 
 
-_tokenize = msgspec.json.Decoder(_TokenizeFields)
+_tokenize = msgspec.json.Decoder(TokenizeFields)
 _detokenize = msgspec.json.Decoder(_DetokenizeFields)
 
 
 class TokenizeLookup:
     """What tokens a text has."""
 
-    def __init__(self, fields: _TokenizeFields) -> None:
+    def __init__(self, fields: TokenizeFields) -> None:
         self.model = fields.model or ""
         self._pieces = bool(fields.with_pieces)
         parse = fields.parse_special is not False

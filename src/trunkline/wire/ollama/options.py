@@ -44,6 +44,8 @@ _FLOATS = frozenset(
         "frequency_penalty",
     )
 )
+# All options that there are.
+NAMES = _INTEGERS | _FLOATS | {"use_mmap", "stop"}
 _MAX_STOPS = 64
 # llama.cpp keeps the best token alone at 0; our filters want a share above 0.
 _LEAST_SHARE = 1e-6

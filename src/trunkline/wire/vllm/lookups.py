@@ -23,7 +23,9 @@ from trunkline.wire.vllm.errors import render_error, stream_error
 _MAX_TOKENS = 4 * 1024 * 1024
 
 
-class _TokenizeFields(msgspec.Struct, kw_only=True):
+class TokenizeFields(msgspec.Struct, kw_only=True):
+    """The body of `/tokenize`."""
+
     model: str | None = None
     # One of the two.
     prompt: str | UnsetType = UNSET
@@ -33,7 +35,9 @@ class _TokenizeFields(msgspec.Struct, kw_only=True):
     return_token_strs: bool | None = None
 
 
-class _DetokenizeFields(msgspec.Struct, kw_only=True):
+class DetokenizeFields(msgspec.Struct, kw_only=True):
+    """The body of `/detokenize`."""
+
     model: str | None = None
     # llama.cpp takes no tokens for none.
     tokens: Annotated[list[TokenId], Meta(max_length=_MAX_TOKENS)] | None = None
@@ -52,14 +56,14 @@ class _Text(msgspec.Struct):
     text: str
 
 
-_tokenize = msgspec.json.Decoder(_TokenizeFields)
-_detokenize = msgspec.json.Decoder(_DetokenizeFields)
+_tokenize = msgspec.json.Decoder(TokenizeFields)
+_detokenize = msgspec.json.Decoder(DetokenizeFields)
 
 
 class TokenizeLookup:
     """How a prompt, or the prompt of a conversation, is tokenized."""
 
-    def __init__(self, fields: _TokenizeFields, conversation: Ask | None) -> None:
+    def __init__(self, fields: TokenizeFields, conversation: Ask | None) -> None:
         self.model = fields.model or ""
         self._fields = fields
         self._conversation = conversation
@@ -85,7 +89,7 @@ class TokenizeLookup:
 class DetokenizeLookup:
     """What tokens say."""
 
-    def __init__(self, fields: _DetokenizeFields) -> None:
+    def __init__(self, fields: DetokenizeFields) -> None:
         self.model = fields.model or ""
         self._tokens = tuple(fields.tokens or ())
 
