@@ -11,6 +11,7 @@ import httpx
 import openai
 import pydantic
 import pytest
+from openai.lib.responses_tool_runner import RegisteredFunction, ResponsesToolRunner
 
 from tests.support.server import Server, serve, write_rules
 
@@ -110,6 +111,28 @@ def test_a_tool_run_with_reasoning(client: openai.OpenAI, stream: bool) -> None:
     history = [*question, *answer.output, result]
     final = client.responses.create(model="default", input=history, tools=[WEATHER])
     assert final.output_text == "It is 18 degrees in Paris."
+
+
+class get_weather(pydantic.BaseModel):  # noqa: N801
+    city: str
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_clients_own_tool_runner(client: openai.OpenAI, stream: bool) -> None:
+    cities: list[str] = []
+
+    def tell(asked: get_weather) -> str:
+        cities.append(asked.city)
+        return "18 degrees"
+
+    tool = openai.pydantic_responses_function_tool(get_weather)
+    registered = RegisteredFunction.from_tool(tool, execute=tell)
+    runner = ResponsesToolRunner(functions=[registered])
+    asked: Any = {"model": "default", "input": "What is the weather in Paris?"}
+    # Eager: a call is run as soon as its item is done, while the stream goes on.
+    final = runner.run(client, asked, max_steps=3, stream=stream, eager=stream)
+    assert final.output_text == "It is 18 degrees in Paris."
+    assert cities == ["Paris"]
 
 
 def test_a_custom_tool_takes_text(client: openai.OpenAI) -> None:

@@ -11,7 +11,7 @@ f85dbe2 of github.com/openai/openai-openapi, 2026-08-21) and the official client
                         reasoning_summary_part.done
         message:        content_part.added, output_text.delta ..., .done, content_part.done
         function call:  function_call_arguments.delta ..., .done
-        custom call:    custom_tool_call_input.delta, .done
+        custom call:    custom_tool_call_input.delta ..., .done
                         response.output_item.done
     response.completed, or response.incomplete, or response.failed
 
@@ -41,6 +41,7 @@ from trunkline.state.responses import StoredResponse
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import encoder
 from trunkline.wire.openai.chat_answer import tokens
+from trunkline.wire.openai.custom_input import CustomInput
 from trunkline.wire.openai.responses_body import (
     CustomCallItem,
     FunctionCallItem,
@@ -116,6 +117,8 @@ class ResponseRenderer:
         self._pieces: list[str] = []
         self._open: OutputItem | None = None
         self._call: int | None = None
+        # Of the custom call that is open.
+        self._custom = CustomInput()
         self._finished: bytes | None = None
         self._reason = "stop"
 
@@ -213,8 +216,11 @@ class ResponseRenderer:
         for call in event.tool_calls:
             if self._call != call.index:
                 self._begin_call(call)
+            if isinstance(self._open, CustomCallItem):
+                self._custom_piece(self._open, self._custom.feed(call.arguments))
+                continue
             self._pieces.append(call.arguments)
-            if isinstance(self._open, FunctionCallItem) and call.arguments:
+            if self._open is not None and call.arguments:
                 kind = "response.function_call_arguments.delta"
                 self._emit_part(kind, self._open, delta=call.arguments)
 
@@ -274,6 +280,7 @@ class ResponseRenderer:
         call_id = call.id or ""
         item: OutputItem
         if tool.custom:
+            self._custom = CustomInput()
             item = CustomCallItem(
                 self._id("ctc"), "in_progress", call_id, tool.name, "", namespace=namespace
             )
@@ -283,6 +290,10 @@ class ResponseRenderer:
             )
         self._begin(item)
         self._call = call.index
+
+    def _custom_piece(self, item: CustomCallItem, text: str) -> None:
+        if text:
+            self._emit_part("response.custom_tool_call_input.delta", item, delta=text)
 
     def _end_item(self, status: Status) -> None:
         item, self._open, self._call = self._open, None, None
@@ -301,9 +312,8 @@ class ResponseRenderer:
                     "response.function_call_arguments.done", item, name=item.name, arguments=text
                 )
             case CustomCallItem():
-                item.input = _custom_input(text)
-                delta = "response.custom_tool_call_input.delta"
-                self._emit_part(delta, item, delta=item.input)
+                rest, item.input = self._custom.end()
+                self._custom_piece(item, rest)
                 self._emit_part("response.custom_tool_call_input.done", item, input=item.input)
         item.status = status
         index = len(self._items) - 1
@@ -341,18 +351,6 @@ class _Id(msgspec.Struct):
     @staticmethod
     def read(raw: bytes) -> str | None:
         return msgspec.json.decode(raw, type=_Id).id
-
-
-class _Input(msgspec.Struct):
-    input: str
-
-
-def _custom_input(arguments: str) -> str:
-    """What the model wrote for a custom tool; all of it where it kept to no form."""
-    try:
-        return msgspec.json.decode(arguments, type=_Input).input
-    except msgspec.DecodeError:
-        return arguments
 
 
 def _prefix(kind: str) -> str:
