@@ -432,6 +432,12 @@ class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     # Output tokens a second of all requests together, measured lately; 0 = not known.
     tokens_per_second: float = 0.0
+    # Share of the KV memory that is taken, where only that is told: from 0 to 1.
+    kv_usage: float = 0.0
+    # Mean seconds to the first token, measured lately; 0 = not known.
+    ttft: float = 0.0
+    # Names of the models that are loaded, where a backend loads them as they are asked for.
+    resident_models: tuple[str, ...] = ()
     # Tokens of KV: held by rows, held by the prefix cache alone, capacity (0 = unknown).
     kv_in_use: int = 0
     kv_cached: int = 0
