@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +37,18 @@ def write_tiny_gguf(
     arch: str = "llama",
     *,
     metadata: Mapping[str, int | float | bool | str] | None = None,
+    specials: Sequence[str] = (),
     seed: int = 0,
     poison: bool = False,
 ) -> Path:
     """Write a model of architecture "llama", "gemma3" or "mamba" and return `path`.
 
     `metadata`: further keys, without the "<arch>." in front where they begin with a dot.
+    `specials`: special tokens behind `SPECIALS`; libllama knows some by their names.
     `poison`: weights that give NaN logits.
     """
     writer = gguf.GGUFWriter(path, arch)
-    vocabulary = tokens()
+    vocabulary = [*tokens(), *specials]
     writer.add_context_length(512)
     writer.add_embedding_length(EMBEDDING)
     writer.add_block_count(LAYERS)
@@ -58,7 +60,7 @@ def write_tiny_gguf(
         _attention_keys(writer)
     if arch == "gemma3":
         writer.add_sliding_window(32)
-    _add_tokenizer(writer, vocabulary)
+    _add_tokenizer(writer, vocabulary, len(specials))
     for key, value in (metadata or {}).items():
         _add(writer, arch + key if key.startswith(".") else key, value)
     rng = np.random.default_rng(seed)
@@ -89,12 +91,12 @@ def _mamba_keys(writer: gguf.GGUFWriter) -> None:
     writer.add_ssm_time_step_rank(4)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: list[str]) -> None:
-    first = len(vocabulary) - len(SPECIALS)
+def _add_tokenizer(writer: gguf.GGUFWriter, vocabulary: list[str], more: int) -> None:
+    first = len(vocabulary) - len(SPECIALS) - more
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(vocabulary)
-    writer.add_token_types([1] * first + [3] * len(SPECIALS))
+    writer.add_token_types([1] * first + [3] * (len(SPECIALS) + more))
     writer.add_token_merges(list(MERGES))
     writer.add_eos_token_id(first + 2)
     writer.add_add_bos_token(False)

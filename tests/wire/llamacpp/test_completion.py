@@ -26,7 +26,6 @@ from trunkline.core.types import (
 from trunkline.wire.codec import Answer, Incoming
 from trunkline.wire.llamacpp.completion import (
     COMPLETION,
-    INFILL,
     CompletionAsk,
     decode_completion,
 )
@@ -261,13 +260,6 @@ def test_wrong_values(fields: dict[str, Any], message: str) -> None:
 def test_bias_by_text_is_refused() -> None:
     with pytest.raises(Unsupported, match="only token ids"):
         ask(logit_bias={"Hello": 1})
-
-
-def test_infill_is_refused_as_its_server_does() -> None:
-    with pytest.raises(Unsupported) as caught:
-        INFILL.decode(Incoming(b'{"input_prefix":"a","input_suffix":"b"}'))
-    assert json.loads(INFILL.error(caught.value)) == golden("infill_error.json")
-    assert INFILL.status(caught.value) == 501
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b'{"prompt":' + b"[" * 5000])

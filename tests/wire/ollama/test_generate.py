@@ -86,7 +86,6 @@ def test_raw_excludes(field: dict[str, Any]) -> None:
     ("fields", "message"),
     [
         ({"template": "{{ .Prompt }}"}, "'template' is not supported"),
-        ({"suffix": "return"}, '"llama3.2" does not support insert'),
         ({"images": ["aGk="]}, "this model is missing data required for image input"),
     ],
 )

@@ -183,7 +183,6 @@ def test_tools_may_be_named_when_none_may_be_used() -> None:
             "structured_outputs.structural_tag",
         ),
         ({"use_beam_search": True}, "use_beam_search"),
-        ({"prompt_logprobs": 0}, "prompt_logprobs"),
         ({"chat_template": "{{ x }}"}, "chat_template"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},

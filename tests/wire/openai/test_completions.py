@@ -100,10 +100,6 @@ def test_a_prompt_is_needed() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"echo": True, "logprobs": 1}, "echo"),
-        ({"echo": True, "prompt": [1, 2]}, "echo"),
-        ({"echo": True, "prompt": [[1, 2]]}, "echo"),
-        ({"suffix": "x"}, "suffix"),
         ({"prompt_embeds": "x"}, "prompt_embeds"),
     ],
 )
@@ -120,6 +116,11 @@ def test_what_cannot_be_honoured_is_refused_by_name(fields: dict[str, Any], para
         ({"logprobs": 21}, "logprobs"),
         ({"logprobs": True}, "logprobs"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0, "prompt_logprobs": 1}, "max_tokens"),
+        ({"echo": True, "suffix": "x"}, "echo"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
         ({"prompt": ["a"] * 100, "n": 100}, "prompt"),
     ],
 )
@@ -212,7 +213,7 @@ def test_echo_puts_the_prompt_before_each_completion() -> None:
     # Also where nothing follows.
     sent += stream.take(0, [RowFinished("x", 0, "stop")])
     shown = [(one["choices"][0]["index"], one["choices"][0]["text"]) for one in events(sent)]
-    assert shown == [(1, "Two!"), (1, "?"), (0, "One"), (0, "")]
+    assert shown == [(1, "Two"), (1, "!"), (1, "?"), (0, "One"), (0, "")]
 
 
 def test_the_best_are_those_with_the_highest_logprob_per_token() -> None:

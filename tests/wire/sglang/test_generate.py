@@ -155,7 +155,7 @@ def test_batches() -> None:
         ({"sampling_params": {"stop": [""]}}, "stop string is empty"),
         ({"sampling_params": {"regex": "a", "ebnf": "b"}}, "Only one of regex"),
         ({"sampling_params": 3}, "sampling_params"),
-        ({"return_logprob": True, "logprob_start_len": 0}, "logprob_start_len"),
+        ({"return_logprob": True, "logprob_start_len": -2}, "logprob_start_len"),
     ],
 )
 def test_what_is_wrong_is_told(body: Any, words: str) -> None:

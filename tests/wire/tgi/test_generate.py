@@ -162,7 +162,7 @@ def test_what_is_wrong_is_told_in_tgis_words(parameters: Any, words: str) -> Non
     assert GENERATE.status(caught.value) == 422
 
 
-@pytest.mark.parametrize("name", ["decoder_input_details", "watermark", "adapter_id"])
+@pytest.mark.parametrize("name", ["watermark", "adapter_id"])
 def test_what_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(Unsupported, match=name):
         ask(parameters={name: "a" if name == "adapter_id" else True})

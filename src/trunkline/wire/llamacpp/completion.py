@@ -8,26 +8,28 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import Unsupported
-from trunkline.core.types import Grammar, Input, Json, Request
+from trunkline.core.types import Grammar, Input, Json, Request, TextInput
 from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
 from trunkline.wire.llamacpp.completion_answer import CompletionStream, CompletionWhole, Wanted
 from trunkline.wire.llamacpp.errors import render_error, status, stream_error
 from trunkline.wire.llamacpp.fields import CompletionFields, decode
-from trunkline.wire.llamacpp.prompts import prompts, text_of
+from trunkline.wire.llamacpp.infill import InfillFields, infill_input
+from trunkline.wire.llamacpp.prompts import prompts
 from trunkline.wire.llamacpp.sampling import sampling, settings
 from trunkline.wire.openai.formats import json_schema
 
 _MAX_STOPS = 64
 _decoder = msgspec.json.Decoder(CompletionFields)
+_infill_decoder = msgspec.json.Decoder(InfillFields)
 
 
 class CompletionAsk:
     """A decoded call; each of its prompts is a request."""
 
-    def __init__(self, fields: CompletionFields) -> None:
+    def __init__(self, fields: CompletionFields, inputs: tuple[Input, ...]) -> None:
         self.model = fields.model or ""
         self.stream = bool(fields.stream)
-        self._inputs = prompts(fields.prompt)
+        self._inputs = inputs
         self._sampling = sampling(fields)
         self._stop = _stops(fields)
         self._grammar = _grammar(fields)
@@ -45,7 +47,7 @@ class CompletionAsk:
     def renderer(self, answer: Answer) -> Renderer:
         """Events for a stream, else one object, or a list of them."""
         wanted = Wanted(
-            prompts=tuple(text_of(one) for one in self._inputs),
+            prompts=tuple(one.text if isinstance(one, TextInput) else None for one in self._inputs),
             rows=self._rows,
             settings=self._settings(),
             return_tokens=bool(self._fields.return_tokens),
@@ -68,6 +70,8 @@ class CompletionAsk:
             tenant=tenant,
             # Nobody else's prefix has this name.
             cache_salt=request_id if self._fields.cache_prompt is False else "",
+            # The answer tells it as text.
+            show_prompt=not isinstance(source, TextInput),
         )
 
     def _settings(self) -> Json:
@@ -79,7 +83,14 @@ class CompletionAsk:
 
 def decode_completion(body: bytes | bytearray) -> CompletionAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
-    return CompletionAsk(decode(_decoder, body))
+    fields = decode(_decoder, body)
+    return CompletionAsk(fields, prompts(fields.prompt))
+
+
+def decode_infill(body: bytes | bytearray) -> CompletionAsk:
+    """The same for `/infill`. Whether the model can do it, its front says."""
+    fields = decode(_infill_decoder, body)
+    return CompletionAsk(fields, (infill_input(fields),))
 
 
 def _stops(fields: CompletionFields) -> tuple[str, ...]:
@@ -106,11 +117,7 @@ def _decode(incoming: Incoming) -> CompletionAsk:
 
 
 def _infill(incoming: Incoming) -> CompletionAsk:
-    """No model that we run tells its tokens for filling in."""
-    raise Unsupported(
-        "Infill is not supported by this model: prefix token is missing. suffix token is missing. "
-        "middle token is missing. "
-    )
+    return decode_infill(incoming.body)
 
 
 COMPLETION = Codec("cmpl-", _decode, render_error, stream_error, status=status)

@@ -18,6 +18,7 @@ from trunkline.core.types import (
     Delta,
     Event,
     Json,
+    PromptTokens,
     RowFinished,
     Timing,
     TokenLogprob,
@@ -34,8 +35,8 @@ _LOWEST = -3.4028234663852886e38
 class Wanted(msgspec.Struct, frozen=True):
     """What a call asks of its response."""
 
-    # Text of each prompt, as far as the request tells it.
-    prompts: tuple[str, ...]
+    # Text of each prompt; None: as its tokens say.
+    prompts: tuple[str | None, ...]
     # Answers to each prompt.
     rows: int
     settings: Json
@@ -135,6 +136,16 @@ class _Completion:
         self._wanted = wanted
         # (prompt, row) -> what came of it.
         self._rows: dict[tuple[int, int], _Row] = {}
+        # What the tokens of each prompt say, where they are told.
+        self._said: dict[int, bytes] = {}
+
+    def _read_prompt(self, prompt: int, event: PromptTokens) -> None:
+        said = b"".join(one.data for one in event.tokens)
+        self._said[prompt] = self._said.get(prompt, b"") + said
+
+    def _prompt(self, prompt: int) -> str:
+        text = self._wanted.prompts[prompt]
+        return self._said.get(prompt, b"").decode(errors="replace") if text is None else text
 
     def _row(self, prompt: int, event: Delta | RowFinished) -> _Row:
         key = (prompt, event.row)
@@ -170,7 +181,7 @@ class _Completion:
             tokens_predicted=predicted,
             tokens_evaluated=usage.prompt_tokens,
             generation_settings=wanted.settings,
-            prompt=wanted.prompts[prompt],
+            prompt=self._prompt(prompt),
             has_new_line=row.new_line,
             truncated=False,
             stop_type=row.stop_type,
@@ -203,6 +214,8 @@ class CompletionWhole(_Completion):
                     row.probabilities += _probabilities(event.logprobs or ())
             elif isinstance(event, RowFinished):
                 self._row(prompt, event).end(event)
+            elif isinstance(event, PromptTokens):
+                self._read_prompt(prompt, event)
             elif isinstance(event, Completed):
                 self._done[prompt] = self._finals(prompt, event)
         return b""
@@ -226,6 +239,8 @@ class CompletionStream(_Completion):
                     out.append(b"data: %b\n\n" % encoder.encode(partial))
             elif isinstance(event, RowFinished):
                 self._row(prompt, event).end(event)
+            elif isinstance(event, PromptTokens):
+                self._read_prompt(prompt, event)
             elif isinstance(event, Completed):
                 out += [b"data: %b\n\n" % final for final in self._finals(prompt, event)]
         return b"".join(out)

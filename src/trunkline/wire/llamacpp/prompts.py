@@ -66,15 +66,6 @@ def mixed(value: Any, *, special: bool, parse: bool = True) -> Input:
     return MixedInput(tuple(parts), special, parse)
 
 
-def text_of(source: Input) -> str:
-    """The prompt as text, as far as the request tells it."""
-    if isinstance(source, TextInput):
-        return source.text
-    if isinstance(source, MixedInput):
-        return "".join(part for part in source.parts if isinstance(part, str))
-    return ""
-
-
 def _prompt(value: Any) -> Input:
     if isinstance(value, dict):
         if value.get("multimodal_data"):

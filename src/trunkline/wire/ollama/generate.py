@@ -8,7 +8,15 @@ import msgspec
 from msgspec import Meta
 
 from trunkline.core.errors import InvalidRequest, Unsupported
-from trunkline.core.types import ChatInput, Input, Message, ModelCard, Request, TextInput
+from trunkline.core.types import (
+    ChatInput,
+    InfillInput,
+    Input,
+    Message,
+    ModelCard,
+    Request,
+    TextInput,
+)
 from trunkline.wire.codec import NDJSON, Answer, Codec, Incoming, Renderer
 from trunkline.wire.ollama.answers import Prepared
 from trunkline.wire.ollama.errors import render_error, status, stream_error
@@ -49,6 +57,7 @@ class GenerateAsk:
         self.model = self._common.model
         self._prompt = fields.prompt or ""
         self._raw = bool(fields.raw)
+        self._suffix = fields.suffix or ""
         if self._prompt or self._common.keep:
             self._refuse(fields)
         self._system = fields.system or ""
@@ -61,6 +70,8 @@ class GenerateAsk:
     def check(self, card: ModelCard) -> None:
         """Raise `Unsupported` for what the model cannot do; note whether it can chat."""
         self._common.check(card)
+        if self._suffix and card.context_length and "insert" not in card.capabilities:
+            raise Unsupported(f'"{self.model}" does not support insert', param="suffix")
         self._can_chat = not card.context_length or bool(card.chat_template)
 
     def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
@@ -88,6 +99,9 @@ class GenerateAsk:
         return GenerateStream(answer) if self.stream else GenerateWhole(answer)
 
     def _input(self) -> Input:
+        if self._suffix and not self._raw:
+            # As the templates of such models do; they have no place for anything else.
+            return InfillInput((self._prompt,), (self._suffix,))
         if self._raw or not (self._can_chat or self._context):
             system = "" if self._raw or not self._system else f"{self._system}\n\n"
             return TextInput(system + self._prompt)
@@ -105,8 +119,6 @@ class GenerateAsk:
         if fields.template:
             problem = "'template' is not supported: it is the model's own that is used"
             raise Unsupported(problem, param="template")
-        if fields.suffix:
-            raise Unsupported(f'"{self.model}" does not support insert', param="suffix")
         no_images(fields.images)
 
 

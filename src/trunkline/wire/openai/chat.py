@@ -11,13 +11,12 @@ from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
 from trunkline.core.types import ChatInput, Request
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
-from trunkline.wire.openai.chat_answer import ChatStream, ChatWhole
+from trunkline.wire.openai.chat_answer import ChatStream, ChatWhole, Shown
 from trunkline.wire.openai.chat_messages import ChatMessage, effort, messages
 from trunkline.wire.openai.errors import render_error
 from trunkline.wire.openai.fields import (
     COMMON_REFUSED,
     NOTHING,
-    CommonFields,
     Count,
     Refusal,
     TopCount,
@@ -29,6 +28,7 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error
+from trunkline.wire.openai.prompt_details import PromptFields, check_prompt_logprobs
 from trunkline.wire.openai.tools import Tools, chat_tools, legacy_tools
 
 # Levels of nested values in `chat_template_kwargs`.
@@ -47,7 +47,7 @@ _refusal = Refusal(
 )
 
 
-class ChatFields(CommonFields, kw_only=True):
+class ChatFields(PromptFields, kw_only=True):
     """The body.
 
     What changes nothing in an answer of ours is ignored: `prediction`, `store`, `metadata`,
@@ -121,20 +121,30 @@ class ChatAsk:
             priority=fields.priority or 0,
             tenant=tenant,
             cache_salt=fields.cache_salt or "",
+            show_prompt=bool(fields.return_token_ids),
+            prompt_logprobs=fields.prompt_logprobs,
         )
         return (request,)
 
     def renderer(self, answer: Answer) -> Renderer:
         """Chunks for a stream, else one object."""
+        fields = self._fields
+        shown = Shown(
+            logprobs=bool(fields.logprobs),
+            functions=self._legacy,
+            prompt_logprobs=fields.prompt_logprobs,
+            token_ids=bool(fields.return_token_ids),
+        )
         if self.stream:
-            return ChatStream(answer, include_usage=self._include_usage, functions=self._legacy)
-        return ChatWhole(answer, logprobs=bool(self._fields.logprobs), functions=self._legacy)
+            return ChatStream(answer, shown, include_usage=self._include_usage)
+        return ChatWhole(answer, shown)
 
 
 def decode_chat(body: bytes | bytearray) -> ChatAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
     _refusal.check(fields)
+    check_prompt_logprobs(fields)
     if fields.modalities not in (None, [], ["text"]):
         raise Unsupported("'modalities' other than text are not supported.", param="modalities")
     return ChatAsk(fields)

@@ -3,7 +3,8 @@
 Shapes: the official client's `types/chat/chat_completion.py` and `chat_completion_chunk.py` (openai
 3.52, generated from OpenAI's OpenAPI description; read 2026-11-21). vLLM's additions: `stop_reason`
 (the stop string or token id that matched), and the reasoning under its older and its newer name,
-`reasoning_content` and `reasoning`.
+`reasoning_content` and `reasoning`; and what `prompt_details` tells of. In a stream token ids have
+chunks of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,18 @@ from trunkline.core.types import (
 )
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
+from trunkline.wire.openai.prompt_details import PromptLogprobs, Prompts, prompt_logprobs
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What of the answers is wanted."""
+
+    logprobs: bool = False
+    # True: calls are shown as the older `function_call`.
+    functions: bool = False
+    # vLLM's: alternatives of each prompt token, and ids.
+    prompt_logprobs: int | None = None
+    token_ids: bool = False
 
 
 class Top(msgspec.Struct):
@@ -73,6 +86,7 @@ class _Choice(msgspec.Struct):
     logprobs: _Logprobs | None
     finish_reason: str
     stop_reason: str | int | None
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class _Completion(msgspec.Struct):
@@ -83,6 +97,8 @@ class _Completion(msgspec.Struct):
     choices: list[_Choice]
     usage: UsageBody
     system_fingerprint: str
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 def tokens(logprobs: Sequence[TokenLogprob]) -> list[Token]:
@@ -115,18 +131,20 @@ class _Call:
 
 
 class _Row:
-    __slots__ = ("calls", "finish", "logprobs", "reasoning", "stop", "text")
+    __slots__ = ("calls", "finish", "ids", "logprobs", "reasoning", "stop", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.calls: dict[int, _Call] = {}
         self.logprobs: list[Token] = []
+        self.ids: list[int] = []
         self.finish = "stop"
         self.stop: str | int | None = None
 
     def add(self, delta: Delta) -> None:
         self.text.append(delta.text)
+        self.ids += delta.token_ids
         if delta.reasoning:
             self.reasoning.append(delta.reasoning)
         for call in delta.tool_calls:
@@ -136,40 +154,46 @@ class _Row:
 class ChatWhole:
     """Collects everything; one object at the end."""
 
-    def __init__(self, answer: Answer, *, logprobs: bool, functions: bool = False) -> None:
+    def __init__(self, answer: Answer, shown: Shown) -> None:
         self._answer = answer
-        self._logprobs = logprobs
-        # True: calls are shown as the older `function_call`.
-        self._functions = functions
+        self._shown = shown
+        self._prompts = Prompts()
         self._rows: dict[int, _Row] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Keep what matters; sends nothing."""
+        self._prompts.take(0, events)
         for event in events:
             if isinstance(event, Delta):
                 row = self._rows.get(event.row) or self._rows.setdefault(event.row, _Row())
                 row.add(event)
-                if event.logprobs and self._logprobs:
+                if event.logprobs and self._shown.logprobs:
                     row.logprobs += tokens(event.logprobs)
             elif isinstance(event, RowFinished):
                 row = self._rows.setdefault(event.row, _Row())
                 row.finish, row.stop = event.reason, event.stop
+                if event.token_id is not None:
+                    row.ids.append(event.token_id)
         return b""
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The object."""
         answer = self._answer
-        return encoder.encode(
-            _Completion(
-                answer.id,
-                "chat.completion",
-                answer.created,
-                answer.model,
-                [self._choice(index, row) for index, row in sorted(self._rows.items())],
-                usage_body(usage),
-                answer.fingerprint,
-            )
+        body = _Completion(
+            answer.id,
+            "chat.completion",
+            answer.created,
+            answer.model,
+            [self._choice(index, row) for index, row in sorted(self._rows.items())],
+            usage_body(usage),
+            answer.fingerprint,
         )
+        top = self._shown.prompt_logprobs
+        if top is not None:
+            body.prompt_logprobs = prompt_logprobs(self._prompts.tokens(0), top)
+        if self._shown.token_ids:
+            body.prompt_token_ids = self._prompts.ids(0)
+        return encoder.encode(body)
 
     def _choice(self, index: int, row: _Row) -> _Choice:
         text = "".join(row.text)
@@ -177,21 +201,24 @@ class ChatWhole:
         if row.reasoning:
             message.reasoning_content = message.reasoning = "".join(row.reasoning)
         calls = [call for _, call in sorted(row.calls.items())]
-        if calls and self._functions:
+        if calls and self._shown.functions:
             message.function_call = calls[0].function()
         elif calls:
             message.tool_calls = [_ToolCall(c.id, "function", c.function()) for c in calls]
-        logprobs = _Logprobs(row.logprobs) if self._logprobs else None
-        reason = _finish_reason(row.finish, functions=self._functions)
-        return _Choice(index, message, logprobs, reason, row.stop)
+        logprobs = _Logprobs(row.logprobs) if self._shown.logprobs else None
+        reason = _finish_reason(row.finish, functions=self._shown.functions)
+        ids = row.ids if self._shown.token_ids else UNSET
+        return _Choice(index, message, logprobs, reason, row.stop, ids)
 
 
 class ChatStream:
     """Renders events as they come. The bytes around the text are made once per call."""
 
-    def __init__(self, answer: Answer, *, include_usage: bool, functions: bool = False) -> None:
+    def __init__(self, answer: Answer, shown: Shown, *, include_usage: bool) -> None:
         self._include_usage = include_usage
-        self._functions = functions
+        self._functions = shown.functions
+        self._token_ids = shown.token_ids
+        self._prompts = Prompts()
         self._head = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,'
             b'"system_fingerprint":%b,"choices":['
@@ -207,6 +234,7 @@ class ChatStream:
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Chunks for `events`."""
+        self._prompts.take(0, events)
         out: list[bytes] = []
         for event in events:
             if isinstance(event, Delta):
@@ -229,6 +257,7 @@ class ChatStream:
         if row not in self._open_rows:
             # Clients add the pieces up; where no text follows, null is what is right.
             self._open(row, b"null" if event.tool_calls or event.reasoning else b'""', out)
+        self._ids(row, event.token_ids, out)
         if event.reasoning:
             self._reasoning(row, event.reasoning, out)
         if event.logprobs:
@@ -245,10 +274,21 @@ class ChatStream:
 
     def _open(self, row: int, content: bytes, out: list[bytes]) -> None:
         self._open_rows.add(row)
+        middle = self._middle
+        if self._token_ids:
+            ids = encoder.encode(self._prompts.ids(0))
+            middle = middle.replace(b"}]", b'}],"prompt_token_ids":%b' % ids, 1)
         out.append(
             b'%b{"index":%d,"delta":{"role":"assistant","content":%b,"refusal":null}%b'
-            % (self._head, row, content, self._middle)
+            % (self._head, row, content, middle)
         )
+
+    def _ids(self, row: int, ids: Sequence[int], out: list[bytes]) -> None:
+        if ids and self._token_ids:
+            out.append(
+                b'%b{"index":%d,"delta":{},"logprobs":null,"finish_reason":null,"token_ids":%b}%b'
+                % (self._head, row, encoder.encode(ids), self._tail)
+            )
 
     def _reasoning(self, row: int, text: str, out: list[bytes]) -> None:
         content = encoder.encode(text)
@@ -294,6 +334,8 @@ class ChatStream:
         )
 
     def _finish_row(self, event: RowFinished, out: list[bytes]) -> None:
+        if event.token_id is not None:
+            self._ids(event.row, (event.token_id,), out)
         reason = _finish_reason(event.reason, functions=self._functions)
         out.append(
             b'%b{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b,"stop_reason":%b}%b'

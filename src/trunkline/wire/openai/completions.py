@@ -8,15 +8,21 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import Input, Request, TextInput, TokensInput
+from trunkline.core.types import (
+    InfillInput,
+    Input,
+    ModelCard,
+    Request,
+    TextInput,
+    TokensInput,
+)
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
-from trunkline.wire.openai.completions_answer import CompletionStream, CompletionWhole
+from trunkline.wire.openai.completions_answer import CompletionStream, CompletionWhole, Shown
 from trunkline.wire.openai.errors import render_error
 from trunkline.wire.openai.fields import (
     COMMON_REFUSED,
     NOTHING,
-    CommonFields,
     Refusal,
     TokenId,
     TopCount,
@@ -26,6 +32,7 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error
+from trunkline.wire.openai.prompt_details import PromptFields, check_prompt_logprobs
 
 # OpenAI's default, unlike that of chat.
 DEFAULT_MAX_TOKENS = 16
@@ -37,11 +44,13 @@ _refusal = Refusal((*COMMON_REFUSED, "prompt_embeds"))
 _SPACE = b" \t\r\n"
 
 
-class CompletionFields(CommonFields, kw_only=True):
+class CompletionFields(PromptFields, kw_only=True):
     """The body. `user` and the like are ignored."""
 
     # A string, strings, token ids, or lists of token ids.
     prompt: Raw = NOTHING
+    # 0: nothing but the echo.
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     logprobs: TopCount | None = None
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     # vLLM's: BOS and the like before the prompt, where the model wants them.
@@ -93,15 +102,21 @@ class CompletionAsk:
         self._inputs = _inputs(fields)
         self._stop = stops(fields)
         self._grammar = constraint(fields)
+        most = DEFAULT_MAX_TOKENS if fields.max_tokens is None else fields.max_tokens
         self._sampling = sampling(
             fields,
-            max_tokens=fields.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=most,
             # The best are told by their log probabilities.
             logprobs=0 if fields.logprobs is None and self._rows > self._n else fields.logprobs,
         )
         if len(self._inputs) * self._rows > MAX_CHOICES:
             problem = f"{len(self._inputs)} prompts times {self._rows} rows is over {MAX_CHOICES}."
             raise InvalidRequest(problem, param="prompt")
+
+    def check(self, card: ModelCard) -> None:
+        """Raise `Unsupported` where the model cannot fill in; a card without facts says nothing."""
+        if self._fields.suffix and card.context_length and "insert" not in card.capabilities:
+            raise Unsupported("'suffix' is not supported by this model.", param="suffix")
 
     def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
         """One request per prompt."""
@@ -122,32 +137,50 @@ class CompletionAsk:
                 priority=fields.priority or 0,
                 tenant=tenant,
                 cache_salt=fields.cache_salt or "",
+                show_prompt=self._shows_prompt(one),
+                prompt_logprobs=self._prompt_logprobs(),
             )
             for index, one in enumerate(self._inputs)
         )
 
     def renderer(self, answer: Answer) -> Renderer:
         """Chunks for a stream, else one object."""
-        texts = [one.text for one in self._inputs if isinstance(one, TextInput)]
-        echoed = tuple(texts) if self._fields.echo else ()
+        fields = self._fields
+        texts = [one.text if isinstance(one, TextInput) else None for one in self._inputs]
+        shown = Shown(
+            n=self._n,
+            rows=self._rows,
+            logprobs=fields.logprobs,
+            echo=tuple(texts) if fields.echo else (),
+            prompt_logprobs=fields.prompt_logprobs,
+            token_ids=bool(fields.return_token_ids),
+        )
         if self.stream:
-            return CompletionStream(
-                answer, n=self._n, include_usage=self._include_usage, echo=echoed
-            )
-        logprobs = self._fields.logprobs is not None
-        return CompletionWhole(answer, n=self._n, rows=self._rows, logprobs=logprobs, echo=echoed)
+            return CompletionStream(answer, shown, include_usage=self._include_usage)
+        return CompletionWhole(answer, shown)
+
+    def _prompt_logprobs(self) -> int | None:
+        fields = self._fields
+        wanted = [fields.prompt_logprobs, fields.logprobs if fields.echo else None]
+        return max((one for one in wanted if one is not None), default=None)
+
+    def _shows_prompt(self, prompt: Input) -> bool:
+        unknown = bool(self._fields.echo) and not isinstance(prompt, TextInput)
+        return unknown or bool(self._fields.return_token_ids)
 
 
 def decode_completion(body: bytes | bytearray) -> CompletionAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
     _refusal.check(fields)
-    if fields.suffix:
-        raise Unsupported("'suffix' is not supported by this model.", param="suffix")
+    check_prompt_logprobs(fields)
+    if fields.suffix and fields.echo:
+        raise InvalidRequest("'echo' and 'suffix' exclude each other.", param="echo")
+    if fields.max_tokens == 0 and not fields.echo:
+        problem = "'max_tokens' must be at least 1, but for the 'echo' of a prompt alone."
+        raise InvalidRequest(problem, param="max_tokens")
     if fields.best_of is not None:
         _check_best_of(fields.best_of, fields)
-    if fields.echo:
-        _check_echo(fields)
     return CompletionAsk(fields)
 
 
@@ -159,16 +192,20 @@ def _check_best_of(best_of: int, fields: CompletionFields) -> None:
         raise InvalidRequest(problem, param="best_of")
 
 
-def _check_echo(fields: CompletionFields) -> None:
-    if fields.logprobs is not None:
-        raise Unsupported("'echo' together with 'logprobs' is not supported.", param="echo")
-    if not bytes(fields.prompt).lstrip(b"[ \t\r\n").startswith(b'"'):
-        problem = "'echo' of a prompt of token ids is not supported; send its text."
-        raise Unsupported(problem, param="echo")
-
-
 def _inputs(fields: CompletionFields) -> tuple[Input, ...]:
-    """The prompts. msgspec knows no union of list types, so the first characters decide."""
+    """The prompts, each with the suffix if there is one."""
+    prompts = _prompts(fields)
+    if not fields.suffix:
+        return prompts
+    suffix = (fields.suffix,)
+    return tuple(
+        InfillInput((one.text if isinstance(one, TextInput) else one.token_ids,), suffix)
+        for one in prompts
+    )
+
+
+def _prompts(fields: CompletionFields) -> tuple[TextInput | TokensInput, ...]:
+    """msgspec knows no union of list types, so the first characters decide."""
     raw = bytes(fields.prompt)
     if not raw or raw == b"null":
         raise InvalidRequest("'prompt' is missing.", param="prompt")

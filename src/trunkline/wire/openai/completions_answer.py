@@ -1,7 +1,9 @@
 """Responses of completions: one object, or chunks of the same shape.
 
 Shapes: the official client's `types/completion.py` and `completion_choice.py` (openai 3.52,
-generated from OpenAI's OpenAPI description; read 2026-11-21). `stop_reason` is vLLM's addition.
+generated from OpenAI's OpenAPI description; read 2026-11-21). `stop_reason` is vLLM's addition, as
+is what `prompt_details` tells of. With `echo` the prompt's tokens come first in `logprobs`, the
+first of them with null for both probabilities.
 """
 
 from __future__ import annotations
@@ -10,17 +12,43 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from trunkline.core.types import Delta, Event, RowFinished, Timing, TokenLogprob, Usage
+from trunkline.core.types import (
+    Delta,
+    Event,
+    PromptToken,
+    RowFinished,
+    Timing,
+    TokenLogprob,
+    Usage,
+)
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
+from trunkline.wire.openai.prompt_details import PromptLogprobs, Prompts, prompt_logprobs
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What of the answers is wanted."""
+
+    # Answers to each prompt.
+    n: int
+    # Rows of each prompt, of which the best n are shown.
+    rows: int
+    # Alternatives of each token; None: no log probabilities.
+    logprobs: int | None = None
+    # The prompts, where they are to stand before their answers; None: as their tokens say.
+    echo: tuple[str | None, ...] = ()
+    # vLLM's: alternatives of each prompt token, and ids.
+    prompt_logprobs: int | None = None
+    token_ids: bool = False
 
 
 class _Logprobs(msgspec.Struct):
     text_offset: list[int]
-    token_logprobs: list[float]
+    token_logprobs: list[float | None]
     tokens: list[str]
-    top_logprobs: list[dict[str, float]]
+    top_logprobs: list[dict[str, float] | None]
 
 
 class _Choice(msgspec.Struct):
@@ -29,6 +57,9 @@ class _Choice(msgspec.Struct):
     logprobs: _Logprobs | None
     finish_reason: str
     stop_reason: str | int | None
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class _Completion(msgspec.Struct):
@@ -41,74 +72,100 @@ class _Completion(msgspec.Struct):
     system_fingerprint: str
 
 
-def _add(into: _Logprobs, offset: int, logprobs: Sequence[TokenLogprob]) -> int:
-    """Append `logprobs`, the first of which begins at character `offset`; returns the next."""
-    for one in logprobs:
-        into.text_offset.append(offset)
-        into.tokens.append(one.token)
-        into.token_logprobs.append(finite(one.logprob))
-        top = {token: finite(value) for token, _, _, value in one.top}
-        # "There may be up to logprobs+1 elements": the chosen token is always among them.
-        top.setdefault(one.token, finite(one.logprob))
-        into.top_logprobs.append(top)
+def _logprobs(
+    tokens: Sequence[PromptToken | TokenLogprob], offset: int, top: int | None
+) -> _Logprobs:
+    """Log probabilities of tokens, the first of which begins at character `offset`, with the `top`
+    best (None: all that came).
+
+    What a prompt begins with without saying so (BOS) has an offset below 0, shown as 0.
+    """
+    shown = _Logprobs([], [], [], [])
+    for one in tokens:
+        shown.text_offset.append(max(0, offset))
+        shown.tokens.append(one.token)
+        shown.token_logprobs.append(None if one.logprob is None else finite(one.logprob))
+        shown.top_logprobs.append(_top(one, top))
         offset += len(one.token)
-    return offset
+    return shown
+
+
+def _top(one: PromptToken | TokenLogprob, top: int | None) -> dict[str, float] | None:
+    if one.logprob is None:
+        return None
+    best = {token: finite(value) for token, _, _, value in one.top[:top]}
+    # "There may be up to logprobs+1 elements": the chosen token is always among them.
+    best.setdefault(one.token, finite(one.logprob))
+    return best
+
+
+def _length(tokens: Sequence[PromptToken | TokenLogprob]) -> int:
+    return sum(len(one.token) for one in tokens)
+
+
+class _Echo:
+    """What stands before the answers."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+        self.prompts = Prompts()
+
+    def text(self, prompt: int) -> str:
+        """The prompt, where it is to be echoed."""
+        if not self._shown.echo:
+            return ""
+        known = self._shown.echo[prompt]
+        return self.prompts.text(prompt) if known is None else known
+
+    def tokens(self, prompt: int) -> list[PromptToken]:
+        """Its tokens, where they are to be echoed too."""
+        return self.prompts.tokens(prompt) if self._shown.echo else []
 
 
 class _Row:
-    __slots__ = ("finish", "logprobs", "offset", "seen", "stop", "text", "total")
+    __slots__ = ("finish", "ids", "stop", "text", "tokens", "total")
 
     def __init__(self) -> None:
         self.text: list[str] = []
-        self.logprobs = _Logprobs([], [], [], [])
-        self.offset = 0
-        # Sum of the tokens' log probabilities, and their number.
+        self.tokens: list[TokenLogprob] = []
+        self.ids: list[int] = []
+        # Sum of the tokens' log probabilities.
         self.total = 0.0
-        self.seen = 0
         self.finish = "stop"
         self.stop: str | int | None = None
 
+    def take(self, event: Delta | RowFinished) -> None:
+        if isinstance(event, Delta):
+            self.text.append(event.reasoning + event.text)
+            self.ids += event.token_ids
+            self.tokens += event.logprobs or ()
+            self.total += sum(finite(one.logprob) for one in event.logprobs or ())
+            return
+        self.finish, self.stop = event.reason, event.stop
+        if event.token_id is not None:
+            self.ids.append(event.token_id)
+
     def mean(self) -> float:
         """OpenAI: "best" is "the one with the highest log probability per token"."""
-        return self.total / self.seen if self.seen else 0.0
+        return self.total / len(self.tokens) if self.tokens else 0.0
 
 
 class CompletionWhole:
     """Collects everything; one object at the end."""
 
-    def __init__(
-        self,
-        answer: Answer,
-        *,
-        n: int,
-        rows: int | None = None,
-        logprobs: bool,
-        echo: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, answer: Answer, shown: Shown) -> None:
         self._answer = answer
-        self._n = n
-        # Rows of each prompt, of which the best n are shown.
-        self._of = rows or n
-        self._logprobs = logprobs
-        # The prompts, where they are to stand before their completions.
-        self._echo = echo
+        self._shown = shown
+        self._echo = _Echo(shown)
         self._rows: dict[int, _Row] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Keep what matters; sends nothing."""
-        first = prompt * self._of
+        self._echo.prompts.take(prompt, events)
+        first = prompt * self._shown.rows
         for event in events:
-            if isinstance(event, Delta):
-                row = self._rows.setdefault(first + event.row, _Row())
-                row.text.append(event.reasoning + event.text)
-                for one in event.logprobs or ():
-                    row.total += finite(one.logprob)
-                    row.seen += 1
-                if event.logprobs and self._logprobs:
-                    row.offset = _add(row.logprobs, row.offset, event.logprobs)
-            elif isinstance(event, RowFinished):
-                row = self._rows.setdefault(first + event.row, _Row())
-                row.finish, row.stop = event.reason, event.stop
+            if isinstance(event, Delta | RowFinished):
+                self._rows.setdefault(first + event.row, _Row()).take(event)
         return b""
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
@@ -120,38 +177,47 @@ class CompletionWhole:
                 "text_completion",
                 answer.created,
                 answer.model,
-                [self._choice(index, row) for index, row in self._shown()],
+                [self._choice(index, row) for index, row in self._best()],
                 usage_body(usage),
                 answer.fingerprint,
             )
         )
 
-    def _shown(self) -> list[tuple[int, _Row]]:
-        if self._of == self._n:
+    def _best(self) -> list[tuple[int, _Row]]:
+        n, of = self._shown.n, self._shown.rows
+        if of == n:
             return sorted(self._rows.items())
         shown: list[tuple[int, _Row]] = []
-        for prompt in range(1 + max(self._rows, default=-1) // self._of):
-            begin = prompt * self._of
-            rows = [self._rows[i] for i in range(begin, begin + self._of) if i in self._rows]
-            best = sorted(rows, key=_Row.mean, reverse=True)[: self._n]
-            shown += [(prompt * self._n + index, row) for index, row in enumerate(best)]
+        for prompt in range(1 + max(self._rows, default=-1) // of):
+            begin = prompt * of
+            rows = [self._rows[i] for i in range(begin, begin + of) if i in self._rows]
+            best = sorted(rows, key=_Row.mean, reverse=True)[:n]
+            shown += [(prompt * n + index, row) for index, row in enumerate(best)]
         return shown
 
     def _choice(self, index: int, row: _Row) -> _Choice:
-        logprobs = row.logprobs if self._logprobs else None
-        before = self._echo[index // self._n] if self._echo else ""
-        return _Choice(index, before + "".join(row.text), logprobs, row.finish, row.stop)
+        shown, prompt = self._shown, index // self._shown.n
+        before = self._echo.text(prompt)
+        choice = _Choice(index, before + "".join(row.text), None, row.finish, row.stop)
+        if shown.logprobs is not None:
+            echoed = self._echo.tokens(prompt)
+            offset = len(before) - _length(echoed)
+            choice.logprobs = _logprobs([*echoed, *row.tokens], offset, shown.logprobs)
+        if shown.prompt_logprobs is not None:
+            tokens = self._echo.prompts.tokens(prompt)
+            choice.prompt_logprobs = prompt_logprobs(tokens, shown.prompt_logprobs)
+        if shown.token_ids:
+            choice.prompt_token_ids = self._echo.prompts.ids(prompt)
+            choice.token_ids = row.ids
+        return choice
 
 
 class CompletionStream:
     """Renders events as they come. The bytes around the text are made once per call."""
 
-    def __init__(
-        self, answer: Answer, *, n: int, include_usage: bool, echo: Sequence[str] = ()
-    ) -> None:
-        self._n = n
-        # The prompts, where they are to stand before their completions.
-        self._echo = echo
+    def __init__(self, answer: Answer, shown: Shown, *, include_usage: bool) -> None:
+        self._shown = shown
+        self._echo = _Echo(shown)
         # Choices that have begun.
         self._begun: set[int] = set()
         self._include_usage = include_usage
@@ -171,29 +237,17 @@ class CompletionStream:
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Chunks for `events`."""
+        self._echo.prompts.take(prompt, events)
         out: list[bytes] = []
-        first = prompt * self._n
         for event in events:
-            if isinstance(event, Delta):
-                index = first + event.row
-                text = self._before(index) + event.reasoning + event.text
-                if event.logprobs:
-                    self._with_logprobs(index, text, event.logprobs, out)
-                elif text:
-                    out.append(self._text(index, text))
-            elif isinstance(event, RowFinished):
-                if before := self._before(first + event.row):
-                    out.append(self._text(first + event.row, before))
-                out.append(
-                    b'%b{"index":%d,"text":"","logprobs":null,"finish_reason":%b,"stop_reason":%b}%b'
-                    % (
-                        self._head,
-                        first + event.row,
-                        encoder.encode(event.reason),
-                        encoder.encode(event.stop),
-                        self._tail,
-                    )
-                )
+            if isinstance(event, Delta | RowFinished):
+                index = prompt * self._shown.n + event.row
+                if index not in self._begun:
+                    self._begin(index, prompt, out)
+                if isinstance(event, Delta):
+                    self._delta(index, event, out)
+                else:
+                    self._finish(index, event, out)
         return b"".join(out)
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
@@ -203,27 +257,57 @@ class CompletionStream:
         figures = encoder.encode(usage_body(usage))
         return b'%b],"usage":%b}\n\n%b' % (self._head, figures, DONE)
 
-    def _before(self, index: int) -> str:
-        """The prompt, once for each choice, where it is to be echoed."""
-        if not self._echo or index in self._begun:
-            return ""
+    def _begin(self, index: int, prompt: int, out: list[bytes]) -> None:
+        """The prompt, as far as it is to be shown."""
         self._begun.add(index)
-        return self._echo[index // self._n]
+        text, shown = self._echo.text(prompt), self._shown
+        logprobs = None
+        if shown.echo and shown.logprobs is not None:
+            tokens = self._echo.tokens(prompt)
+            self._offsets[index] = len(text)
+            logprobs = _logprobs(tokens, len(text) - _length(tokens), shown.logprobs)
+        ids = b""
+        if shown.token_ids:
+            ids = b',"prompt_token_ids":%b' % encoder.encode(self._echo.prompts.ids(prompt))
+        if text or logprobs is not None or ids:
+            self._chunk(index, text, logprobs, ids, out)
 
-    def _text(self, index: int, text: str) -> bytes:
-        return b'%b{"index":%d,"text":%b%b' % (
-            self._head,
-            index,
-            encoder.encode(text),
-            self._middle,
+    def _delta(self, index: int, event: Delta, out: list[bytes]) -> None:
+        text = event.reasoning + event.text
+        logprobs = None
+        if event.logprobs and self._shown.logprobs is not None:
+            offset = self._offsets.get(index, 0)
+            logprobs = _logprobs(event.logprobs, offset, self._shown.logprobs)
+            self._offsets[index] = offset + _length(event.logprobs)
+        ids = self._ids(event.token_ids)
+        if logprobs is None and not ids:
+            if text:
+                shown = encoder.encode(text)
+                out.append(b'%b{"index":%d,"text":%b%b' % (self._head, index, shown, self._middle))
+            return
+        self._chunk(index, text, logprobs, ids, out)
+
+    def _finish(self, index: int, event: RowFinished, out: list[bytes]) -> None:
+        ids = self._ids(() if event.token_id is None else (event.token_id,))
+        out.append(
+            b'%b{"index":%d,"text":"","logprobs":null,"finish_reason":%b,"stop_reason":%b%b}%b'
+            % (
+                self._head,
+                index,
+                encoder.encode(event.reason),
+                encoder.encode(event.stop),
+                ids,
+                self._tail,
+            )
         )
 
-    def _with_logprobs(
-        self, index: int, text: str, logprobs: Sequence[TokenLogprob], out: list[bytes]
+    def _ids(self, ids: Sequence[int]) -> bytes:
+        return b',"token_ids":%b' % encoder.encode(ids) if ids and self._shown.token_ids else b""
+
+    def _chunk(
+        self, index: int, text: str, logprobs: _Logprobs | None, ids: bytes, out: list[bytes]
     ) -> None:
-        shown = _Logprobs([], [], [], [])
-        self._offsets[index] = _add(shown, self._offsets.get(index, 0), logprobs)
         out.append(
-            b'%b{"index":%d,"text":%b,"logprobs":%b,"finish_reason":null}%b'
-            % (self._head, index, encoder.encode(text), encoder.encode(shown), self._tail)
+            b'%b{"index":%d,"text":%b,"logprobs":%b,"finish_reason":null%b}%b'
+            % (self._head, index, encoder.encode(text), encoder.encode(logprobs), ids, self._tail)
         )

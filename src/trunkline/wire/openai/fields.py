@@ -86,8 +86,6 @@ class CommonFields(msgspec.Struct, kw_only=True):
     allowed_token_ids: Raw = NOTHING
     bad_words: Raw = NOTHING
     logits_processors: Raw = NOTHING
-    prompt_logprobs: Raw = NOTHING
-    return_token_ids: Raw = NOTHING
     return_tokens_as_token_ids: Raw = NOTHING
 
 
@@ -96,8 +94,6 @@ COMMON_REFUSED = (
     "allowed_token_ids",
     "bad_words",
     "logits_processors",
-    "prompt_logprobs",
-    "return_token_ids",
     "return_tokens_as_token_ids",
 )
 

@@ -18,20 +18,23 @@ from trunkline.core.types import (
     Completed,
     Delta,
     Event,
+    PromptToken,
+    PromptTokens,
     RowFinished,
     Timing,
     TokenLogprob,
     Usage,
 )
 from trunkline.wire.sglang.errors import DONE
+from trunkline.wire.sglang.fields import Logprobs
 
 # What stands where a log probability cannot be said; JSON has no infinity.
 _UNLIKELY = -9999.0
 
 _encoder = msgspec.json.Encoder()
 
-# (log probability, token id, text or null)
-_Logprob = tuple[float, int, str | None]
+# (log probability, token id, text or null); of the first prompt token that is told there is none.
+_Logprob = tuple[float | None, int, str | None]
 
 
 class _Meta(msgspec.Struct):
@@ -45,7 +48,7 @@ class _Meta(msgspec.Struct):
     input_token_logprobs: list[_Logprob] | UnsetType = UNSET
     output_token_logprobs: list[_Logprob] | UnsetType = UNSET
     output_token_logprobs_length: int | UnsetType = UNSET
-    input_top_logprobs: list[list[_Logprob]] | UnsetType = UNSET
+    input_top_logprobs: list[list[_Logprob] | None] | UnsetType = UNSET
     output_top_logprobs: list[list[_Logprob]] | UnsetType = UNSET
 
 
@@ -65,8 +68,8 @@ class Shown(msgspec.Struct, frozen=True):
     rows: int
     # The answers are a list.
     several: bool
-    # Of each prompt: alternatives of each token, or None.
-    logprobs: tuple[int | None, ...]
+    # Of each prompt.
+    logprobs: tuple[Logprobs | None, ...]
     # Log probabilities have the texts of their tokens.
     texts: bool = False
 
@@ -102,6 +105,8 @@ class _Answers:
         self._shown = shown
         self._rows: dict[int, _Row] = {}
         self._completed: dict[int, Completed] = {}
+        # Of each prompt: the tokens that have come.
+        self._prompts: dict[int, list[PromptToken]] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> list[int]:
         """Keep `events`; returns the numbers of the rows that have more to show, in order."""
@@ -109,6 +114,8 @@ class _Answers:
         for event in events:
             if isinstance(event, Completed):
                 self._completed[prompt] = event
+            elif isinstance(event, PromptTokens):
+                self._prompts.setdefault(prompt, []).extend(event.tokens)
             elif isinstance(event, Delta | RowFinished):
                 number = prompt * self._shown.rows + event.row
                 self._rows.setdefault(number, _Row()).take(event)
@@ -132,25 +139,30 @@ class _Answers:
             meta.e2e_latency = took.queue + took.prefill + took.decode
         wanted = self._shown.logprobs[prompt]
         if wanted is not None:
-            self._add_logprobs(meta, row, wanted)
+            self._add_logprobs(meta, row, prompt, wanted)
         return _Output("".join(row.text), row.ids, meta)
 
-    def _add_logprobs(self, meta: _Meta, row: _Row, wanted: int) -> None:
-        meta.input_token_logprobs = []
+    def _add_logprobs(self, meta: _Meta, row: _Row, prompt: int, wanted: Logprobs) -> None:
+        told = self._prompts.get(prompt, [])[wanted.start :] if wanted.start >= 0 else []
+        meta.input_token_logprobs = [
+            self._logprob(one.logprob, one.token_id, one.token) for one in told
+        ]
         meta.output_token_logprobs = [
             self._logprob(one.logprob, one.token_id, one.token) for one in row.logprobs
         ]
         meta.output_token_logprobs_length = len(row.logprobs)
-        if wanted:
-            meta.input_top_logprobs = []
-            meta.output_top_logprobs = [
-                [self._logprob(value, token, text) for text, _, token, value in one.top]
-                for one in row.logprobs
+        if wanted.top:
+            meta.input_top_logprobs = [
+                None if one.logprob is None else self._top(one.top) for one in told
             ]
+            meta.output_top_logprobs = [self._top(one.top) for one in row.logprobs]
 
-    def _logprob(self, value: float, token: int, text: str) -> _Logprob:
-        shown = text if self._shown.texts else None
-        return (value if math.isfinite(value) else _UNLIKELY, token, shown)
+    def _top(self, top: Sequence[tuple[str, bytes, int, float]]) -> list[_Logprob]:
+        return [self._logprob(value, token, text) for text, _, token, value in top]
+
+    def _logprob(self, value: float | None, token: int, text: str) -> _Logprob:
+        known = value is None or math.isfinite(value)
+        return (value if known else _UNLIKELY, token, text if self._shown.texts else None)
 
 
 class GenerateWhole:

@@ -67,8 +67,8 @@ class GenerateFields(msgspec.Struct, kw_only=True):
 class Sampling(msgspec.Struct, kw_only=True):
     """`sampling_params`. None = not given, as SGLang takes null."""
 
-    # null: whatever the context leaves.
-    max_new_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = DEFAULT_MAX_NEW_TOKENS
+    # null: whatever the context leaves; 0: the prompt alone is looked at.
+    max_new_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = DEFAULT_MAX_NEW_TOKENS
     min_new_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=1024)] | None = None
@@ -133,7 +133,7 @@ _raws = msgspec.json.Decoder(Annotated[list[Raw], Meta(max_length=MAX_PROMPTS)])
 _sampling = msgspec.json.Decoder(Sampling)
 _flag = msgspec.json.Decoder(bool)
 _top = msgspec.json.Decoder(Annotated[int, Meta(ge=0, le=_MAX_TOP)])
-_integer = msgspec.json.Decoder(int)
+_integer = msgspec.json.Decoder(Annotated[int, Meta(ge=-1, le=2**31 - 1)])
 _string = msgspec.json.Decoder(str)
 
 T = TypeVar("T")
@@ -181,15 +181,24 @@ def samplings(fields: GenerateFields, count: int) -> list[Sampling]:
     return found
 
 
-def logprobs(fields: GenerateFields, count: int) -> list[int | None]:
-    """Alternatives wanted for each prompt; None: no log probabilities. Raises `InvalidRequest`."""
+class Logprobs(msgspec.Struct, frozen=True):
+    """What of the log probabilities of one prompt and its answers is wanted."""
+
+    # Alternatives of each token.
+    top: int = 0
+    # Position of the first prompt token that is told; -1 = those of the answers alone.
+    start: int = -1
+
+
+def logprobs(fields: GenerateFields, count: int) -> list[Logprobs | None]:
+    """For each prompt; None: no log probabilities. Raises `InvalidRequest`."""
     wanted = _each(_flag, fields.return_logprob, count, "return_logprob", False)
     top = _each(_top, fields.top_logprobs_num, count, "top_logprobs_num", 0)
     starts = _each(_integer, fields.logprob_start_len, count, "logprob_start_len", -1)
-    if any(flag and start >= 0 for flag, start in zip(wanted, starts, strict=True)):
-        problem = "'logprob_start_len' other than -1 is not supported: none are kept of the prompt."
-        raise InvalidRequest(problem, param="logprob_start_len")
-    return [number if flag else None for flag, number in zip(wanted, top, strict=True)]
+    return [
+        Logprobs(number, start) if flag else None
+        for flag, number, start in zip(wanted, top, starts, strict=True)
+    ]
 
 
 def grammar(sampling: Sampling) -> Grammar | None:

@@ -40,8 +40,8 @@ class GenerateAsk:
         self._grammars = [grammar(one) for one in self._samplings]
         self._stops = [stops(one) for one in self._samplings]
         self._params = [
-            sampling_params(one, number)
-            for one, number in zip(self._samplings, self._logprobs, strict=True)
+            sampling_params(one, None if wanted is None else wanted.top)
+            for one, wanted in zip(self._samplings, self._logprobs, strict=True)
         ]
         if isinstance(fields.rid, list) and len(fields.rid) != count:
             problem = f"'rid' has {len(fields.rid)} entries for {count} prompts."
@@ -51,21 +51,28 @@ class GenerateAsk:
         """One request per prompt."""
         several = len(self._prompts.inputs) > 1
         return tuple(
-            Request(
-                id=f"{request_id}-{index}" if several else request_id,
-                model=model,
-                input=one,
-                sampling=self._params[index],
-                n=self._rows,
-                stop=self._stops[index],
-                include_stop=bool(self._samplings[index].no_stop_trim),
-                skip_special_tokens=self._samplings[index].skip_special_tokens is not False,
-                grammar=self._grammars[index],
-                priority=-(self._fields.priority or 0),
-                tenant=tenant,
-                cache_salt=self._fields.cache_salt or "",
-            )
-            for index, one in enumerate(self._prompts.inputs)
+            self._request(f"{request_id}-{index}" if several else request_id, index, model, tenant)
+            for index in range(len(self._prompts.inputs))
+        )
+
+    def _request(self, request_id: str, index: int, model: str, tenant: str) -> Request:
+        wanted = self._logprobs[index]
+        of_prompt = wanted is not None and wanted.start >= 0
+        return Request(
+            id=request_id,
+            model=model,
+            input=self._prompts.inputs[index],
+            sampling=self._params[index],
+            n=self._rows,
+            stop=self._stops[index],
+            include_stop=bool(self._samplings[index].no_stop_trim),
+            skip_special_tokens=self._samplings[index].skip_special_tokens is not False,
+            grammar=self._grammars[index],
+            priority=-(self._fields.priority or 0),
+            tenant=tenant,
+            cache_salt=self._fields.cache_salt or "",
+            prompt_logprobs=wanted.top if wanted is not None and of_prompt else None,
+            prompt_logprobs_start=wanted.start if wanted is not None and of_prompt else 0,
         )
 
     def renderer(self, answer: Answer) -> Renderer:

@@ -12,10 +12,25 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from trunkline.core.types import Delta, Event, RowFinished, Timing, Usage
-from trunkline.wire.tgi.tokens import Step, Steps, Token
+from trunkline.core.types import (
+    Delta,
+    Event,
+    PromptToken,
+    PromptTokens,
+    RowFinished,
+    Timing,
+    Usage,
+)
+from trunkline.wire.tgi.tokens import Step, Steps, Token, finite
 
 encoder = msgspec.json.Encoder()
+
+
+class _PrefillToken(msgspec.Struct):
+    id: int
+    text: str
+    # null: nothing comes before it.
+    logprob: float | None
 
 
 class _Sequence(msgspec.Struct):
@@ -23,7 +38,7 @@ class _Sequence(msgspec.Struct):
     finish_reason: str
     generated_tokens: int
     seed: int | None
-    prefill: list[Token]
+    prefill: list[_PrefillToken]
     tokens: list[Token]
     top_tokens: list[list[Token]] | UnsetType = UNSET
 
@@ -32,7 +47,7 @@ class _Details(msgspec.Struct):
     finish_reason: str
     generated_tokens: int
     seed: int | None
-    prefill: list[Token]
+    prefill: list[_PrefillToken]
     tokens: list[Token]
     best_of_sequences: list[_Sequence] | UnsetType = UNSET
     top_tokens: list[list[Token]] | UnsetType = UNSET
@@ -113,11 +128,14 @@ class GenerateWhole:
     def __init__(self, shown: Shown) -> None:
         self._shown = shown
         self._rows: dict[int, _Row] = {}
+        self._prefill: list[_PrefillToken] = []
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Keep what matters; sends nothing."""
         for event in events:
-            if isinstance(event, Delta | RowFinished):
+            if isinstance(event, PromptTokens):
+                self._prefill += map(_prefill, event.tokens)
+            elif isinstance(event, Delta | RowFinished):
                 self._rows.setdefault(event.row, _Row()).take(event)
         return b""
 
@@ -136,7 +154,7 @@ class GenerateWhole:
     def _details(self, best: _Row, others: list[_Row]) -> _Details:
         seed = self._shown.seed
         tokens = [step.token for step in best.steps]
-        details = _Details(best.reason, best.tokens, seed, [], tokens)
+        details = _Details(best.reason, best.tokens, seed, self._prefill, tokens)
         details.top_tokens = self._top(best)
         if others:
             details.best_of_sequences = [self._sequence(row) for row in others]
@@ -145,10 +163,17 @@ class GenerateWhole:
     def _sequence(self, row: _Row) -> _Sequence:
         tokens = [step.token for step in row.steps]
         text = self._text(row)
-        return _Sequence(text, row.reason, row.tokens, self._shown.seed, [], tokens, self._top(row))
+        sequence = _Sequence(text, row.reason, row.tokens, self._shown.seed, self._prefill, tokens)
+        sequence.top_tokens = self._top(row)
+        return sequence
 
     def _top(self, row: _Row) -> list[list[Token]] | UnsetType:
         return [step.top for step in row.steps] if self._shown.top else UNSET
+
+
+def _prefill(one: PromptToken) -> _PrefillToken:
+    logprob = None if one.logprob is None else finite(one.logprob)
+    return _PrefillToken(one.token_id, one.token, logprob)
 
 
 class GenerateStream:

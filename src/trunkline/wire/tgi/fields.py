@@ -92,7 +92,7 @@ def check(inputs: str, parameters: Parameters, *, stream: bool) -> None:
     if parameters.decoder_input_details and stream:
         problem = "`decoder_input_details` == true is not supported when streaming tokens"
         raise _wrong(problem, "decoder_input_details")
-    for name in ("decoder_input_details", "watermark", "adapter_id"):
+    for name in ("watermark", "adapter_id"):
         if getattr(parameters, name):
             raise Unsupported(f"`{name}` is not supported", param=name)
 

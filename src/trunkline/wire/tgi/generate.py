@@ -52,6 +52,7 @@ class GenerateAsk:
             include_stop=True,
             grammar=self._grammar,
             truncate_prompt=parameters.truncate,
+            prompt_logprobs=0 if parameters.decoder_input_details else None,
             tenant=tenant,
         )
         return (request,)
@@ -67,7 +68,8 @@ class GenerateAsk:
         told = samples(parameters) and self._best_of == 1
         shown = Shown(
             prompt=self._inputs if full else "",
-            details=bool(parameters.details),
+            # One of the two is enough.
+            details=bool(parameters.details or parameters.decoder_input_details),
             top=bool(parameters.top_n_tokens),
             seed=self._seed(answer.id) if told else None,
             listed=self._compatible,
@@ -80,7 +82,8 @@ class GenerateAsk:
 
     def _logprobs(self) -> int | None:
         parameters = self._parameters
-        if self.stream or parameters.details or self._best_of > 1:
+        details = parameters.details or parameters.decoder_input_details
+        if self.stream or details or self._best_of > 1:
             return parameters.top_n_tokens or 0
         return None
 

@@ -67,8 +67,8 @@ class Steps:
 
 
 def _step(one: TokenLogprob, text: str, *, special: bool) -> Step:
-    top = [Token(token, text, _finite(value), False) for text, _, token, value in one.top]
-    return Step(Token(one.token_id, text, _finite(one.logprob), special), top)
+    top = [Token(token, text, finite(value), False) for text, _, token, value in one.top]
+    return Step(Token(one.token_id, text, finite(one.logprob), special), top)
 
 
 def _texts(text: str, pieces: Sequence[bytes]) -> list[str | None]:
@@ -96,5 +96,6 @@ def _texts(text: str, pieces: Sequence[bytes]) -> list[str | None]:
     return whole
 
 
-def _finite(logprob: float) -> float:
+def finite(logprob: float) -> float:
+    """`logprob`, or what stands for one that JSON cannot say."""
     return logprob if math.isfinite(logprob) else _UNLIKELY
