@@ -43,10 +43,10 @@ class _Metadata(msgspec.Struct):
 
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
-_text = msgspec.json.Decoder(str | None)
+_text: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 _truth = msgspec.json.Decoder(bool | None)
 _texts = msgspec.json.Decoder(list[Raw])
-_metadata = msgspec.json.Decoder(_Metadata | None)
+_metadata: msgspec.json.Decoder[_Metadata | None] = msgspec.json.Decoder(_Metadata | None)
 _encoder = msgspec.json.Encoder()
 
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -90,7 +90,8 @@ def affinity(fields: Mapping[str, Raw], headers: Mapping[str, str]) -> str:
         if name in fields and (value := _decoded(_text, fields[name])):
             return value[:_AFFINITY]
     if "metadata" in fields and (found := _decoded(_metadata, fields["metadata"])):
-        return (found.session_id or found.user_id or "")[:_AFFINITY]
+        value = found.session_id or found.user_id or ""
+        return value[:_AFFINITY]
     return ""
 
 
@@ -113,7 +114,7 @@ def _several(prompt: Raw) -> bool:
     return len(_texts.decode(prompt)) != 1
 
 
-def _decoded(decoder: msgspec.json.Decoder[T], raw: Raw) -> T | None:
+def _decoded(decoder: msgspec.json.Decoder[T | None], raw: Raw) -> T | None:
     """What is there, or None: who a request belongs to is never worth an error."""
     try:
         return decoder.decode(raw)
