@@ -82,6 +82,10 @@ class Gateway:
             )
         return model
 
+    def relays(self, operation: str) -> bool:
+        """Whether any model takes bodies of this operation as they are."""
+        return any(model.backend.relays(operation) for model in self.models)
+
     def names(self) -> tuple[str, ...]:
         """Every name that a model answers to."""
         return tuple(self._by_name)

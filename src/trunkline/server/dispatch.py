@@ -12,10 +12,11 @@ from starlette.routing import compile_path
 from trunkline.core.errors import InternalError, MethodNotAllowed, TrunklineError
 from trunkline.gateway.gateway import Gateway
 from trunkline.server.endpoints import build
-from trunkline.server.generate import Generator, retry_line
+from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
+from trunkline.server.replies import retry_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Codec
 from trunkline.wire.dialects import Errors, errors_for
