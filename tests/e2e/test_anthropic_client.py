@@ -175,10 +175,12 @@ def test_the_clients_own_tool_runner(client: anthropic.Anthropic) -> None:
         """The time."""
         return "9:40"
 
-    runner = client.beta.messages.tool_runner(
-        **asked("What is the weather?", tools=[get_weather, now])
-    )
+    call = asked("What is the weather?", tools=[get_weather, now])
+    runner = client.beta.messages.tool_runner(**call)
     assert runner.until_done().content[0].text == "It is 18 degrees in 東京."
+    streams = client.beta.messages.tool_runner(**call, stream=True)
+    reasons = [stream.get_final_message().stop_reason for stream in streams]
+    assert reasons == ["tool_use", "end_turn"]
 
 
 def test_a_schema(client: anthropic.Anthropic) -> None:
@@ -257,10 +259,18 @@ def test_an_error_after_the_first_byte(client: anthropic.Anthropic) -> None:
     assert caught.value.type == "api_error"
 
 
+def check_request_id(error: anthropic.APIStatusError) -> None:
+    """The header, which the client reads, and the body tell the same id."""
+    assert isinstance(error.body, dict)
+    assert error.request_id
+    assert error.body["request_id"] == error.request_id
+
+
 def test_errors(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError, match="no-such-model") as missing:
         client.messages.create(**asked("Hi", model="no-such-model"))
     assert missing.value.type == "not_found_error"
+    check_request_id(missing.value)
     with pytest.raises(anthropic.BadRequestError, match="max_tokens") as bad:
         client.messages.create(**asked("Hi", max_tokens=-1))
     assert bad.value.type == "invalid_request_error"
@@ -278,8 +288,9 @@ def test_models(client: anthropic.Anthropic, trains: Server) -> None:
     one = client.models.retrieve(models[0].id)
     assert one == models[0]
     assert one.max_input_tokens == 200_000
-    with pytest.raises(anthropic.NotFoundError):
+    with pytest.raises(anthropic.NotFoundError) as caught:
         client.models.retrieve("no-such-model")
+    check_request_id(caught.value)
     # Without the header of Anthropic's clients it is OpenAI's list.
     assert httpx.get(f"{trains.url}/v1/models").json()["object"] == "list"
 

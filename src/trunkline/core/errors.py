@@ -61,6 +61,8 @@ class TrunklineError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        # Of the request that failed, told by who answers it; some dialects show it in the body.
+        self.request_id = ""
 
     def info(self) -> ErrorInfo:
         """The same error as a value that can be sent to another process."""

@@ -16,7 +16,7 @@ from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.replies import retry_line
+from trunkline.server.replies import id_line, new_request_id, retry_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Codec
 from trunkline.wire.dialects import Errors, errors_for
@@ -103,12 +103,14 @@ class Dispatch:
     def refuse(self, exchange: Exchange, status: int, error: TrunklineError) -> None:
         """Answer with an error of HTTP itself, whose status is not a dialect's to choose."""
         exchange.route = exchange.route or "other"
+        error.request_id = new_request_id()
         body = self._errors(exchange).render(error)
-        exchange.respond(status, body, JSON, retry_line(error))
+        exchange.respond(status, body, JSON, id_line(error.request_id) + retry_line(error))
 
     def _tell(self, exchange: Exchange, error: TrunklineError, headers: bytes = b"") -> None:
         errors = self._errors(exchange)
-        lines = headers + retry_line(error)
+        error.request_id = new_request_id()
+        lines = id_line(error.request_id) + headers + retry_line(error)
         exchange.respond(errors.status(error), errors.render(error), JSON, lines)
 
     def _errors(self, exchange: Exchange) -> Errors:

@@ -17,6 +17,7 @@ from trunkline.core.types import Json
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.models import ModelPages
+from trunkline.server.replies import new_request_id
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import errors_for
 from trunkline.wire.shared import OLLAMA_RUNS, health_body, is_for_ollama
@@ -135,4 +136,6 @@ async def _fault(request: Request, raised: Exception) -> Response:
 def _told(request: Request, error: TrunklineError) -> Response:
     """`error` in the words of whoever asked."""
     errors = errors_for(request.url.path, anthropic_client="anthropic-version" in request.headers)
-    return Response(errors.render(error), errors.status(error), media_type=_JSON)
+    error.request_id = new_request_id()
+    headers = {"x-request-id": error.request_id, "request-id": error.request_id}
+    return Response(errors.render(error), errors.status(error), headers, _JSON)

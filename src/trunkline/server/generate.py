@@ -18,7 +18,7 @@ from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.generation import Generation
 from trunkline.server.http.exchange import Exchange, HttpRequest
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.replies import id_line, respond_error
+from trunkline.server.replies import respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup
 from trunkline.wire.raw import peek
@@ -55,7 +55,7 @@ class Generator:
             else:
                 self._begin(exchange, codec, asked, request_id, tenant)
         except TrunklineError as error:
-            respond_error(exchange, error, codec, id_line(request_id))
+            respond_error(exchange, error, codec, request_id)
 
     def _begin(
         self, exchange: Exchange, codec: Codec, asked: Ask | Lookup, request_id: str, tenant: str
@@ -69,7 +69,8 @@ class Generator:
         if codec.looks_up:
             lookup = cast(Lookup, asked)
             question = lookup.question(request_id, model.name, tenant)
-            self._own(exchange, self._looked_up(exchange, codec, lookup, model, question))
+            work = self._looked_up(exchange, codec, lookup, model, question, request_id)
+            self._own(exchange, work)
             return
         ask = cast(Ask, asked)
         check = getattr(ask, "check", None)
@@ -149,7 +150,7 @@ class Generator:
             found: Ask | Lookup = await self._stored.recall(asked, tenant)
             self._begin(exchange, codec, found, request_id, tenant)
         except TrunklineError as error:
-            respond_error(exchange, error, codec, id_line(request_id))
+            respond_error(exchange, error, codec, request_id)
 
     async def _looked_up(
         self,
@@ -158,11 +159,12 @@ class Generator:
         lookup: Lookup,
         model: ServedModel,
         question: Request | tuple[int, ...],
+        request_id: str,
     ) -> None:
         try:
             body = lookup.render(await self._answer(model, question))
         except TrunklineError as error:
-            respond_error(exchange, error, codec)
+            respond_error(exchange, error, codec, request_id)
         else:
             exchange.respond(200, body, codec.whole_type)
 

@@ -125,6 +125,7 @@ class Generation:
         self._cancel()
         if exchange.closed:
             return
+        error.request_id = self.request_id
         if error.status >= 500:
             log.warning("%s: %s", exchange.request.path, error.message)
         self._settle()
@@ -134,7 +135,7 @@ class Generation:
             ending = getattr(self.renderer, "fail", self._codec.stream_error)
             exchange.end(ending(error), broken=True)
         else:
-            respond_error(exchange, error, self._codec, self._head)
+            respond_error(exchange, error, self._codec, self.request_id, self._head)
 
     def gone(self) -> None:
         """The client has left: stop the work."""

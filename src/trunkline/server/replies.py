@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 
 from trunkline.core.errors import TrunklineError
 from trunkline.server.http.exchange import JSON, Exchange
@@ -10,10 +11,21 @@ from trunkline.wire.codec import Codec
 
 
 def respond_error(
-    exchange: Exchange, error: TrunklineError, codec: Codec, headers: bytes = b""
+    exchange: Exchange,
+    error: TrunklineError,
+    codec: Codec,
+    request_id: str,
+    headers: bytes | None = None,
 ) -> None:
-    """Answer with `error` in the dialect of `codec`."""
-    exchange.respond(codec.status(error), codec.error(error), JSON, headers + retry_line(error))
+    """Answer with `error` in the dialect of `codec`. `headers`: all but when to come back."""
+    error.request_id = request_id
+    lines = (id_line(request_id) if headers is None else headers) + retry_line(error)
+    exchange.respond(codec.status(error), codec.error(error), JSON, lines)
+
+
+def new_request_id() -> str:
+    """Of a request that has failed before a codec gave it an id."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 def id_line(request_id: str) -> bytes:

@@ -32,3 +32,9 @@ def test_statuses_and_types(error: TrunklineError, code: int, kind: str) -> None
     assert status(error) == code
     body = json.loads(render_error(error))
     assert body == {"type": "error", "error": {"type": kind, "message": "x"}}
+
+
+def test_the_id_of_the_request_is_told() -> None:
+    error = errors.NotFound("x")
+    error.request_id = "msg_1"
+    assert json.loads(render_error(error))["request_id"] == "msg_1"

@@ -1,6 +1,8 @@
 """Errors in Anthropic's shape.
 
-    {"type": "error", "error": {"type": "...", "message": "..."}}
+    {"type": "error", "error": {"type": "...", "message": "..."}, "request_id": "..."}
+
+The id is that of the `request-id` header; it is left out where nobody has told it.
 
 Types and statuses: platform.claude.com/docs/en/api/errors and the official client's
 `types/shared/error_object.py` and `_exceptions.py` (anthropic 2.11, read 2026-11-21). The client
@@ -13,7 +15,7 @@ import re
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
 
@@ -41,6 +43,7 @@ class _Error(msgspec.Struct):
 
 class _Body(msgspec.Struct, tag_field="type", tag="error"):
     error: _Error
+    request_id: str | UnsetType = UNSET
 
 
 _encoder = msgspec.json.Encoder()
@@ -56,7 +59,8 @@ def status(error: TrunklineError) -> int:
 def render_error(error: TrunklineError) -> bytes:
     """The body of an error response."""
     default = "invalid_request_error" if error.status < 500 else "api_error"
-    return _encoder.encode(_Body(_Error(_TYPES.get(error.kind, default), error.message)))
+    shown = _Error(_TYPES.get(error.kind, default), error.message)
+    return _encoder.encode(_Body(shown, error.request_id or UNSET))
 
 
 def stream_error(error: TrunklineError) -> bytes:
