@@ -49,7 +49,9 @@ _REFUSED = frozenset(
         "invalid_prompt",
     )
 )
-_REFUSED_WORDS = re.compile(r"was flagged|content exists risk|safety system|usage polic", re.I)
+_REFUSED_WORDS = re.compile(
+    r"was flagged|content exists risk|safety system|usage polic", re.IGNORECASE
+)
 _QUOTA = frozenset(("insufficient_quota", "billing_error", "billing_hard_limit_reached"))
 _MODEL = frozenset(("model_not_found", "invalid_model", "deploymentnotfound"))
 _KEY = frozenset(("authentication_error", "permission_error", "invalid_api_key"))
