@@ -52,11 +52,19 @@ class Asked:
         """
         return self._left.pop(name, None) if self.has(*features) else None
 
+    def peek(self, name: str) -> Any:
+        """The value of a field that has no place yet; None where it was not asked for."""
+        return self._left.get(name)
+
     def place(self, body: Json, name: str, key: str, *features: Feature) -> None:
         """`take`, and put the value at `key` of `body`."""
         value = self.take(name, *features)
         if value is not None:
             body[key] = value
+
+    def leave(self, name: str, value: Any) -> None:
+        """Give back what was taken and has no place after all."""
+        self._left[name] = value
 
     def reasoning(self) -> Reasoning:
         """What is asked of thinking. A server that never thinks need not be told not to."""

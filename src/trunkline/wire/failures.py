@@ -1,10 +1,10 @@
 """What the status and the words of another server's error mean here.
 
-    429                      RateLimited, with what it says of a retry
-    401, 403, 404            UpstreamRefused: our key, or a model that it does not know
-    400, 413, 422            ContextOverflow or ContentRefused by its words, else InvalidRequest
-    408, 504                 UpstreamTimeout
-    anything else            UpstreamFailed
+429                      RateLimited, with what it says of a retry
+401, 403, 404            UpstreamRefused: our key, or a model that it does not know
+400, 413, 422            ContextOverflow or ContentRefused by its words, else InvalidRequest
+408, 504                 UpstreamTimeout
+anything else            UpstreamFailed
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ class Frames(Protocol[Piece_co]):
     def feed(self, data: bytes) -> Iterable[Piece_co]:
         """Pieces that `data` completes."""
 
-    def end(self) -> object:
-        """The stream is over. Raises `UpstreamFailed` where it ends within a piece."""
+    def end(self) -> Iterable[Piece_co]:
+        """What is left when the stream is over. May raise `UpstreamFailed`."""
 
 
 class Body(Protocol[Piece_contra]):
@@ -72,8 +72,8 @@ class StreamReader:
 
     def end(self) -> Sequence[Event]:
         """The last events."""
-        self._frames.end()
-        return self._body.end()
+        left = [event for piece in self._frames.end() for event in self._body.piece(piece)]
+        return [*left, *self._body.end()]
 
 
 class WholeReader:
@@ -127,8 +127,15 @@ class Row:
             logprobs = None
         return [Delta(self._id, 0, text, token_ids, logprobs, reasoning, tuple(calls))]
 
-    def finish(self, reason: FinishReason, stop: str | None = None) -> list[Event]:
-        """The row is complete. A second time it is nothing."""
+    @property
+    def finished(self) -> bool:
+        """Whether the row is complete."""
+        return self._finished
+
+    def finish(
+        self, reason: FinishReason, stop: str | None = None, hidden: TokenLogprob | None = None
+    ) -> list[Event]:
+        """The row is complete; a second time it is nothing. `hidden` ended it and is not shown."""
         if self._finished:
             return []
         self._finished = True
@@ -138,7 +145,8 @@ class Row:
         if stop is not None and stop in self._shown:
             # The server cut what the client wants to see.
             events += self.delta(stop)
-        return [*events, RowFinished(self._id, 0, reason, stop)]
+        token_id = None if hidden is None else hidden.token_id
+        return [*events, RowFinished(self._id, 0, reason, stop, token_id, hidden)]
 
     def completed(self) -> Sequence[Event]:
         """The last event. Raises `UpstreamFailed` where the row has not ended."""

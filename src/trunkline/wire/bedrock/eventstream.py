@@ -68,10 +68,11 @@ class EventStreamReader:
         del buffer[:start]
         return found
 
-    def end(self) -> None:
+    def end(self) -> tuple[Message, ...]:
         """The body is over. Raises `UpstreamFailed` where it ends within a message."""
         if self._buffer:
             raise UpstreamFailed("The backend's event stream ends within a message.")
+        return ()
 
 
 def encode_message(headers: Mapping[str, Value], payload: bytes) -> bytes:

@@ -1,0 +1,261 @@
+"""Bedrock's `Converse` and `ConverseStream`, spoken to the service.
+
+Shapes and errors: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
+and the service model of bedrock-runtime 2023-09-30 in botocore 1.44 (read 2026-11-21). The stream
+is `eventstream`'s; `:message-type` tells events from exceptions, `:event-type` which one it is.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Raw
+
+from trunkline.core.errors import (
+    ContentRefused,
+    RateLimited,
+    TrunklineError,
+    Unsupported,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from trunkline.core.types import Event, RawRequest, Request, ToolCallDelta, Usage
+from trunkline.wire.asked import Asked, chat_input
+from trunkline.wire.bedrock.encode import body_of
+from trunkline.wire.bedrock.eventstream import EventStreamReader, Message
+from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
+from trunkline.wire.failures import failure, rejected, retry_after_of, shown
+from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
+
+_LIMITED = frozenset(
+    ("throttlingexception", "modelnotreadyexception", "servicequotaexceededexception")
+)
+_REFUSED = frozenset(
+    (
+        "accessdeniedexception",
+        "unrecognizedclientexception",
+        "invalidsignatureexception",
+        "incompletesignatureexception",
+        "missingauthenticationtokenexception",
+        "expiredtokenexception",
+        "resourcenotfoundexception",
+    )
+)
+_POLICY = ("guardrail_intervened", "content_filtered")
+_LENGTH = ("max_tokens", "model_context_window_exceeded")
+
+
+class _ToolUse(msgspec.Struct, rename="camel"):
+    tool_use_id: str = ""
+    name: str = ""
+    # Text in a stream, an object in a whole answer.
+    input: Raw = Raw(b"")
+
+
+class _Thought(msgspec.Struct):
+    text: str | None = None
+
+
+class _Reasoning(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    reasoning_text: _Thought | None = None
+
+
+class _Block(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    tool_use: _ToolUse | None = None
+    reasoning_content: _Reasoning | None = None
+
+
+class _Said(msgspec.Struct):
+    content: list[_Block]
+
+
+class _Output(msgspec.Struct):
+    message: _Said | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+
+    def usage(self) -> Usage:
+        """What the cache holds is no part of `inputTokens` there."""
+        cached = self.cache_read_input_tokens
+        prompt = self.input_tokens + cached + self.cache_write_input_tokens
+        return Usage(prompt, self.output_tokens, cached)
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    """The payload of one event of a stream, or a whole answer."""
+
+    start: _Block | None = None
+    delta: _Block | None = None
+    stop_reason: str | None = None
+    usage: _Usage | None = None
+    output: _Output | None = None
+
+
+class _Failure(msgspec.Struct):
+    message: str = ""
+    upper: str = msgspec.field(name="Message", default="")
+    type: str = msgspec.field(name="__type", default="")
+
+
+_answer = msgspec.json.Decoder(_Answer)
+_failure = msgspec.json.Decoder(_Failure)
+_string = msgspec.json.Decoder(str)
+
+
+class _Body:
+    def __init__(self, request: Request) -> None:
+        self._row = Row(request)
+        # Whether a call is open, and whether it has any arguments so far.
+        self._open = False
+        self._argued = False
+
+    def piece(self, piece: Message) -> Iterable[Event]:
+        """Events of one message."""
+        kind = piece.headers.get(":message-type", "event")
+        if kind == "exception":
+            name = str(piece.headers.get(":exception-type", ""))
+            raise _reported(name, _decoded_failure(piece.payload), Head(500, {}))
+        if kind == "error":
+            words = (str(piece.headers.get(name)) for name in (":error-code", ":error-message"))
+            said = ": ".join(words)
+            raise UpstreamFailed(f"The backend failed: {shown(said)}")
+        answer = decoded(_answer, piece.payload)
+        match piece.headers.get(":event-type"):
+            case "contentBlockStart" if answer.start is not None:
+                return self._start(answer.start.tool_use)
+            case "contentBlockDelta" if answer.delta is not None:
+                return self._delta(answer.delta)
+            case "contentBlockStop":
+                return self._stop()
+            case "messageStop":
+                return self._finish(answer.stop_reason)
+            case "metadata" if answer.usage is not None:
+                self._row.usage = answer.usage.usage()
+        return []
+
+    def whole(self, body: bytes) -> Iterable[Event]:
+        """Events of a whole answer."""
+        answer = decoded(_answer, body)
+        if answer.output is None or answer.output.message is None:
+            raise UpstreamFailed("The backend's answer has no message.")
+        if answer.usage is not None:
+            self._row.usage = answer.usage.usage()
+        events: list[Event] = []
+        for block in answer.output.message.content:
+            thought = block.reasoning_content
+            if block.tool_use is not None:
+                events += self._call(block.tool_use)
+            elif thought is not None and thought.reasoning_text is not None:
+                events += self._row.delta(reasoning=thought.reasoning_text.text or "")
+            else:
+                events += self._row.delta(block.text or "")
+        return [*events, *self._finish(answer.stop_reason)]
+
+    def end(self) -> Sequence[Event]:
+        """The last event."""
+        return self._row.completed()
+
+    def _start(self, use: _ToolUse | None) -> list[Event]:
+        self._open, self._argued = use is not None, False
+        if use is None:
+            return []
+        call = ToolCallDelta(self._row.calls, use.tool_use_id, use.name, "")
+        return self._row.delta(calls=(call,))
+
+    def _delta(self, block: _Block) -> list[Event]:
+        if block.tool_use is not None:
+            pieces = decoded(_string, bytes(block.tool_use.input) or b'""')
+            self._argued = self._argued or bool(pieces)
+            more = ToolCallDelta(max(0, self._row.calls - 1), None, None, pieces)
+            return self._row.delta(calls=(more,)) if pieces else []
+        if block.reasoning_content is not None:
+            return self._row.delta(reasoning=block.reasoning_content.text or "")
+        return self._row.delta(block.text or "")
+
+    def _stop(self) -> list[Event]:
+        empty = self._open and not self._argued
+        self._open = False
+        if not empty:
+            return []
+        return self._row.delta(calls=(ToolCallDelta(self._row.calls - 1, None, None, "{}"),))
+
+    def _call(self, use: _ToolUse) -> list[Event]:
+        arguments = bytes(use.input).decode() or "{}"
+        call = ToolCallDelta(self._row.calls, use.tool_use_id, use.name, arguments)
+        return self._row.delta(calls=(call,))
+
+    def _finish(self, reason: str | None) -> list[Event]:
+        if reason in _POLICY:
+            raise ContentRefused(f"The provider's policy ends the answer: {reason}")
+        if reason is not None and reason.startswith("malformed_"):
+            raise UpstreamFailed(f"The backend broke the answer off: {reason}")
+        return self._row.finish("length" if reason in _LENGTH else "stop")
+
+
+class ConverseSpeaker:
+    """`POST /model/{model}/converse-stream`, or `.../converse`."""
+
+    operation = "bedrock.converse"
+
+    def encode(self, request: Request, terms: Terms) -> Outgoing:
+        """See `Speaker`."""
+        asked = Asked(request, terms)
+        body = body_of(asked, chat_input(request, "Bedrock's Converse"), request.tool_name)
+        name = urllib.parse.quote(terms.model, safe="")
+        ending = "-stream" if asked.has("stream") else ""
+        return asked.outgoing(f"/model/{name}/converse{ending}", body)
+
+    def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
+        """Messages for a stream, else one object."""
+        body = _Body(request)
+        return WholeReader(body) if is_whole(head) else StreamReader(EventStreamReader(), body)
+
+    def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
+        """No client speaks this dialect to us."""
+        raise Unsupported("Requests in Bedrock's dialect are not taken.")
+
+    def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
+        """As `patch`."""
+        raise Unsupported("Requests in Bedrock's dialect are not taken.")
+
+    def error(self, head: Head, body: bytes) -> TrunklineError:
+        """The type stands in x-amzn-errortype, or in the body."""
+        found = _decoded_failure(body)
+        kind = head.headers.get("x-amzn-errortype") or found.type
+        # "ThrottlingException:http://internal.amazon.com/..." and "com.amazon#Throttling...".
+        return _reported(kind.partition(":")[0].rpartition("#")[2], found, head)
+
+
+def _decoded_failure(body: bytes) -> _Failure:
+    try:
+        return _failure.decode(body)
+    except msgspec.DecodeError:
+        return _Failure(body[:600].decode(errors="replace"))
+
+
+def _reported(kind: str, found: _Failure, head: Head) -> TrunklineError:
+    said = found.message or found.upper
+    name = kind.lower()
+    after = retry_after_of(head)
+    if name in _LIMITED:
+        return RateLimited(f"The backend takes no more for now: {shown(said)}", retry_after=after)
+    if name in _REFUSED or "model identifier is invalid" in said:
+        return UpstreamRefused(f"The backend refused ({kind or head.status}): {shown(said)}")
+    if name == "validationexception":
+        return rejected(said)
+    if name == "modeltimeoutexception":
+        return UpstreamTimeout(f"The backend ran out of time: {shown(said)}")
+    return failure(head, said)
+
+
+CONVERSE = ConverseSpeaker()

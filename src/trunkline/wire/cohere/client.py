@@ -1,0 +1,351 @@
+"""Cohere's `POST /v2/chat`, spoken to the service.
+
+Shapes: docs.cohere.com/v2/reference/chat and .../chat-stream, .../docs/streaming,
+.../docs/tool-use-streaming, and the types of the cohere package 7.3 (read 2026-11-21). Citations
+are passed over. The plan of a model's tool calls is what it thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from trunkline.core.errors import (
+    ContentRefused,
+    TrunklineError,
+    Unsupported,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from trunkline.core.types import (
+    ChatInput,
+    Event,
+    Json,
+    Message,
+    RawRequest,
+    Request,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
+from trunkline.wire.asked import Asked, chat_input, schema_of, text_of
+from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
+from trunkline.wire.failures import failure, shown
+from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
+from trunkline.wire.sse import EventReader, ServerEvent
+
+# Field of a request -> field there.
+_FIELDS = {
+    "max_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_k": "k",
+    "top_p": "p",
+    "stop": "stop_sequences",
+    "seed": "seed",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
+_NO_PARAMETERS: Json = {"type": "object", "properties": {}}
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct):
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Said(msgspec.Struct):
+    content: _Block | list[_Block] | str | None = None
+    tool_plan: str | None = None
+    tool_calls: _Call | list[_Call] | None = None
+
+
+class _Tokens(msgspec.Struct):
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+
+
+class _Usage(msgspec.Struct):
+    tokens: _Tokens | None = None
+    billed_units: _Tokens | None = None
+    cached_tokens: float | None = None
+
+    def usage(self) -> Usage:
+        """`tokens` has the service's own preamble, `billed_units` has not."""
+        counted = self.tokens or self.billed_units or _Tokens()
+        prompt, output = counted.input_tokens or 0, counted.output_tokens or 0
+        return Usage(int(prompt), int(output), int(self.cached_tokens or 0))
+
+
+class _Logprobs(msgspec.Struct):
+    token_ids: list[int] = []
+    text: str | None = None
+    logprobs: list[float] | None = None
+
+
+class _Delta(msgspec.Struct):
+    message: _Said | None = None
+    finish_reason: str | None = None
+    usage: _Usage | None = None
+    error: str | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    logprobs: _Logprobs | None = None
+    # Of an error without a type.
+    message: str | None = None
+
+
+class _Whole(msgspec.Struct):
+    message: _Said
+    finish_reason: str = ""
+    usage: _Usage | None = None
+    logprobs: list[_Logprobs] | None = None
+
+
+_event = msgspec.json.Decoder(_Event)
+_whole = msgspec.json.Decoder(_Whole)
+
+
+class _Body:
+    def __init__(self, request: Request) -> None:
+        self._row = Row(request)
+        # Whether the call that is open has any arguments so far.
+        self._argued = True
+
+    def piece(self, piece: ServerEvent) -> Iterable[Event]:
+        """Events of one event."""
+        if piece.data == b"[DONE]":
+            return []
+        event = decoded(_event, piece.data)
+        delta = event.delta or _Delta()
+        said = delta.message or _Said()
+        match event.type:
+            case "content-start" | "content-delta":
+                return self._content(said, event.logprobs)
+            case "tool-plan-delta":
+                return self._row.delta(reasoning=said.tool_plan or "")
+            case "tool-call-start" | "tool-call-delta":
+                return self._call(said, starts=event.type == "tool-call-start")
+            case "tool-call-end":
+                return self._call_end()
+            case "message-end":
+                return self._end(delta)
+            case "" if event.message is not None:
+                raise UpstreamFailed(f"The backend failed: {shown(event.message)}")
+        return []
+
+    def whole(self, body: bytes) -> Iterable[Event]:
+        """Events of a whole answer."""
+        answer = decoded(_whole, body)
+        said = answer.message
+        calls = said.tool_calls if isinstance(said.tool_calls, list) else []
+        texts, thoughts = _texts(said)
+        functions = [call.function or _Function() for call in calls]
+        events = self._row.delta(
+            texts,
+            reasoning=(said.tool_plan or "") + thoughts,
+            calls=[
+                ToolCallDelta(index, call.id, one.name, one.arguments or "{}")
+                for index, (call, one) in enumerate(zip(calls, functions, strict=True))
+            ],
+            logprobs=tuple(one for piece in answer.logprobs or () for one in _logprobs(piece)),
+        )
+        return [*events, *self._end(_Delta(None, answer.finish_reason, answer.usage))]
+
+    def end(self) -> Sequence[Event]:
+        """The last event."""
+        return self._row.completed()
+
+    def _content(self, said: _Said, logprobs: _Logprobs | None) -> list[Event]:
+        text, thoughts = _texts(said)
+        found = tuple(_logprobs(logprobs)) if logprobs is not None else None
+        return self._row.delta(text, reasoning=thoughts, logprobs=found)
+
+    def _call(self, said: _Said, *, starts: bool) -> list[Event]:
+        call = said.tool_calls
+        if not isinstance(call, _Call) or call.function is None:
+            return []
+        pieces = call.function.arguments or ""
+        if starts:
+            self._argued = bool(pieces)
+            one = ToolCallDelta(self._row.calls, call.id, call.function.name, pieces)
+            return self._row.delta(calls=(one,))
+        self._argued = self._argued or bool(pieces)
+        more = ToolCallDelta(max(0, self._row.calls - 1), None, None, pieces)
+        return self._row.delta(calls=(more,)) if pieces else []
+
+    def _call_end(self) -> list[Event]:
+        if self._argued:
+            return []
+        self._argued = True
+        return self._row.delta(calls=(ToolCallDelta(self._row.calls - 1, None, None, "{}"),))
+
+    def _end(self, delta: _Delta) -> list[Event]:
+        if delta.usage is not None:
+            self._row.usage = delta.usage.usage()
+        said = f": {shown(delta.error)}" if delta.error else "."
+        match delta.finish_reason:
+            case "ERROR":
+                raise UpstreamFailed(f"The backend failed while it answered{said}")
+            case "TIMEOUT":
+                raise UpstreamTimeout(f"The backend ran out of time while it answered{said}")
+            case "ERROR_TOXIC":
+                raise ContentRefused(f"The provider's policy ends the answer{said}")
+            case "MAX_TOKENS" | "ERROR_LIMIT":
+                return self._row.finish("length")
+        return self._row.finish("stop")
+
+
+class ChatSpeaker:
+    """`POST /v2/chat`."""
+
+    operation = "cohere.chat"
+
+    def encode(self, request: Request, terms: Terms) -> Outgoing:
+        """See `Speaker`."""
+        asked = Asked(request, terms)
+        source = chat_input(request, "Cohere's chat")
+        body: Json = {
+            "model": terms.model,
+            "messages": _messages(source),
+            "stream": asked.has("stream"),
+        }
+        for name, field in _FIELDS.items():
+            asked.place(body, name, field)
+        # The chosen token's alone are to be had.
+        if asked.peek("logprobs") == 0 and asked.take("logprobs", "logprobs") is not None:
+            body["logprobs"] = True
+        _place_tools(asked, body, request.tool_name)
+        _place_format(asked, body)
+        reasoning = asked.reasoning()
+        if reasoning.enabled is not None or reasoning.effort is not None:
+            off = reasoning.enabled is False or reasoning.effort == "none"
+            body["thinking"] = {"type": "disabled" if off else "enabled"}
+        return asked.outgoing("/v2/chat", body)
+
+    def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
+        """Events for a stream, else one object."""
+        body = _Body(request)
+        return WholeReader(body) if is_whole(head) else StreamReader(EventReader(), body)
+
+    def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
+        """No client speaks this dialect to us."""
+        raise Unsupported("Requests in Cohere's dialect are not taken.")
+
+    def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
+        """As `patch`."""
+        raise Unsupported("Requests in Cohere's dialect are not taken.")
+
+    def error(self, head: Head, body: bytes) -> TrunklineError:
+        """{"id", "message"}; 498 is a token on a deny list (docs.cohere.com/reference/errors)."""
+        try:
+            said = _event.decode(body).message or ""
+        except msgspec.DecodeError:
+            said = body[:600].decode(errors="replace")
+        if head.status == 498:
+            return ContentRefused(f"The provider's policy refuses the prompt: {shown(said)}")
+        return failure(head, said)
+
+
+def _place_tools(asked: Asked, body: Json, tool_name: str) -> None:
+    tools = asked.take("tools", "tools")
+    if not tools:
+        return
+    choice = asked.take("tool_choice")
+    if choice == "named":
+        # No single one can be named there, but one alone can be offered.
+        tools = [tool for tool in tools if tool["function"]["name"] == tool_name]
+    if choice is not None:
+        body["tool_choice"] = "NONE" if choice == "none" else "REQUIRED"
+    body["tools"] = [_tool(tool["function"]) for tool in tools]
+
+
+def _tool(function: Json) -> Json:
+    sent: Json = {"name": function["name"]}
+    if function.get("description"):
+        sent["description"] = function["description"]
+    sent["parameters"] = function.get("parameters") or _NO_PARAMETERS
+    return {"type": "function", "function": sent}
+
+
+def _place_format(asked: Asked, body: Json) -> None:
+    grammar = asked.peek("grammar")
+    if grammar is None or grammar.kind not in ("json_object", "json_schema"):
+        return
+    asked.take("grammar")
+    body["response_format"] = {"type": "json_object"}
+    if grammar.kind == "json_schema":
+        body["response_format"]["json_schema"] = schema_of(grammar)
+
+
+def _messages(source: ChatInput) -> list[Json]:
+    return [_message(message) for message in source.messages]
+
+
+def _message(message: Message) -> Json:
+    text = text_of(message)
+    match message.role:
+        case "developer":
+            return {"role": "system", "content": text}
+        case "tool":
+            return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": text}
+        case "assistant":
+            return _answer(message, text)
+    return {"role": message.role, "content": text}
+
+
+def _answer(message: Message, text: str) -> Json:
+    sent: Json = {"role": "assistant"}
+    thoughts = message.reasoning_content
+    blocks: list[Json] = []
+    if message.tool_calls:
+        sent["tool_calls"] = [
+            {"id": call["id"], "type": "function", "function": call["function"]}
+            for call in message.tool_calls
+        ]
+        if thoughts:
+            sent["tool_plan"] = thoughts
+    elif thoughts:
+        blocks.append({"type": "thinking", "thinking": thoughts})
+    if text or not message.tool_calls:
+        sent["content"] = [*blocks, {"type": "text", "text": text}] if blocks else text
+    return sent
+
+
+def _texts(said: _Said) -> tuple[str, str]:
+    """Text and thoughts."""
+    content = said.content
+    if isinstance(content, str):
+        return content, ""
+    blocks = content if isinstance(content, list) else [content] if content is not None else []
+    text = "".join(block.text or "" for block in blocks)
+    return text, "".join(block.thinking or "" for block in blocks)
+
+
+def _logprobs(piece: _Logprobs) -> list[TokenLogprob]:
+    """One for each token; the text is that of all of them, and told with the first."""
+    text = piece.text or ""
+    pairs = zip(piece.token_ids, piece.logprobs or (), strict=False)
+    return [
+        TokenLogprob(shown_, shown_.encode(), token_id, logprob)
+        for index, (token_id, logprob) in enumerate(pairs)
+        for shown_ in (text if index == 0 else "",)
+    ]
+
+
+CHAT = ChatSpeaker()

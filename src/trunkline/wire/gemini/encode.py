@@ -1,0 +1,143 @@
+"""Requests in Gemini's words: contents and parts, function declarations, generationConfig.
+
+Shapes: ai.google.dev/api/generate-content, .../gemini-api/docs/function-calling, .../thinking and
+.../thought-signatures; the types of google-genai 3.4 (all read 2026-11-21).
+"""
+
+from __future__ import annotations
+
+from trunkline.core.errors import Unsupported
+from trunkline.core.types import ChatInput, Json, Message
+from trunkline.wire.asked import Asked, Reasoning, arguments_of, schema_of, text_of
+from trunkline.wire.gemini.signatures import SKIP, signature_of
+
+# Field of a request -> field of generationConfig.
+_CONFIG = {
+    "max_tokens": "maxOutputTokens",
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "stop": "stopSequences",
+    "seed": "seed",
+    "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty",
+}
+_MODES = {"none": "NONE", "required": "ANY", "named": "ANY"}
+_LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
+
+
+def body_of(asked: Asked, source: ChatInput, tool_name: str) -> Json:
+    """The body. Raises `Unsupported` for turns that cannot be said."""
+    system, contents = _contents(source.messages)
+    body: Json = {"contents": contents}
+    if system:
+        body["systemInstruction"] = {"parts": [{"text": text} for text in system]}
+    _place_tools(asked, body, tool_name)
+    config = _config(asked)
+    if config:
+        body["generationConfig"] = config
+    # Where a model's turn is the last, the answer goes on from it.
+    asked.take("continue_final_message")
+    return body
+
+
+def _config(asked: Asked) -> Json:
+    config: Json = {}
+    for name, field in _CONFIG.items():
+        asked.place(config, name, field)
+    logprobs = asked.take("logprobs", "logprobs")
+    if logprobs is not None:
+        config |= {"responseLogprobs": True, "logprobs": logprobs}
+    grammar = asked.peek("grammar")
+    if grammar is not None and grammar.kind in ("json_object", "json_schema"):
+        asked.take("grammar")
+        config["responseMimeType"] = "application/json"
+        if grammar.kind == "json_schema":
+            config["responseJsonSchema"] = schema_of(grammar)
+    thinking = _thinking(asked.reasoning())
+    if asked.has("reasoning"):
+        config["thinkingConfig"] = {"includeThoughts": True} | thinking
+    return config
+
+
+def _thinking(wanted: Reasoning) -> Json:
+    if wanted.enabled is False or wanted.effort == "none":
+        return {"thinkingBudget": 0}
+    level = _LEVELS.get(wanted.effort or "")
+    return {} if level is None else {"thinkingLevel": level}
+
+
+def _place_tools(asked: Asked, body: Json, tool_name: str) -> None:
+    tools = asked.take("tools", "tools")
+    if not tools:
+        return
+    body["tools"] = [{"functionDeclarations": [_declaration(one["function"]) for one in tools]}]
+    choice = asked.take("tool_choice")
+    if choice is not None:
+        config: Json = {"mode": _MODES[choice]}
+        if choice == "named":
+            config["allowedFunctionNames"] = [tool_name]
+        body["toolConfig"] = {"functionCallingConfig": config}
+
+
+def _declaration(function: Json) -> Json:
+    sent: Json = {"name": function["name"]}
+    if function.get("description"):
+        sent["description"] = function["description"]
+    # Without parameters there must be none: an object without properties is refused.
+    parameters = function.get("parameters")
+    if parameters and parameters.get("properties"):
+        sent["parametersJsonSchema"] = parameters
+    return sent
+
+
+def _contents(messages: tuple[Message, ...]) -> tuple[list[str], list[Json]]:
+    """System texts, and turns; results that follow one another are one turn.
+
+    A system message has no place among the turns there: later ones join the first.
+    """
+    system: list[str] = []
+    contents: list[Json] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        if message.role in ("system", "developer"):
+            system.append(text_of(message))
+            continue
+        role = "model" if message.role == "assistant" else "user"
+        parts = _parts(message, names)
+        if contents and contents[-1]["role"] == role:
+            contents[-1]["parts"] += parts
+        elif parts:
+            contents.append({"role": role, "parts": parts})
+    return system, contents
+
+
+def _parts(message: Message, names: dict[str, str]) -> list[Json]:
+    if message.role == "tool":
+        return [_result(message, names)]
+    parts: list[Json] = []
+    text = text_of(message)
+    if text:
+        parts.append({"text": text})
+    for number, call in enumerate(message.tool_calls or ()):
+        names[call["id"]] = call["function"]["name"]
+        part: Json = {
+            "functionCall": {"name": call["function"]["name"], "args": arguments_of(call)}
+        }
+        signature = signature_of(call["id"])
+        if signature is None and number == 0:
+            # Gemini 3 refuses a turn whose first call has none.
+            signature = SKIP
+        if signature is not None:
+            part["thoughtSignature"] = signature
+        parts.append(part)
+    return parts
+
+
+def _result(message: Message, names: dict[str, str]) -> Json:
+    name = names.get(message.tool_call_id or "", message.name)
+    if name is None:
+        problem = "A tool's result answers no call of this conversation."
+        raise Unsupported(problem, param="messages")
+    # An object is wanted there; any text can stand in one.
+    return {"functionResponse": {"name": name, "response": {"result": text_of(message)}}}
