@@ -21,6 +21,7 @@ from msgspec import Raw
 
 from trunkline.core.types import Delta, Event, RowFinished, Timing, ToolCallDelta, Usage
 from trunkline.wire.codec import Answer
+from trunkline.wire.one_line import Encoder
 
 # Clients send a thinking block back only with a signature. Ours signs nothing.
 SIGNATURE = "dHJ1bmtsaW5l"
@@ -30,7 +31,7 @@ _MOST_SPACE = 64
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 _arguments = msgspec.json.Decoder(dict[str, Raw])
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
+from trunkline.wire.one_line import Encoder
 
 _STATUSES = {"queue_full": 503}
+
+_encoder = Encoder()
 
 
 class _Body(msgspec.Struct):
@@ -26,7 +29,7 @@ def status(error: TrunklineError) -> int:
 
 def render_error(error: TrunklineError) -> bytes:
     """The body of an error response; within a stream, the data of its last event."""
-    return msgspec.json.encode(_Body(error.message))
+    return _encoder.encode(_Body(error.message))
 
 
 def stream_error(error: TrunklineError) -> bytes:

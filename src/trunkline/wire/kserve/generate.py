@@ -24,6 +24,9 @@ from trunkline.wire.kserve.fields import (
     stops,
 )
 from trunkline.wire.kserve.metadata import VERSION, check_version
+from trunkline.wire.one_line import Encoder
+
+_encoder = Encoder()
 
 
 class _Output(msgspec.Struct):
@@ -104,7 +107,7 @@ class GenerateWhole:
         output = self._output
         output.text_output = "".join(self._text)
         _count(output, self._parameters, usage)
-        return _event(output) if self._event else msgspec.json.encode(output)
+        return _event(output) if self._event else _encoder.encode(output)
 
 
 class GenerateStream:
@@ -150,7 +153,7 @@ def _count(output: _Output, parameters: Parameters, usage: Usage) -> None:
 
 
 def _event(output: _Output) -> bytes:
-    return b"data: %b\n\n" % msgspec.json.encode(output)
+    return b"data: %b\n\n" % _encoder.encode(output)
 
 
 def _ask(incoming: Incoming, *, stream: bool) -> GenerateAsk:

@@ -25,8 +25,9 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.wire.codec import Answer
+from trunkline.wire.one_line import Encoder
 
-encoder = msgspec.json.Encoder()
+encoder = Encoder()
 
 # Its stand-in for the logarithm of 0: the least float.
 _LOWEST = -3.4028234663852886e38

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
+from trunkline.wire.one_line import Encoder
 
 # kind -> (type, code); what is not listed is an invalid request below 500, else a server error.
 _TYPES = {
@@ -24,7 +25,7 @@ _TYPES = {
     "unavailable": ("unavailable_error", 503),
 }
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 
 
 class _Error(msgspec.Struct):

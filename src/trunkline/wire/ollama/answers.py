@@ -13,9 +13,10 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from trunkline.core.types import Event, Timing, TokenLogprob, ToolCallDelta, Usage
+from trunkline.wire.one_line import Encoder
 from trunkline.wire.openai.answers import finite
 
-encoder = msgspec.json.Encoder()
+encoder = Encoder()
 _arguments = msgspec.json.Decoder(dict[str, Raw])
 
 

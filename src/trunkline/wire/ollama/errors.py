@@ -11,6 +11,7 @@ import re
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, ModelNotFound, TrunklineError
+from trunkline.wire.one_line import Encoder
 
 # kind -> text, where Ollama has one of its own. "maximum pending" is what its clients look for.
 _TEXTS = {
@@ -26,7 +27,7 @@ _STATUSES = {"queue_full": 503, "unprocessable": 400, "request_timeout": 503}
 # The name in a `ModelNotFound` of the gateway.
 _NAMED = re.compile(r"`([^`]*)`")
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 
 
 class _Body(msgspec.Struct):

@@ -8,13 +8,14 @@ import msgspec
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Usage
+from trunkline.wire.one_line import Encoder
 from trunkline.wire.openai.errors import render_error
 
 DONE = b"data: [DONE]\n\n"
 # What OpenAI uses where a log probability cannot be said; JSON has no infinity.
 UNLIKELY = -9999.0
 
-encoder = msgspec.json.Encoder()
+encoder = Encoder()
 
 
 class PromptDetails(msgspec.Struct):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
+from trunkline.wire.one_line import Encoder
 
 # kind -> (type, code). What is not listed is an invalid request below 500, else a server error.
 _NAMES = {
@@ -43,7 +44,7 @@ class _Body(msgspec.Struct):
     error: _Error
 
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 
 
 def render_error(error: TrunklineError) -> bytes:

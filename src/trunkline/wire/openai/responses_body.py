@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Usage
+from trunkline.wire.openai.answers import encoder
 from trunkline.wire.openai.chat_answer import Token
 from trunkline.wire.openai.errors import render_error
 
@@ -188,4 +189,4 @@ def error_event(error: TrunklineError, sequence: int) -> bytes:
         "message": fields.message,
         "param": fields.param,
     }
-    return b"event: error\ndata: %b\n\n" % msgspec.json.encode(body)
+    return b"event: error\ndata: %b\n\n" % encoder.encode(body)

@@ -25,13 +25,14 @@ from trunkline.core.types import (
     TokenLogprob,
     Usage,
 )
+from trunkline.wire.one_line import Encoder
 from trunkline.wire.sglang.errors import DONE
 from trunkline.wire.sglang.fields import Logprobs
 
 # What stands where a log probability cannot be said; JSON has no infinity.
 _UNLIKELY = -9999.0
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 
 # (log probability, token id, text or null); of the first prompt token that is told there is none.
 _Logprob = tuple[float | None, int, str | None]

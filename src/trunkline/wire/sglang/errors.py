@@ -8,8 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import TrunklineError
+from trunkline.wire.one_line import Encoder
 
 DONE = b"data: [DONE]\n\n"
+
+_encoder = Encoder()
 
 
 class _Error(msgspec.Struct):
@@ -22,7 +25,7 @@ class _Body(msgspec.Struct):
 
 def render_error(error: TrunklineError) -> bytes:
     """The body of an error response; within a stream, the data of an event."""
-    return msgspec.json.encode(_Body(_Error(error.message)))
+    return _encoder.encode(_Body(_Error(error.message)))
 
 
 def stream_error(error: TrunklineError) -> bytes:

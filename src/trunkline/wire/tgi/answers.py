@@ -21,9 +21,10 @@ from trunkline.core.types import (
     Timing,
     Usage,
 )
+from trunkline.wire.one_line import Encoder
 from trunkline.wire.tgi.tokens import Step, Steps, Token, finite
 
-encoder = msgspec.json.Encoder()
+encoder = Encoder()
 
 
 class _PrefillToken(msgspec.Struct):

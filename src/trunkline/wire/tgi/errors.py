@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
+from trunkline.wire.one_line import Encoder
 
 _VALIDATION = "Input validation error: "
 _GENERATION = "Request failed during generation: "
@@ -31,7 +32,7 @@ class _Body(msgspec.Struct):
     error_type: str
 
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 
 
 def _named(error: TrunklineError) -> tuple[int, str]:
