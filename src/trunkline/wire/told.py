@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from trunkline.core.errors import (
     ContentRefused,
@@ -26,6 +27,8 @@ from trunkline.core.errors import (
 )
 from trunkline.wire.client import Head
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
+
+_any = msgspec.json.Decoder()
 
 # Longest body that is looked into, in bytes.
 _MOST_BODY = 256 << 10
@@ -69,6 +72,19 @@ class Told(msgspec.Struct, frozen=True):
     codes: frozenset[str] = frozenset()
     # The field at fault, in the server's dialect.
     param: str | None = None
+
+
+class Reports(msgspec.Struct):
+    """What an answer in OpenAI's dialects may be instead: an error."""
+
+    error: Raw | None = None
+    # "error": vLLM's before 0.10, the error itself.
+    object: str | None = None
+
+    def check(self, body: bytes) -> None:
+        """Raise the error that `body`, from which this was decoded, is."""
+        if self.object == "error" or (self.error is not None and bytes(self.error) != b"null"):
+            raise reported(_any.decode(body))
 
 
 def refusal(head: Head, body: bytes) -> TrunklineError:

@@ -37,7 +37,7 @@ from trunkline.wire.openai.client_fields import (
 from trunkline.wire.openai.client_relay import patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, decoded, is_whole
 from trunkline.wire.sse import EventReader, ServerEvent
-from trunkline.wire.told import refusal, reported
+from trunkline.wire.told import Reports, refusal
 
 _PATH = "/v1/chat/completions"
 
@@ -105,14 +105,12 @@ class _Choice(msgspec.Struct):
     matched_stop: str | int | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(Reports):
     choices: list[_Choice] | None = None
     usage: UsageFields | None = None
-    error: Raw | None = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
-_any = msgspec.json.Decoder()
 _NOTHING = _Message()
 
 
@@ -222,18 +220,13 @@ class _Answer:
     def whole(self, body: bytes) -> Iterable[Event]:
         """A chunk, or all of an answer: they differ in a name only."""
         chunk = decoded(_chunk, body)
-        if chunk.error is not None and bytes(chunk.error) != b"null":
-            raise reported({"error": decoded(_any, bytes(chunk.error))})
+        chunk.check(body)
         if chunk.usage is not None:
-            self.usage(chunk.usage)
+            self._rows.usage = chunk.usage
         events: list[Event] = []
         for choice in chunk.choices or ():
             self._choice(choice, events)
         return events
-
-    def usage(self, usage: UsageFields) -> None:
-        """Keep the counts."""
-        self._rows.usage = usage
 
     def end(self) -> Sequence[Event]:
         """The last event."""

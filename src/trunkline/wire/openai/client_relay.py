@@ -20,9 +20,9 @@ from trunkline.wire.openai.client_answer import UsageFields
 from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import decoded, is_whole, keep
 from trunkline.wire.sse import MOST
-from trunkline.wire.told import reported
+from trunkline.wire.told import Reports
 
-_USAGE = re.compile(rb'"(?:usage"\s*:\s*\{|error"\s*:\s*[^n\s])')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 _DONE = (b"data: [DONE]", b"data:[DONE]")
@@ -34,19 +34,17 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Seen(msgspec.Struct):
+class _Seen(Reports):
     """What of an event, or of a whole answer, matters."""
 
     choices: list[Raw] | None = None
     usage: UsageFields | None = None
-    error: Raw | None = None
 
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _options = msgspec.json.Decoder(StreamOptions | None)
 _option_fields = msgspec.json.Decoder(dict[str, Raw] | None)
 _seen = msgspec.json.Decoder(_Seen)
-_any = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
@@ -89,8 +87,7 @@ def relay(raw: RawRequest, terms: Terms, head: Head) -> Relay:
 def seen(data: bytes) -> _Seen:
     """What matters of an object. Raises what it reports."""
     found = decoded(_seen, data)
-    if found.error is not None and bytes(found.error) != b"null":
-        raise reported({"error": decoded(_any, bytes(found.error))})
+    found.check(data)
     return found
 
 
@@ -173,12 +170,12 @@ class StreamRelay:
         return (*left, Completed(self._id, usage, Timing()))
 
     def _pass(self, data: bytes) -> Sequence[Event]:
-        if _USAGE.search(data) is not None:
+        if _is_special(data):
             data = self._one_by_one(data)
             if not data:
                 return ()
         if not self._ended:
-            last = data.rstrip().endswith(_DONE)
+            last = b"[DONE]" in data and data.rstrip().endswith(_DONE)
             self._ended = last or _FINISHED.search(data) is not None
         tokens = data.count(self._gap)
         self._events += tokens
@@ -187,11 +184,12 @@ class StreamRelay:
         return (Relayed(self._id, data, tokens),)
 
     def _renamed(self, data: bytes) -> bytes:
-        if not self._old or self._old not in data:
-            found = _MODEL.search(data)
-            if found is None:
-                return data
-            self._old = found[0]
+        if self._old and (renamed := data.replace(self._old, self._new)) is not data:
+            return renamed
+        found = _MODEL.search(data)
+        if found is None:
+            return data
+        self._old = found[0]
         return data.replace(self._old, self._new)
 
     def _one_by_one(self, data: bytes) -> bytes:
@@ -200,7 +198,7 @@ class StreamRelay:
         kept: list[bytes] = []
         for event in data.split(gap)[:-1]:
             found = None
-            if _USAGE.search(event) is not None:
+            if _is_special(event):
                 found = seen(_data(event))
             if found is not None and found.usage is not None:
                 self._usage = found.usage
@@ -208,6 +206,11 @@ class StreamRelay:
                     continue
             kept.append(event + gap)
         return b"".join(kept)
+
+
+def _is_special(data: bytes) -> bool:
+    """Whether usage or an error may be in it. OpenAI sends `"usage":null` with every event."""
+    return b'"error"' in data or (b'"usage"' in data and _USAGE.search(data) is not None)
 
 
 def _data(event: bytes) -> bytes:
