@@ -1,0 +1,402 @@
+"""Hosted APIs, as rows. Features are what each one's API reference lists (read 2026-11)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trunkline.backends.engine_kinds import MESSAGES, OPENAI_PATHS, RESPONSES
+from trunkline.backends.kind import Kind, ModelList, Value
+from trunkline.wire.client import Feature
+
+_CHAT = {"openai.chat": OPENAI_PATHS["openai.chat"]}
+# Where the base URL holds the version already, or there is none.
+_BARE = {"openai.chat": "/chat/completions"}
+_DEPLOYMENT = "/openai/deployments/{deployment}"
+_BARE_BOTH = {**_BARE, "openai.completions": "/completions"}
+
+_TOOLS: frozenset[Feature] = frozenset(("stream", "stream_usage", "tools", "tool_choice"))
+_JSON: frozenset[Feature] = frozenset(("json_object", "json_schema"))
+_OPENAI: frozenset[Feature] = frozenset(
+    (
+        *_TOOLS,
+        *_JSON,
+        "parallel_tool_calls",
+        "logprobs",
+        "n",
+        "seed",
+        "logit_bias",
+        "penalties",
+        "reasoning",
+    )
+)
+# What hosts of open models take, which run vLLM, SGLang or the like.
+_OPEN: frozenset[Feature] = _OPENAI | {"top_k", "min_p", "repetition_penalty"}
+
+
+def _row(
+    name: str,
+    title: str,
+    url: str,
+    variables: tuple[str, ...],
+    features: Iterable[Feature],
+    *,
+    paths: Mapping[str, str] = OPENAI_PATHS,
+    models: ModelList | None = ModelList(),  # noqa: B008 - frozen
+    values: tuple[Value, ...] = (),
+) -> Kind:
+    """A host of OpenAI's dialect."""
+    return Kind(
+        name=name,
+        title=title,
+        hosted=True,
+        url=url,
+        paths=paths,
+        preferred=tuple(op for op in ("openai.chat", "openai.completions") if op in paths),
+        key_variables=variables,
+        values=values,
+        models=models,
+        features=frozenset(features),
+    )
+
+
+OPENAI = Kind(
+    name="openai",
+    title="OpenAI",
+    hosted=True,
+    url="https://api.openai.com",
+    url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
+    paths={**OPENAI_PATHS, **RESPONSES},
+    preferred=("openai.chat", "openai.completions"),
+    key_variables=("OPENAI_API_KEY",),
+    models=ModelList(),
+    features=_OPENAI | {"max_completion_tokens", "token_ids"},
+)
+
+AZURE = Kind(
+    name="azure",
+    title="Azure OpenAI",
+    hosted=True,
+    url_variables=("AZURE_API_BASE", "AZURE_OPENAI_ENDPOINT"),
+    paths={
+        "openai.chat": _DEPLOYMENT + "/chat/completions?api-version={api_version}",
+        "openai.completions": _DEPLOYMENT + "/completions?api-version={api_version}",
+        "openai.responses": "/openai/v1/responses",
+    },
+    preferred=("openai.chat", "openai.completions"),
+    key_variables=("AZURE_API_KEY", "AZURE_OPENAI_API_KEY"),
+    auth="api-key",
+    # A deployment is what Azure calls a model's name.
+    values=(
+        Value("deployment", (), "{model}"),
+        Value("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION"), "2024-10-21"),
+    ),
+    features=_OPENAI | {"max_completion_tokens", "token_ids"},
+)
+
+ANTHROPIC = Kind(
+    name="anthropic",
+    title="Anthropic",
+    hosted=True,
+    url="https://api.anthropic.com",
+    url_variables=("ANTHROPIC_BASE_URL", "ANTHROPIC_API_BASE"),
+    paths=MESSAGES,
+    preferred=("anthropic.messages",),
+    key_variables=("ANTHROPIC_API_KEY",),
+    auth="x-api-key",
+    headers={"anthropic-version": "2023-06-01"},
+    models=ModelList("/v1/models?limit=1000"),
+    tokens="anthropic",
+    features=_TOOLS
+    | {"parallel_tool_calls", "json_schema", "top_k", "reasoning", "continue_final_message"},
+)
+
+BEDROCK = Kind(
+    name="bedrock",
+    title="Amazon Bedrock",
+    hosted=True,
+    url="https://bedrock-runtime.{region}.amazonaws.com",
+    paths={"bedrock.converse": ""},
+    preferred=("bedrock.converse",),
+    # A key of Bedrock's own is sent as a bearer token; AWS credentials sign.
+    key_variables=("AWS_BEARER_TOKEN_BEDROCK",),
+    auth="sigv4",
+    values=(Value("region", ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1"),),
+    features=_TOOLS | {"reasoning"},
+)
+
+_GEMINI: frozenset[Feature] = (
+    _TOOLS | _JSON | {"logprobs", "n", "seed", "penalties", "top_k", "reasoning"}
+)
+
+GEMINI = Kind(
+    name="gemini",
+    title="Google Gemini",
+    hosted=True,
+    url="https://generativelanguage.googleapis.com",
+    paths={"gemini.generate": ""},
+    preferred=("gemini.generate",),
+    key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    auth="x-goog-api-key",
+    models=ModelList("/v1beta/models?pageSize=1000", "gemini"),
+    tokens="gemini",
+    features=_GEMINI,
+)
+
+VERTEX = Kind(
+    name="vertex",
+    title="Google Vertex AI",
+    hosted=True,
+    url="https://{location}-aiplatform.googleapis.com",
+    paths={
+        "gemini.generate": "/v1/projects/{project}/locations/{location}/publishers/google{tail}"
+    },
+    preferred=("gemini.generate",),
+    auth="gcp",
+    values=(
+        Value("project", ("VERTEXAI_PROJECT", "GOOGLE_CLOUD_PROJECT")),
+        Value("location", ("VERTEXAI_LOCATION", "GOOGLE_CLOUD_LOCATION"), "us-central1"),
+    ),
+    features=_GEMINI,
+)
+
+COHERE = Kind(
+    name="cohere",
+    title="Cohere",
+    hosted=True,
+    url="https://api.cohere.com",
+    paths={"cohere.chat": ""},
+    preferred=("cohere.chat",),
+    key_variables=("COHERE_API_KEY", "CO_API_KEY"),
+    models=ModelList("/v1/models?page_size=1000&endpoint=chat", "cohere"),
+    features=_TOOLS | _JSON | {"logprobs", "seed", "penalties", "top_k", "reasoning"},
+)
+
+# Name, title, base URL, variables, features: what is like OpenAI needs no more.
+_COMPATIBLE = (
+    _row(
+        "mistral",
+        "Mistral",
+        "https://api.mistral.ai",
+        ("MISTRAL_API_KEY",),
+        # Fields that it does not know are refused there, `stream_options` and `seed` among them;
+        # usage comes without being asked for.
+        _TOOLS - {"stream_usage"} | _JSON | {"parallel_tool_calls", "n", "penalties", "reasoning"},
+        paths=_CHAT,
+    ),
+    _row(
+        "groq",
+        "Groq",
+        "https://api.groq.com/openai",
+        ("GROQ_API_KEY",),
+        _TOOLS | _JSON | {"parallel_tool_calls", "seed", "reasoning"},
+        paths={**_CHAT, **RESPONSES},
+    ),
+    _row(
+        "together",
+        "Together AI",
+        "https://api.together.xyz",
+        ("TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"),
+        _OPEN,
+    ),
+    _row(
+        "fireworks",
+        "Fireworks AI",
+        "https://api.fireworks.ai/inference",
+        ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
+        _OPEN | {"ignore_eos", "token_ids"},
+    ),
+    _row(
+        "deepseek",
+        "DeepSeek",
+        "https://api.deepseek.com",
+        ("DEEPSEEK_API_KEY",),
+        _TOOLS | {"json_object", "logprobs", "penalties", "reasoning"},
+        paths={**_CHAT, "anthropic.messages": "/anthropic/v1/messages"},
+    ),
+    _row(
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api",
+        ("OPENROUTER_API_KEY", "OR_API_KEY"),
+        _OPEN - {"n"},
+        paths={**OPENAI_PATHS, **RESPONSES, **MESSAGES},
+    ),
+    _row(
+        "xai",
+        "xAI",
+        "https://api.x.ai",
+        ("XAI_API_KEY",),
+        _OPENAI - {"logit_bias"},
+        paths={**_CHAT, **RESPONSES},
+    ),
+    _row(
+        "perplexity",
+        "Perplexity",
+        "https://api.perplexity.ai",
+        ("PERPLEXITY_API_KEY", "PERPLEXITYAI_API_KEY"),
+        ("stream", "stream_usage", "json_schema", "penalties", "top_k", "reasoning"),
+        paths=_BARE,
+        models=None,
+    ),
+    _row(
+        "cerebras",
+        "Cerebras",
+        "https://api.cerebras.ai",
+        ("CEREBRAS_API_KEY",),
+        _TOOLS | _JSON | {"parallel_tool_calls", "logprobs", "seed", "reasoning"},
+    ),
+    _row(
+        "nvidia",
+        "NVIDIA NIM",
+        "https://integrate.api.nvidia.com",
+        ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"),
+        _TOOLS | _JSON | {"logprobs", "seed", "penalties", "reasoning"},
+    ),
+    _row(
+        "huggingface",
+        "Hugging Face Inference Providers",
+        "https://router.huggingface.co",
+        ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_API_KEY"),
+        _TOOLS | _JSON | {"logprobs", "seed", "penalties", "reasoning"},
+        paths={**_CHAT, **RESPONSES},
+    ),
+    _row(
+        "sambanova",
+        "SambaNova",
+        "https://api.sambanova.ai",
+        ("SAMBANOVA_API_KEY",),
+        _TOOLS | _JSON | {"parallel_tool_calls", "top_k", "reasoning"},
+        paths=_CHAT,
+    ),
+    _row(
+        "hyperbolic",
+        "Hyperbolic",
+        "https://api.hyperbolic.xyz",
+        ("HYPERBOLIC_API_KEY",),
+        _OPEN - {"parallel_tool_calls"},
+    ),
+    _row(
+        "deepinfra",
+        "DeepInfra",
+        "https://api.deepinfra.com/v1/openai",
+        ("DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"),
+        _OPEN - {"logit_bias"},
+        paths=_BARE_BOTH,
+        models=ModelList("/models"),
+    ),
+    _row(
+        "nebius",
+        "Nebius Token Factory",
+        "https://api.tokenfactory.nebius.com",
+        ("NEBIUS_API_KEY",),
+        _OPEN,
+    ),
+    _row("novita", "Novita AI", "https://api.novita.ai/openai", ("NOVITA_API_KEY",), _OPEN),
+    _row(
+        "moonshot",
+        "Moonshot AI",
+        "https://api.moonshot.ai",
+        ("MOONSHOT_API_KEY",),
+        _TOOLS | _JSON | {"n", "penalties", "reasoning"},
+        paths=_CHAT,
+    ),
+    _row(
+        "zai",
+        "Z.ai",
+        "https://api.z.ai/api/paas/v4",
+        ("ZAI_API_KEY",),
+        _TOOLS | {"json_object", "reasoning"},
+        paths=_BARE,
+        models=ModelList("/models"),
+    ),
+    _row(
+        "zhipu",
+        "Zhipu AI",
+        "https://open.bigmodel.cn/api/paas/v4",
+        ("ZHIPUAI_API_KEY",),
+        _TOOLS | {"json_object", "reasoning"},
+        paths=_BARE,
+        models=ModelList("/models"),
+    ),
+    _row(
+        "dashscope",
+        "Alibaba Cloud Model Studio",
+        "https://dashscope-intl.aliyuncs.com/compatible-mode",
+        ("DASHSCOPE_API_KEY",),
+        _TOOLS
+        | _JSON
+        | {"parallel_tool_calls", "logprobs", "n", "seed", "penalties", "top_k", "reasoning"},
+        paths=_CHAT,
+    ),
+    _row(
+        "minimax",
+        "MiniMax",
+        "https://api.minimax.io",
+        ("MINIMAX_API_KEY",),
+        _TOOLS | {"json_schema", "reasoning"},
+        paths={**_CHAT, "anthropic.messages": "/anthropic/v1/messages"},
+        models=None,
+    ),
+    _row(
+        "ai21",
+        "AI21",
+        "https://api.ai21.com/studio",
+        ("AI21_API_KEY",),
+        ("stream", "stream_usage", "tools", "json_object", "n"),
+        paths=_CHAT,
+        models=None,
+    ),
+    _row(
+        "github",
+        "GitHub Models",
+        "https://models.github.ai/inference",
+        ("GITHUB_TOKEN", "GITHUB_API_KEY"),
+        _TOOLS | _JSON | {"seed", "penalties", "reasoning"},
+        paths=_BARE,
+        models=None,
+    ),
+    _row(
+        "cloudflare",
+        "Cloudflare Workers AI",
+        "https://api.cloudflare.com/client/v4/accounts/{account}/ai",
+        ("CLOUDFLARE_API_KEY", "CLOUDFLARE_API_TOKEN"),
+        ("stream", "stream_usage", "tools", "json_object", "json_schema", "seed", "penalties"),
+        paths=_CHAT,
+        models=None,
+        values=(Value("account", ("CLOUDFLARE_ACCOUNT_ID",)),),
+    ),
+    _row(
+        "baseten",
+        "Baseten",
+        "https://inference.baseten.co",
+        ("BASETEN_API_KEY",),
+        _OPEN,
+        paths=_CHAT,
+    ),
+    _row(
+        "scaleway",
+        "Scaleway",
+        "https://api.scaleway.ai",
+        ("SCW_SECRET_KEY", "SCALEWAY_API_KEY"),
+        _TOOLS | _JSON | {"parallel_tool_calls", "logprobs", "seed", "penalties"},
+    ),
+    _row(
+        "siliconflow",
+        "SiliconFlow",
+        "https://api.siliconflow.com",
+        ("SILICONFLOW_API_KEY",),
+        _TOOLS | {"json_object", "n", "penalties", "top_k", "reasoning"},
+        paths=_CHAT,
+    ),
+    _row(
+        "volcengine",
+        "Volcano Engine Ark",
+        "https://ark.cn-beijing.volces.com/api/v3",
+        ("VOLCENGINE_API_KEY", "ARK_API_KEY"),
+        _TOOLS | _JSON | {"logprobs", "logit_bias", "penalties", "reasoning"},
+        paths=_BARE,
+        models=ModelList("/models"),
+    ),
+)
+
+HOSTED = (OPENAI, AZURE, ANTHROPIC, BEDROCK, GEMINI, VERTEX, COHERE, *_COMPATIBLE)

@@ -1,0 +1,318 @@
+"""One connection to a backend: writes a request, parses the response, is kept for the next one.
+
+llhttp (through httptools) parses, strictly. What one read brings is delivered after it has been
+parsed, in one piece, so that many small chunks cost one call and a receiver may cancel anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from math import inf
+from typing import Protocol
+
+import httptools
+
+from trunkline.backends.http.transfer import Transfer
+from trunkline.core.errors import TrunklineError, UpstreamFailed
+from trunkline.wire.client import Head
+
+# A body up to this size is copied behind its head, to be one buffer; a larger one is not.
+_COPY = 64 * 1024
+# Seconds within which a kept connection that closes without an answer was dead before: the notice
+# of its end needs one way through the network. Later than that the backend has died at work.
+_STALE = 1.0
+# Seconds less than the backend's own bound on an idle connection.
+_MARGIN = 1.0
+
+
+class Owner(Protocol):
+    """What a connection needs of its pool."""
+
+    # For messages: "backend 'vllm-1'".
+    title: str
+    loop: asyncio.AbstractEventLoop
+    max_header_bytes: int
+    keepalive: float
+
+    def released(self, connection: Connection) -> None:
+        """It can take another request."""
+
+    def lost(self, connection: Connection) -> None:
+        """It is closed, or about to be."""
+
+    def again(self, transfer: Transfer) -> None:
+        """Send it once more on another connection: this one was dead already."""
+
+
+class _Refused(Exception):
+    """Leaves the parser's callbacks when a response is over a limit."""
+
+
+class Connection(asyncio.Protocol):
+    """Carries one transfer at a time. Its ``on_`` methods are for the parser."""
+
+    __slots__ = (
+        "_complete",
+        "_expects_length",
+        "_head",
+        "_head_size",
+        "_headers",
+        "_informational",
+        "_keep",
+        "_owner",
+        "_parser",
+        "_pieces",
+        "_reading",
+        "_silent",
+        "_surplus",
+        "_told",
+        "_transfer",
+        "_transport",
+        "_unseen",
+        "_used",
+        "idle_until",
+    )
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._transfer: Transfer | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reading = True
+        # True: it has carried a transfer before this one.
+        self._used = False
+        # The loop's time until which it may be kept without a request.
+        self.idle_until = inf
+        self._begin()
+
+    def _begin(self) -> None:
+        """Expect a response."""
+        self._head: Head | None = None
+        self._headers: dict[str, str] = {}
+        self._head_size = 0
+        self._informational = False
+        # True: the receiver knows the head.
+        self._told = False
+        self._pieces: list[bytes] = []
+        self._complete = False
+        self._keep = False
+        # False: the body ends with the connection.
+        self._expects_length = True
+        # True: nothing has arrived yet.
+        self._silent = True
+        # True: more than one response came for one request.
+        self._surplus = False
+        # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
+        self._unseen = 0
+
+    # for the pool
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be written to it."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def start(self, transfer: Transfer) -> None:
+        """Write a request. The connection is usable and carries nothing."""
+        transport = self._transport
+        assert transport is not None
+        assert self._transfer is None
+        self._transfer = transfer
+        transfer.carrier = self
+        self._begin()
+        if self._used:
+            transfer.since = self._owner.loop.time()
+        body = transfer.body
+        if len(body) <= _COPY:
+            transport.write(transfer.head + body)
+        else:
+            transport.writelines((transfer.head, body))
+        if transfer.paused:
+            self.set_reading(False)
+
+    def close(self) -> None:
+        """Close at once; whatever it carries hears nothing more."""
+        self._transfer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def fail(self, error: TrunklineError) -> None:
+        """Close at once, and tell who waits for the response."""
+        transfer = self._transfer
+        self.close()
+        self._owner.lost(self)
+        if transfer is not None:
+            transfer.fail(error)
+
+    # transfer.Carrier
+
+    def abandon(self, transfer: Transfer) -> None:
+        """The transfer is cancelled: the connection ends, which is what tells the backend."""
+        self.close()
+        self._owner.lost(self)
+
+    def set_reading(self, wanted: bool) -> None:
+        """Read on, or stop reading."""
+        if wanted is self._reading or not self.usable:
+            return
+        assert self._transport is not None
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep it alive, so that a peer that is gone for good is noticed."""
+        # uvloop's transports are not instances of asyncio.Transport.
+        self._transport = transport  # type: ignore[assignment]
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then deliver."""
+        transfer = self._transfer
+        if transfer is None:
+            # Nobody asked for it: a connection that says so much is not kept.
+            self.close()
+            self._owner.lost(self)
+            return
+        self._silent = False
+        self._unseen += len(data)
+        problem = ""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            problem = "switched protocols"
+        except httptools.HttpParserError as error:
+            problem = f"sent what is no HTTP response ({error})"
+        bound = self._owner.max_header_bytes
+        if self._head_size > bound or (self._unseen > bound and not self._complete):
+            problem = f"sent a head or chunk that is over the limit of {bound} bytes"
+        self._deliver(transfer)
+        if problem and self._transfer is transfer:
+            self.fail(UpstreamFailed(f"{self._owner.title} {problem}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A body without a length is complete; anything else is a failure."""
+        self._transport = None
+        transfer, self._transfer = self._transfer, None
+        self._owner.lost(self)
+        if transfer is None or transfer.done:
+            return
+        if self._head is not None and not self._expects_length and exc is None:
+            self._finish(transfer)
+        elif self._silent and self._used and not transfer.retried and self._died_early(transfer):
+            transfer.retried = True
+            self._owner.again(transfer)
+        else:
+            how = "before it answered" if self._silent else "in the middle of its answer"
+            title = self._owner.title
+            transfer.fail(UpstreamFailed(f"{title} closed the connection {how}"))
+
+    # parser callbacks
+
+    def on_message_begin(self) -> None:
+        """A response begins."""
+        self._surplus = self._complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, or one trailer, which is dropped."""
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self._owner.max_header_bytes:
+            raise _Refused
+        if self._head is None:
+            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        """Keep the head, unless it is an interim one (100 Continue, 103 Early Hints)."""
+        self._unseen = 0
+        status = self._parser.get_status_code()
+        headers = self._headers
+        if status < 200:
+            self._informational = True
+            self._headers = {}
+            self._head_size = 0
+            return
+        if self._surplus:
+            return
+        self._head = Head(status, headers)
+        self._keep = self._parser.should_keep_alive()
+        self._expects_length = (
+            "content-length" in headers or "transfer-encoding" in headers or status in (204, 304)
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """More of the body."""
+        self._unseen = 0
+        if not self._surplus:
+            self._pieces.append(body)
+
+    def on_chunk_header(self) -> None:
+        """The parser makes progress."""
+        self._unseen = 0
+
+    def on_message_complete(self) -> None:
+        """The response is complete."""
+        if self._informational:
+            self._informational = False
+        else:
+            self._complete = True
+
+    # internals
+
+    def _deliver(self, transfer: Transfer) -> None:
+        """Tell the receiver what has been parsed; it may cancel at any point."""
+        receiver = transfer.receiver
+        if self._head is not None and not self._told:
+            self._told = True
+            receiver.on_head(self._head)
+        pieces = self._pieces
+        if pieces and self._transfer is transfer:
+            self._pieces = []
+            receiver.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._complete and self._transfer is transfer:
+            self._release()
+            self._finish(transfer)
+
+    def _release(self) -> None:
+        """Hand the connection back, or close it."""
+        self._transfer = None
+        transport = self._transport
+        assert transport is not None
+        # A request that is still being written was refused before its end: the rest is in the way.
+        written = transport.get_write_buffer_size() == 0
+        if not (self._keep and written and not self._surplus) or transport.is_closing():
+            transport.abort()
+            self._owner.lost(self)
+            return
+        if not self._reading:
+            self.set_reading(True)
+        self._used = True
+        assert self._head is not None
+        seconds = self._owner.keepalive
+        if "keep-alive" in self._head.headers:
+            seconds = min(seconds, _announced(self._head.headers["keep-alive"]))
+        self.idle_until = self._owner.loop.time() + seconds
+        self._owner.released(self)
+
+    def _finish(self, transfer: Transfer) -> None:
+        transfer.done = True
+        transfer.body = b""
+        transfer.receiver.on_end()
+
+    def _died_early(self, transfer: Transfer) -> bool:
+        return self._owner.loop.time() - transfer.since < _STALE
+
+
+def _announced(field: str) -> float:
+    """Seconds that ``Keep-Alive: timeout=5`` allows, less a margin; inf where it does not say."""
+    for part in field.split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "timeout" and value.isdecimal():
+            return max(0.0, float(value) - _MARGIN)
+    return inf

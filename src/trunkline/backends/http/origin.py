@@ -1,0 +1,82 @@
+"""Where a backend is: URLs taken apart and put together."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import msgspec
+
+_VERSION = re.compile(r"v\d+[a-z0-9]*")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# What a target and a host may consist of (RFC 3986): visible ASCII, no fragment.
+_VISIBLE = re.compile(r"[!-~]*")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What a connection is opened to."""
+
+    host: str
+    port: int
+    tls: bool = False
+    # Path of a Unix socket, instead of host and port.
+    unix: str = ""
+    # False: any certificate will do.
+    verify: bool = True
+
+    @property
+    def authority(self) -> str:
+        """Value of the Host field."""
+        if self.unix:
+            return "localhost"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def parse_url(url: str, *, verify: bool = True) -> tuple[Origin, str]:
+    """The origin of `url`, and its path without a slash at the end.
+
+    ``http://host:port/base``, ``https://...`` or ``unix:/path/of/socket``. Raises ValueError, with
+    a message that does not repeat the URL's user and password.
+    """
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix:")
+        if not path.startswith("/"):
+            raise ValueError("a URL of a Unix socket is unix:/path/of/socket")
+        return Origin("localhost", 0, unix=path), ""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("a URL begins with http://host, https://host or unix:/path")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a URL must not hold user and password; give the key as api_key")
+    if parts.query or parts.fragment:
+        raise ValueError("a base URL has neither a query nor a fragment")
+    host = parts.hostname
+    try:
+        host.encode("ascii")
+    except UnicodeEncodeError:
+        host = host.encode("idna").decode("ascii")
+    if not _VISIBLE.fullmatch(host + parts.path):
+        raise ValueError("a URL holds visible ASCII characters only")
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    tls = parts.scheme == "https"
+    return Origin(host, port, tls, verify=verify), parts.path.rstrip("/")
+
+
+def join_path(base: str, path: str) -> str:
+    """`path` below the path `base`, which may or may not end with the version that `path` has.
+
+    ``/api/v1`` + ``/v1/models`` and ``/api`` + ``/v1/models`` are the same; ``/v1`` + ``/health``
+    is ``/health``; ``/paas/v4`` + ``/v1/models`` is ``/paas/v4/models``.
+    """
+    above, _, last = base.rpartition("/")
+    if not _VERSION.fullmatch(last):
+        return base + path
+    if last == "v1" or path.startswith(f"/{last}/"):
+        return above + path
+    return base + path.removeprefix("/v1") if path.startswith("/v1/") else base + path
+
+
+def is_target(text: str) -> bool:
+    """Whether `text` may stand in a request line."""
+    return text.startswith("/") and _VISIBLE.fullmatch(text) is not None
