@@ -1,0 +1,190 @@
+"""One target of a route while it is in use: what is under way there, how it does, its limits."""
+
+from __future__ import annotations
+
+from trunkline.core.types import Backend, Usage
+from trunkline.gateway.breaker import CircuitBreaker
+from trunkline.gateway.config import RouteConfig, Target
+from trunkline.gateway.verdict import verdict
+from trunkline.gateway.window import Window
+
+# Weight of the newest sample in the moving averages.
+_NEWEST = 0.15
+_MINUTE = 60.0
+# Bytes of prompt that are taken for a token until the exact number is known.
+_BYTES_PER_TOKEN = 4
+
+
+class Average:
+    """An exponentially weighted moving average; 0 until there is a sample."""
+
+    __slots__ = ("at", "value")
+
+    def __init__(self) -> None:
+        self.value = 0.0
+        # When the last sample came.
+        self.at = 0.0
+
+    def add(self, sample: float, now: float) -> None:
+        """One sample more; the first one counts whole."""
+        self.value = self.value + _NEWEST * (sample - self.value) if self.at else sample
+        self.at = now
+
+
+class Endpoint:
+    """A model of a backend with its counters.
+
+    Every `begin` is followed by exactly one of `completed`, `failed` and `given_up`: `in_flight` is
+    the number of those that are not. Times are the clock's seconds.
+    """
+
+    def __init__(self, config: RouteConfig, target: Target, backend: Backend, name: str) -> None:
+        self.target = target
+        self.backend = backend
+        # Distinct within the route and stable across restarts, for rendezvous hashing.
+        self.name = name
+        self.breaker = CircuitBreaker(config.breaker)
+        self.in_flight = 0
+        self.requests = 0
+        self.successes = 0
+        # By the error's kind.
+        self.failures: dict[str, int] = {}
+        self.cancelled = 0
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        # Seconds until the first output, per further token, and of whole answers.
+        self.ttft = Average()
+        self.per_token = Average()
+        self.duration = Average()
+        # In flight when an answer was complete, that one included.
+        self.parallel = Average()
+        # Tokens of one request, prompt and answer.
+        self.size = Average()
+        # Sums over the answers that were complete, in seconds.
+        self.ttft_seconds = 0.0
+        self.answer_seconds = 0.0
+        # It said that it takes nothing before this.
+        self.not_before = 0.0
+        self.requests_lately = Window(_MINUTE)
+        self.tokens_lately = Window(_MINUTE)
+        self._only_model = ""
+        self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
+        self._longest_wait = config.retries.retry_after
+        self._shortest_wait = config.retries.base / 2
+
+    @property
+    def model(self) -> str:
+        """The model to ask for; "" = nobody knows one."""
+        if self.target.model:
+            return self.target.model
+        if not self._only_model:
+            cards = self.backend.models()
+            self._only_model = cards[0].name if cards else ""
+        return self._only_model
+
+    def usable(self, now: float) -> bool:
+        """Whether breaker and limits let one more request through."""
+        if not self.breaker.allows(now) or now < self.not_before:
+            return False
+        return not self._bounded or self._within_limits(now)
+
+    def ready(self) -> bool:
+        """Whether the backend says that it can answer."""
+        return self.backend.health().state == "ready"
+
+    def free_in(self, now: float) -> float | None:
+        """Seconds until limits may let a request through: 0 = as soon as another one ends, or
+        now. None: the breaker is open.
+        """
+        if not self.breaker.closed:
+            return None
+        wait = max(0.0, self.not_before - now)
+        target = self.target
+        if target.rpm and self.requests_lately.sum(now) >= target.rpm:
+            wait = max(wait, self.requests_lately.free_in(now))
+        if target.tpm and self.tokens_lately.sum(now) >= target.tpm:
+            wait = max(wait, self.tokens_lately.free_in(now))
+        return wait
+
+    def outstanding(self) -> int:
+        """Requests there that have no complete answer, also those of others, as far as known."""
+        stats = self.backend.stats()
+        return max(self.in_flight, stats.running + stats.waiting)
+
+    def drain(self) -> float:
+        """Seconds until all that is there now would be done, a load of the model included.
+
+        Its throughput is what it measures itself, else Little's law over our own requests: those in
+        flight by the seconds that one takes. One a second while nothing is known.
+        """
+        stats = self.backend.stats()
+        work = max(self.in_flight, stats.running + stats.waiting)
+        load = self.backend.health().load_seconds
+        if not work:
+            return load
+        if stats.tokens_per_second > 0 and self.successes:
+            answer = self.completion_tokens / self.successes
+            return load + work * answer / stats.tokens_per_second
+        if not self.duration.at:
+            return load + work
+        return load + work * self.duration.value / max(1.0, self.parallel.value)
+
+    def begin(self, now: float, prompt_size: int) -> bool:
+        """A request is sent, its prompt has so many bytes. True: it probes a half-open breaker."""
+        self.in_flight += 1
+        self.requests += 1
+        self.requests_lately.add(now)
+        if prompt_size:
+            self.tokens_lately.add(now, prompt_size // _BYTES_PER_TOKEN + 1)
+        return not self.breaker.closed and self.breaker.begin()
+
+    def completed(
+        self, now: float, began: float, first: float, usage: Usage, prompt_size: int
+    ) -> None:
+        """An answer is complete; `first` is when its first output came."""
+        ttft, duration = first - began, now - began
+        made = usage.completion_tokens
+        self.parallel.add(self.in_flight, now)
+        self.in_flight -= 1
+        self.successes += 1
+        self.breaker.success(now)
+        self.ttft.add(ttft, now)
+        self.duration.add(duration, now)
+        if made > 1:
+            self.per_token.add((now - first) / (made - 1), now)
+        self.ttft_seconds += ttft
+        self.answer_seconds += duration
+        self.prompt_tokens += usage.prompt_tokens
+        self.completion_tokens += made
+        total = usage.prompt_tokens + made
+        self.size.add(total, now)
+        guess = prompt_size // _BYTES_PER_TOKEN + 1 if prompt_size else 0
+        self.tokens_lately.add(now, total - guess)
+
+    def failed(self, now: float, kind: str, retry_after: float | None, probe: bool) -> None:
+        """A request failed with an error of `kind`."""
+        self.in_flight -= 1
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+        judged = verdict(kind)
+        if judged.ill:
+            self.breaker.failure(now, probe)
+        elif probe:
+            self.breaker.answered()
+        if judged.cause == "rate_limit":
+            wait = self._shortest_wait if retry_after is None else retry_after
+            self.not_before = max(self.not_before, now + min(wait, self._longest_wait))
+
+    def given_up(self, probe: bool) -> None:
+        """We cancelled a request."""
+        self.in_flight -= 1
+        self.cancelled += 1
+        if probe:
+            self.breaker.released()
+
+    def _within_limits(self, now: float) -> bool:
+        target = self.target
+        if target.max_parallel and self.in_flight >= target.max_parallel:
+            return False
+        if target.rpm and self.requests_lately.sum(now) >= target.rpm:
+            return False
+        return not (target.tpm and self.tokens_lately.sum(now) >= target.tpm)

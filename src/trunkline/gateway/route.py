@@ -1,0 +1,192 @@
+"""A name that clients ask for, as a backend: who answers is chosen anew for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from random import Random
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from trunkline.core.errors import (
+    EngineCrashed,
+    TrunklineError,
+    Unavailable,
+    Unsupported,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from trunkline.core.types import (
+    Backend,
+    BackendStats,
+    Call,
+    EventSink,
+    Health,
+    ModelCard,
+    RawRequest,
+    Request,
+    Tokenization,
+)
+from trunkline.gateway.ask import Ask
+from trunkline.gateway.cards import route_card, total
+from trunkline.gateway.clock import Clock
+from trunkline.gateway.config import RouteConfig
+from trunkline.gateway.endpoint import Endpoint
+from trunkline.gateway.route_state import Peer, RouteState
+from trunkline.gateway.shadow import Comparison, Shadows
+from trunkline.gateway.tries import Tries
+from trunkline.gateway.verdict import fallback_names
+from trunkline.wire.client import Speaker
+
+# Seconds for which what is known of the models is not asked again.
+_CARD = 1.0
+# A question that fails like this is put to the next target.
+_ASK_NEXT = (Unsupported, Unavailable, UpstreamFailed, UpstreamTimeout, EngineCrashed)
+
+T = TypeVar("T")
+
+
+class Route:
+    """Implements `core.types.Backend` and `route_state.Peer`."""
+
+    def __init__(
+        self,
+        config: RouteConfig,
+        targets: Sequence[Backend],
+        peers: Mapping[str, Peer],
+        clock: Clock,
+        rng: Random,
+        speakers: Mapping[str, Speaker],
+        compared: Callable[[Comparison], None] | None = None,
+    ) -> None:
+        """`targets` are the backends of `config.targets`, in order. `peers` may be filled later.
+
+        `speakers`, by operation, read relayed answers that another target continues or that are
+        compared; without one for an operation its relayed answers are neither.
+        """
+        self.config = config
+        self.endpoints = _endpoints(config, targets)
+        self.state = RouteState(config, self.endpoints, peers, clock, rng, speakers)
+        self.shadows: Shadows | None = None
+        if config.shadow is not None:
+            self.shadows = Shadows(config.shadow, peers, clock, rng, speakers, compared)
+        self._peers = peers
+        self._clock = clock
+        self._card: ModelCard | None = None
+        self._card_until = 0.0
+
+    @property
+    def name(self) -> str:
+        """As the configuration calls it."""
+        return self.config.name
+
+    def submit(self, request: Request, sink: EventSink) -> Call:
+        """As of `Backend`."""
+        return self._call(Ask(request), sink)
+
+    def relays(self, operation: str) -> bool:
+        """Whether a target does, or a route that it falls back to."""
+        return self._relays(operation, set())
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """As of `Backend`; where the one who answers cannot relay, core events come instead."""
+        return self._call(Ask(raw), sink)
+
+    def begin(self, ask: Ask, sink: EventSink, visited: list[str]) -> Call:
+        """As of `Peer`."""
+        tries = Tries(self.state, ask, sink, visited)
+        tries.start()
+        return tries
+
+    async def count_tokens(self, request: Request) -> int:
+        """As of `Backend`: by the first target that is well and can."""
+        return await self._first(
+            lambda one: one.backend.count_tokens(replace(request, model=one.model))
+        )
+
+    async def tokenize(self, request: Request) -> Tokenization:
+        """As of `Backend`: by the first target that is well and can."""
+        return await self._first(
+            lambda one: one.backend.tokenize(replace(request, model=one.model))
+        )
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """As of `Backend`: by the first target that is well and can."""
+        return await self._first(lambda one: one.backend.detokenize(token_ids))
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """One card under the route's name."""
+        now = self._clock.time()
+        if self._card is None or now >= self._card_until:
+            self._card = route_card(self.config.name, self.config.aliases, self.endpoints)
+            self._card_until = now + _CARD
+        return (self._card,)
+
+    def health(self) -> Health:
+        """Ready while a target is; else what the targets say."""
+        now = self._clock.time()
+        found = [(one, one.backend.health()) for one in self.endpoints]
+        for one, health in found:
+            if health.state == "ready" and one.breaker.allows(now):
+                return health
+        if not found:
+            return Health("failed", "the route has no targets")
+        details = "; ".join(
+            f"{one.name}: {health.detail or health.state}"
+            + ("" if one.breaker.closed else " (failed lately)")
+            for one, health in found
+        )
+        for _, health in found:
+            if health.state != "ready":
+                return Health(health.state, details)
+        return Health("failed", details)
+
+    def stats(self) -> BackendStats:
+        """Sums over the backends."""
+        return total(list({id(one.backend): one.backend for one in self.endpoints}.values()))
+
+    def close(self) -> None:
+        """Give up what no client waits for."""
+        if self.shadows is not None:
+            self.shadows.close()
+
+    def _call(self, ask: Ask, sink: EventSink) -> Call:
+        tries = Tries(self.state, ask, sink, [self.config.name])
+        tries.start()
+        if self.shadows is not None and self.shadows.wanted():
+            tries.watch = self.shadows.begin(ask)
+        return tries
+
+    def _relays(self, operation: str, seen: set[str]) -> bool:
+        seen.add(self.config.name)
+        if any(one.backend.relays(operation) for one in self.endpoints):
+            return True
+        names = fallback_names(self.config.fallbacks, "error")
+        peers = (self._peers[name] for name in names if name in self._peers)
+        return any(
+            peer._relays(operation, seen)
+            for peer in peers
+            if isinstance(peer, Route) and peer.name not in seen
+        )
+
+    async def _first(self, question: Callable[[Endpoint], Awaitable[T]]) -> T:
+        well = sorted(self.endpoints, key=lambda one: not one.ready())
+        error: TrunklineError = Unavailable(f"The route `{self.config.name}` has no targets.")
+        for endpoint in well:
+            try:
+                return await question(endpoint)
+            except _ASK_NEXT as caught:
+                error = caught
+        raise error
+
+
+def _endpoints(config: RouteConfig, targets: Sequence[Backend]) -> tuple[Endpoint, ...]:
+    """One for each target; equal ones are told apart by a number."""
+    endpoints: list[Endpoint] = []
+    names: dict[str, int] = {}
+    for target, backend in zip(config.targets, targets, strict=True):
+        name = f"{target.backend}/{target.model}" if target.model else target.backend
+        names[name] = names.get(name, 0) + 1
+        shown = name if names[name] == 1 else f"{name}#{names[name]}"
+        endpoints.append(Endpoint(config, target, backend, shown))
+    return tuple(endpoints)

@@ -1,0 +1,110 @@
+"""What the calls of one route share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Protocol
+
+import msgspec
+
+from trunkline.core.types import Call, Event, EventSink
+from trunkline.gateway.ask import Ask
+from trunkline.gateway.choose import Chooser
+from trunkline.gateway.clock import Clock
+from trunkline.gateway.config import RouteConfig
+from trunkline.gateway.continuation import Partial, continuable
+from trunkline.gateway.endpoint import Endpoint
+from trunkline.gateway.waiting import WaitingRoom
+from trunkline.wire.client import Speaker
+
+
+class Peer(Protocol):
+    """Another route, as a fallback or for shadows."""
+
+    @property
+    def name(self) -> str:
+        """As the configuration calls it."""
+
+    def relays(self, operation: str) -> bool:
+        """As of `core.types.Backend`."""
+
+    def begin(self, ask: Ask, sink: EventSink, visited: list[str]) -> Call:
+        """Answer; routes in `visited` are not asked, those that are asked are added to it."""
+
+
+class Watch(Protocol):
+    """Sees what a client is given."""
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """As of `EventSink`."""
+
+    def cancelled(self) -> None:
+        """The client wants no more of it."""
+
+
+class Counters(msgspec.Struct):
+    """What happened to the requests of a route, besides what its endpoints count."""
+
+    # Tries after the first; those that a fallback was asked for; second targets asked because the
+    # first was slow, and those of them that won; answers continued by another target; requests that
+    # found no place in the queue, or no target in time.
+    retries: int = 0
+    fallbacks: int = 0
+    hedges: int = 0
+    hedges_won: int = 0
+    continued: int = 0
+    rejected: int = 0
+
+
+class RouteState:
+    """The parts of one route that its calls work with."""
+
+    def __init__(
+        self,
+        config: RouteConfig,
+        endpoints: Sequence[Endpoint],
+        peers: Mapping[str, Peer],
+        clock: Clock,
+        rng: Random,
+        speakers: Mapping[str, Speaker],
+    ) -> None:
+        self.config = config
+        self.endpoints = tuple(endpoints)
+        # Fallbacks by name; filled before the first request, by whoever owns the routes.
+        self.peers = peers
+        self.clock = clock
+        self.rng = rng
+        self.counters = Counters()
+        self.chooser = Chooser(config, endpoints, rng)
+        self.waiting = WaitingRoom(clock, config.queue, config.queue_timeout, self._free)
+        self._speakers = speakers
+        self._continues = config.continue_streams and len(self.endpoints) > 1
+
+    def partial(self, ask: Ask, relayed: bool) -> Partial | None:
+        """Keeps an answer that may be continued; None: it cannot be, whatever happens."""
+        if not self._continues:
+            return None
+        if not relayed:
+            return Partial(ask, None) if continuable(ask.request()) else None
+        raw = ask.raw
+        assert raw is not None
+        speaker = self._speakers.get(raw.operation) if raw.stream else None
+        return None if speaker is None else Partial(ask, speaker)
+
+    def pause(self, tries: int, retry_after: float | None) -> float | None:
+        """Seconds before the same targets are asked again; None: too many.
+
+        Exponential with jitter over the upper half, and what the target itself said.
+        """
+        retries = self.config.retries
+        if retry_after is not None and retry_after > retries.retry_after:
+            return None
+        grown = min(retries.longest, retries.base * 2.0 ** min(tries - 1, 30))
+        jittered = grown * (0.5 + 0.5 * self.rng.random())
+        # A little later than asked for, as timers may be a little early.
+        return 1.01 * max(jittered, retry_after or 0.0)
+
+    def _free(self) -> bool:
+        now = self.clock.time()
+        return any(endpoint.usable(now) for endpoint in self.endpoints)

@@ -1,0 +1,88 @@
+"""All routes of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+
+from trunkline.core.metrics import Family
+from trunkline.core.types import Backend
+from trunkline.gateway.clock import Clock
+from trunkline.gateway.config import RouteConfig
+from trunkline.gateway.gateway import ServedModel
+from trunkline.gateway.report import RouteReport, families, report
+from trunkline.gateway.route import Route
+from trunkline.gateway.shadow import Comparison
+from trunkline.wire.client import Speaker
+
+
+class Routes:
+    """Routes by name; they fall back to each other and copy requests to each other."""
+
+    def __init__(
+        self,
+        configs: Sequence[RouteConfig],
+        backends: Mapping[str, Backend],
+        clock: Clock,
+        *,
+        speakers: Mapping[str, Speaker] | None = None,
+        compared: Callable[[Comparison], None] | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        """`clock` is the event loop. `compared` is told of each copy's answer beside the client's.
+
+        Raises `ValueError` where a name is not that of a backend or route, or two routes have one.
+        """
+        self._clock = clock
+        peers: dict[str, Route] = {}
+        for config in configs:
+            targets = [_backend(config, target.backend, backends) for target in config.targets]
+            route = Route(config, targets, peers, clock, rng or Random(), speakers or {}, compared)
+            for name in (config.name, *config.aliases):
+                if name in peers:
+                    raise ValueError(f"two routes are called {name!r}")
+                peers[name] = route
+        self.routes = tuple(dict.fromkeys(peers.values()))
+        for route in self.routes:
+            _check_names(route.config, peers)
+
+    def served(self) -> tuple[ServedModel, ...]:
+        """What the gateway offers to clients."""
+        return tuple(ServedModel(one.name, one, one.config.aliases) for one in self.routes)
+
+    def report(self) -> tuple[RouteReport, ...]:
+        """How each route and each of its targets does now."""
+        now = self._clock.time()
+        return tuple(report(route, now) for route in self.routes)
+
+    def families(self) -> Iterable[Family]:
+        """Metrics, as a source of `core.metrics.Registry`."""
+        return families(self.report())
+
+    def close(self) -> None:
+        """Give up what no client waits for; requests under way go on."""
+        for route in self.routes:
+            route.close()
+
+
+def _backend(config: RouteConfig, name: str, backends: Mapping[str, Backend]) -> Backend:
+    backend = backends.get(name)
+    if backend is None:
+        there = ", ".join(sorted(backends)) or "none"
+        raise ValueError(
+            f"the route {config.name!r} names a backend {name!r} that is not configured; "
+            f"there are: {there}"
+        )
+    return backend
+
+
+def _check_names(config: RouteConfig, routes: Mapping[str, Route]) -> None:
+    lists = config.fallbacks
+    named = [*lists.error, *lists.context_window, *lists.content_policy, *lists.rate_limit]
+    if config.shadow is not None:
+        named.append(config.shadow.route)
+    for name in named:
+        if name not in routes:
+            raise ValueError(
+                f"the route {config.name!r} names a route {name!r} that is not configured"
+            )

@@ -1,0 +1,489 @@
+"""One call: try a target, and another when that one fails before anything has gone out.
+
+    start ─► try ─► first output ─► the rest ─► Completed | Failed
+      │       │ failed                 │ broke off
+      │       ├─► back off ─► try      └─► another goes on with the text (`continuation`)
+      │       └─► fallback: another route, asked as a backend
+      └─► wait for a target below its limits
+
+No task: everything happens in callbacks of backends and timers. The invariants, which
+`tests/gateway/test_tries_properties.py` holds against random faults:
+
+- exactly one `Completed` or `Failed`, and nothing after it or after `cancel`;
+- each try that began is settled once with its endpoint;
+- `Routed` comes first, and after an output nobody starts over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from trunkline.core.errors import (
+    ErrorInfo,
+    QueueFull,
+    TrunklineError,
+    Unavailable,
+    UpstreamTimeout,
+)
+from trunkline.core.types import Completed, Event, EventSink, Failed, Request, Routed
+from trunkline.gateway.ask import Ask
+from trunkline.gateway.attempt import Attempt
+from trunkline.gateway.clock import Timer
+from trunkline.gateway.continuation import CONTINUING, Partial
+from trunkline.gateway.endpoint import Endpoint
+from trunkline.gateway.route_state import RouteState, Watch
+from trunkline.gateway.verdict import BREAKS, Cause, fallback_names, verdict
+
+# The shortest wait that clients are told, in seconds.
+_SHORTEST_WAIT = 1.0
+
+
+class Tries:
+    """Implements `core.types.Call`; `visited` holds the names of the routes that were asked in this
+    call, which nobody asks again.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_ask",
+        "_barred",
+        "_error",
+        "_fallbacks",
+        "_hedge",
+        "_hedges",
+        "_made",
+        "_out",
+        "_partial",
+        "_peers",
+        "_racing",
+        "_rest",
+        "_state",
+        "_timer",
+        "_visited",
+        "ended",
+        "sink",
+        "watch",
+    )
+
+    def __init__(self, state: RouteState, ask: Ask, sink: EventSink, visited: list[str]) -> None:
+        self.sink = sink
+        # Sees what goes out, where it will be compared.
+        self.watch: Watch | None = None
+        self.ended = False
+        self._state = state
+        self._ask = ask
+        self._visited = visited
+        # Tries under way; one, but for hedges. After the first output the one that gave it.
+        self._racing: list[Attempt] = []
+        # Targets tried, in order, and those that are not worth another try.
+        self._made: list[Endpoint] = []
+        self._barred: list[Endpoint] = []
+        # Other routes asked, and those that are left; None: it has not come to that.
+        self._peers = 0
+        self._fallbacks: Iterator[str] | None = None
+        # What the client is told when nothing else helps.
+        self._error: ErrorInfo | None = None
+        self._hedges = 0
+        # True: something has gone out.
+        self._out = False
+        self._partial: Partial | None = None
+        # The request for the missing rest, once an answer broke off.
+        self._rest: Request | None = None
+        # Next step; end of the time for the whole call; next hedge.
+        self._timer: Timer | None = None
+        self._alarm: Timer | None = None
+        self._hedge: Timer | None = None
+
+    def start(self) -> None:
+        """Begin; no event comes before this returns."""
+        state = self._state
+        if state.config.timeout:
+            self._alarm = state.clock.call_later(state.config.timeout, self._time_is_up)
+        if not len(state.waiting):
+            now = state.clock.time()
+            endpoint = state.chooser.choose(self._ask, now)
+            if endpoint is not None:
+                self._try(endpoint, now)
+                return
+        self._timer = state.clock.call_later(0.0, self._begin_late)
+
+    def cancel(self) -> None:
+        """Stop everything; nothing is delivered after this."""
+        if not self.ended:
+            self._close()
+            if self.watch is not None:
+                self.watch.cancelled()
+
+    def go_on(self) -> None:
+        """Ask whom we have not asked yet, else whoever may do better now."""
+        self._timer = None
+        state = self._state
+        now = state.clock.time()
+        endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
+        if endpoint is None and self._made:
+            endpoint = state.chooser.choose(self._ask, now, self._barred)
+        if endpoint is None:
+            self._blocked()
+        else:
+            self._try(endpoint, now)
+
+    def waited_too_long(self) -> None:
+        """No target came below its limits in time."""
+        self._reject(self._state.config.queue_timeout)
+
+    # What tries tell.
+
+    def passed(self, attempt: Attempt, events: Sequence[Event]) -> None:
+        """More of the answer that has begun to go out."""
+        last = events[-1]
+        if self._partial is not None:
+            events = self._partial.pass_on(events)
+        if type(last) is Completed:
+            self._settle_completed(attempt, last)
+            self._racing = []
+            self._close()
+            self._deliver(events)
+        elif type(last) is Failed:
+            self._broke(attempt, events, last.error)
+        else:
+            self._deliver(events)
+
+    def first(self, attempt: Attempt, events: Sequence[Event]) -> None:
+        """The first output of a try, which wins by it; or its failure before any."""
+        last = events[-1]
+        if type(last) is Failed:
+            # What came with it has not gone out, and never will.
+            self._failed(attempt, last.error)
+            return
+        dropped = () if attempt.routed is None else attempt.routed.dropped
+        if self._rest is not None and CONTINUING in dropped:
+            self._give_up(attempt)
+            self._racing = []
+            self._continue()
+            return
+        self._win(attempt)
+        if self._rest is None:
+            self._out = True
+            routed = self._routed(attempt)
+            if attempt.endpoint is not None:
+                self._partial = self._state.partial(self._ask, attempt.relayed)
+            attempt.plain = self._partial is None and self.watch is None
+            self.passed(attempt, events if routed is None else (routed, *events))
+            return
+        assert self._partial is not None
+        self._state.counters.continued += 1
+        before = self._partial.resume()
+        if before:
+            self._deliver(before)
+        if not self.ended:
+            self.passed(attempt, events)
+
+    # Steps.
+
+    def _begin_late(self) -> None:
+        self._timer = None
+        if len(self._state.waiting):
+            self._blocked()
+        else:
+            self.go_on()
+
+    def _try(self, endpoint: Endpoint, now: float, hedge: bool = False) -> None:
+        """Ask `endpoint`."""
+        ask, raw = self._ask, self._ask.raw
+        backend, model = endpoint.backend, endpoint.model
+        relayed = raw is not None and self._rest is None and backend.relays(raw.operation)
+        request: Request | None = None
+        if not relayed:
+            try:
+                request = self._rest or ask.request()
+            except TrunklineError as error:
+                self._untranslatable(endpoint, error)
+                return
+        state = self._state
+        if self._made and not hedge:
+            state.counters.retries += 1
+        attempt = Attempt(self, endpoint, now, len(self._made))
+        attempt.hedge = hedge
+        self._made.append(endpoint)
+        self._racing.append(attempt)
+        if endpoint.target.tpm:
+            attempt.size = ask.prompt_size()
+        attempt.probe = endpoint.begin(now, attempt.size)
+        if request is not None:
+            if model and request.model != model:
+                request = replace(request, model=model)
+            attempt.call = backend.submit(request, attempt)
+        else:
+            assert raw is not None
+            attempt.relayed = True
+            if model and raw.model != model:
+                raw = replace(raw, model=model)
+            attempt.call = backend.relay(raw, attempt)
+        hedging = state.config.hedge
+        if hedging is not None and self._hedges < hedging.most and self._rest is None:
+            self._cancel_hedge()
+            self._hedge = state.clock.call_later(hedging.after, self._ask_another)
+
+    def _untranslatable(self, endpoint: Endpoint, error: TrunklineError) -> None:
+        """This target does not speak the request's dialect, and the request makes no sense."""
+        if self._racing:
+            self._barred.append(endpoint)
+            return
+        self._error = error.info()
+        self._timer = self._state.clock.call_later(0.0, self._end_with_error)
+
+    def _ask_another(self) -> None:
+        """The first output is late: a second target."""
+        self._hedge = None
+        if not self._racing:
+            return
+        state = self._state
+        now = state.clock.time()
+        endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
+        if endpoint is not None:
+            self._hedges += 1
+            state.counters.hedges += 1
+            self._try(endpoint, now, hedge=True)
+
+    def _failed(self, attempt: Attempt, error: ErrorInfo) -> None:
+        """A try failed before any output of it went out."""
+        self._settle_failed(attempt, error)
+        self._racing.remove(attempt)
+        if self._rest is not None:
+            self._continue()
+            return
+        endpoint = attempt.endpoint
+        if endpoint is None:
+            self._next_peer()
+            return
+        self._error = error
+        judged = verdict(error.kind)
+        if not judged.again:
+            self._barred.append(endpoint)
+        if judged.cause is None:
+            self._end_with_error()
+        elif not self._racing:
+            self._cancel_hedge()
+            if judged.elsewhere and self._has_tries():
+                self._again(error, judged.cause)
+            else:
+                self._fall_back(judged.cause)
+
+    def _again(self, error: ErrorInfo, cause: Cause) -> None:
+        """Another target at once, or the same ones after a while."""
+        state = self._state
+        now = state.clock.time()
+        endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
+        if endpoint is not None:
+            self._try(endpoint, now)
+            return
+        left = any(one not in self._barred for one in state.endpoints)
+        pause = state.pause(len(self._made), error.retry_after) if left else None
+        if pause is None or (cause == "rate_limit" and state.config.fallbacks.rate_limit):
+            self._fall_back(cause)
+        else:
+            self._timer = state.clock.call_later(pause, self.go_on)
+
+    def _has_tries(self) -> bool:
+        return len(self._made) - self._hedges <= self._state.config.retries.attempts
+
+    def _blocked(self) -> None:
+        """No target may be asked now: wait, or go elsewhere."""
+        state = self._state
+        now = state.clock.time()
+        wait = state.chooser.free_in(now, self._barred)
+        if wait is None:
+            if self._error is None:
+                self._error = Unavailable(
+                    f"No backend of `{state.config.name}` can be asked now: all failed lately.",
+                    retry_after=max(_SHORTEST_WAIT, state.chooser.closed_in(now)),
+                ).info()
+            self._fall_back("error")
+        elif state.config.fallbacks.rate_limit and self._fallbacks is None:
+            self._error = self._error or self._full(wait)
+            self._fall_back("rate_limit")
+        elif wait > state.config.queue_timeout or not state.waiting.enter(self):
+            self._reject(wait)
+
+    def _reject(self, wait: float) -> None:
+        self._state.counters.rejected += 1
+        self._error = self._error or self._full(wait)
+        self._end_with_error()
+
+    def _full(self, wait: float) -> ErrorInfo:
+        name = self._state.config.name
+        return QueueFull(
+            f"All backends of `{name}` are at their limits, and its queue is full or too slow; "
+            "try again later.",
+            retry_after=max(_SHORTEST_WAIT, wait),
+        ).info()
+
+    def _fall_back(self, cause: Cause) -> None:
+        if self._fallbacks is None:
+            self._fallbacks = iter(fallback_names(self._state.config.fallbacks, cause))
+        self._next_peer()
+
+    def _next_peer(self) -> None:
+        """Ask the next route that nobody has asked; without one the call has failed."""
+        state = self._state
+        assert self._fallbacks is not None
+        for name in self._fallbacks:
+            peer = state.peers.get(name)
+            if peer is None or peer.name in self._visited:
+                continue
+            self._visited.append(peer.name)
+            state.counters.fallbacks += 1
+            attempt = Attempt(self, None, state.clock.time(), len(self._made) + self._peers)
+            self._peers += 1
+            self._racing = [attempt]
+            attempt.call = peer.begin(self._ask, attempt, self._visited)
+            return
+        self._end_with_error()
+
+    def _broke(self, attempt: Attempt, events: Sequence[Event], error: ErrorInfo) -> None:
+        """The answer broke off after some of it had gone out."""
+        self._settle_failed(attempt, error)
+        self._racing = []
+        if self._partial is None or error.kind not in BREAKS:
+            self._close()
+            self._deliver(events)
+            return
+        self._error = error
+        if len(events) > 1:
+            self._deliver(events[:-1])
+        if not self.ended:
+            self._continue()
+
+    def _continue(self) -> None:
+        """Ask another target for the rest of the answer."""
+        partial = self._partial
+        assert partial is not None
+        self._rest = partial.rest()
+        if self._rest is None:
+            if partial.used_up():
+                self._close()
+                self._deliver(partial.end())
+            else:
+                self._end_with_error()
+            return
+        state = self._state
+        now = state.clock.time()
+        endpoint = None
+        if self._has_tries():
+            endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
+        if endpoint is None:
+            self._end_with_error()
+        else:
+            self._try(endpoint, now)
+
+    def _time_is_up(self) -> None:
+        """The whole call has taken too long."""
+        self._alarm = None
+        seconds = self._state.config.timeout
+        error = UpstreamTimeout(
+            f"There was no complete answer within {seconds:g} seconds, the time that "
+            f"`{self._state.config.name}` has."
+        ).info()
+        for attempt in self._racing:
+            if not attempt.won:
+                call = attempt.call
+                self._settle_failed(attempt, error)
+                if call is not None:
+                    call.cancel()
+        self._racing = [attempt for attempt in self._racing if attempt.won]
+        self._error = error
+        self._end_with_error()
+
+    # Ends.
+
+    def _end_with_error(self) -> None:
+        self._close()
+        assert self._error is not None
+        failed = Failed(self._ask.id, self._error)
+        if self._out or not self._made:
+            self._deliver((failed,))
+        else:
+            last = Attempt(self, self._made[-1], 0.0, len(self._made) - 1)
+            routed = self._routed(last)
+            self._deliver((failed,) if routed is None else (routed, failed))
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        self.sink.on_events(events)
+        if self.watch is not None:
+            self.watch.on_events(events)
+
+    def _close(self) -> None:
+        """Nothing happens any more: no timer, no place in the queue, no try under way."""
+        self.ended = True
+        for timer in (self._timer, self._alarm, self._hedge):
+            if timer is not None:
+                timer.cancel()
+        if len(self._state.waiting):
+            self._state.waiting.leave(self)
+        for attempt in self._racing:
+            self._give_up(attempt)
+        self._racing = []
+
+    def _win(self, attempt: Attempt) -> None:
+        attempt.won = True
+        if len(self._racing) > 1:
+            for rival in self._racing:
+                if rival is not attempt:
+                    self._give_up(rival)
+            self._racing = [attempt]
+        if self._hedges:
+            self._state.counters.hedges_won += attempt.hedge
+        self._cancel_hedge()
+        endpoint = attempt.endpoint
+        if endpoint is not None:
+            attempt.first_at = self._state.clock.time()
+            if attempt.probe:
+                attempt.probe = False
+                endpoint.breaker.answered()
+
+    def _cancel_hedge(self) -> None:
+        if self._hedge is not None:
+            self._hedge.cancel()
+            self._hedge = None
+
+    def _routed(self, attempt: Attempt) -> Routed | None:
+        """Who answers, with the tries before."""
+        endpoint, inner, number = attempt.endpoint, attempt.routed, attempt.number
+        if endpoint is None:
+            return None if inner is None else replace(inner, fallbacks=inner.fallbacks + number)
+        same = self._made[:number].count(endpoint) if number else 0
+        target = endpoint.target
+        dropped = () if inner is None else inner.dropped
+        return Routed(
+            self._ask.id, target.backend, endpoint.model, same, number - same, dropped, target.arm
+        )
+
+    def _settle_completed(self, attempt: Attempt, event: Completed) -> None:
+        attempt.settle()
+        if attempt.endpoint is not None:
+            now = self._state.clock.time()
+            attempt.endpoint.completed(
+                now, attempt.began, attempt.first_at, event.usage, attempt.size
+            )
+            self._freed()
+
+    def _settle_failed(self, attempt: Attempt, error: ErrorInfo) -> None:
+        attempt.settle()
+        if attempt.endpoint is not None:
+            now = self._state.clock.time()
+            attempt.endpoint.failed(now, error.kind, error.retry_after, attempt.probe)
+            self._freed()
+
+    def _give_up(self, attempt: Attempt) -> None:
+        call = attempt.settle()
+        if attempt.endpoint is not None:
+            attempt.endpoint.given_up(attempt.probe)
+            self._freed()
+        if call is not None:
+            call.cancel()
+
+    def _freed(self) -> None:
+        if len(self._state.waiting):
+            self._state.waiting.look_soon()
