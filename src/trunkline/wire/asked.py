@@ -5,6 +5,7 @@ So nothing is lost unnoticed: what is left at the end is refused by name, or lef
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +23,22 @@ from trunkline.core.types import (
 from trunkline.wire.client import Feature, Outgoing, Terms
 
 _NEUTRAL = SamplingParams()
+# Field -> what a server must be able to do for it.
+_FEATURES: Mapping[str, Feature] = {
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "typical_p": "typical_p",
+    "repetition_penalty": "repetition_penalty",
+    "presence_penalty": "penalties",
+    "frequency_penalty": "penalties",
+    "seed": "seed",
+    "min_tokens": "min_tokens",
+    "ignore_eos": "ignore_eos",
+    "stop_token_ids": "stop_token_ids",
+    "truncate_prompt": "truncate_prompt",
+    "skip_special_tokens": "special_tokens",
+    "continue_final_message": "continue_final_message",
+}
 _encoder = msgspec.json.Encoder()
 _schema = msgspec.json.Decoder(dict[str, Any])
 
@@ -40,6 +57,7 @@ class Asked:
     def __init__(self, request: Request, terms: Terms) -> None:
         self.terms = terms
         self._left = _asks(request)
+        self._passed_over: list[str] = []
 
     def has(self, *features: Feature) -> bool:
         """Whether the server has all of them."""
@@ -66,12 +84,22 @@ class Asked:
         """Give back what was taken and has no place after all."""
         self._left[name] = value
 
+    def pass_over(self, name: str, told: str = "") -> None:
+        """Leave a field out that is no reason to refuse, but tell of it, as `told` calls it."""
+        if self._left.pop(name, None) is not None:
+            self._passed_over.append(told or name)
+
     def reasoning(self) -> Reasoning:
         """What is asked of thinking. A server that never thinks need not be told not to."""
         wanted: Reasoning | None = self.take("reasoning", "reasoning")
         if wanted is None and self._left.get("reasoning") == Reasoning(enabled=False):
             del self._left["reasoning"]
         return wanted or Reasoning()
+
+    def put(self, body: Json, name: str, key: str) -> None:
+        """`place`, where the server has the feature that `name` needs."""
+        feature = _FEATURES.get(name)
+        self.place(body, name, key, *(() if feature is None else (feature,)))
 
     def outgoing(
         self, path: str, body: Json, headers: tuple[tuple[str, str], ...] = ()
@@ -84,7 +112,7 @@ class Asked:
             path=path,
             body=_encoder.encode(body | dict(self.terms.extra_body)),
             headers=(("content-type", "application/json"), *headers),
-            dropped=dropped,
+            dropped=(*dropped, *self._passed_over),
         )
 
 

@@ -9,6 +9,7 @@ import msgspec
 from trunkline.core.errors import UpstreamFailed
 from trunkline.core.types import Completed, Event, RawRequest, Timing, Usage
 from trunkline.wire.client import Outgoing, Terms
+from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import keep, relayed
 from trunkline.wire.sse import MOST
 
@@ -20,11 +21,8 @@ Look = Callable[[bytes], Usage | None]
 
 def patched(path: str, raw: RawRequest, terms: Terms, *, named: bool = True) -> Outgoing:
     """The body of `raw`, with the server's name of the model where the dialect has one."""
-    fields: dict[str, object] = dict(raw.fields)
-    if named:
-        fields["model"] = terms.model
-    fields |= terms.extra_body
-    return Outgoing(path=path, body=_encoder.encode(fields))
+    changes = {"model": terms.model, **terms.extra_body} if named else terms.extra_body
+    return Outgoing(path=path, body=with_fields(raw.fields, changes))
 
 
 class _Renamer:

@@ -43,7 +43,8 @@ def body_of(asked: Asked, source: ChatInput, tool_name: str) -> Json:
     _place_format(asked, body)
     _place_model_fields(asked, body, config.get("maxTokens"))
     # Where an assistant's turn is the last, the answer goes on from it.
-    asked.take("continue_final_message")
+    asked.take("continue_final_message", "continue_final_message")
+    asked.pass_over("reasoning", "reasoning_effort")
     return body
 
 
@@ -99,7 +100,7 @@ def _place_model_fields(asked: Asked, body: Json, max_tokens: int | None) -> Non
     claude = "anthropic." in asked.terms.model
     more: Json = {}
     if claude:
-        asked.place(more, "top_k", "top_k")
+        asked.put(more, "top_k", "top_k")
     reasoning = asked.reasoning()
     if reasoning.effort is not None and reasoning.effort != "none":
         body.setdefault("outputConfig", {})["effort"] = reasoning.effort

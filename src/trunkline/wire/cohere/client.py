@@ -30,7 +30,7 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.wire.asked import Asked, chat_input, schema_of, text_of
-from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
+from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, shown
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
 from trunkline.wire.sse import EventReader, ServerEvent
@@ -46,6 +46,8 @@ _FIELDS = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
+# Kind of a grammar -> what the model must be able to do.
+_JSON: dict[str, Feature] = {"json_object": "json_object", "json_schema": "json_schema"}
 _NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 
@@ -226,7 +228,7 @@ class ChatSpeaker:
             "stream": asked.has("stream"),
         }
         for name, field in _FIELDS.items():
-            asked.place(body, name, field)
+            asked.put(body, name, field)
         # The chosen token's alone are to be had.
         if asked.peek("logprobs") == 0 and asked.take("logprobs", "logprobs") is not None:
             body["logprobs"] = True
@@ -236,6 +238,7 @@ class ChatSpeaker:
         if reasoning.enabled is not None or reasoning.effort is not None:
             off = reasoning.enabled is False or reasoning.effort == "none"
             body["thinking"] = {"type": "disabled" if off else "enabled"}
+        asked.pass_over("reasoning", "reasoning_effort")
         return asked.outgoing("/v2/chat", body)
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
@@ -285,7 +288,7 @@ def _tool(function: Json) -> Json:
 
 def _place_format(asked: Asked, body: Json) -> None:
     grammar = asked.peek("grammar")
-    if grammar is None or grammar.kind not in ("json_object", "json_schema"):
+    if grammar is None or grammar.kind not in _JSON or not asked.has(_JSON[grammar.kind]):
         return
     asked.take("grammar")
     body["response_format"] = {"type": "json_object"}

@@ -1,9 +1,9 @@
 """Gemini's `generateContent` and `streamGenerateContent`, spoken to Google.
 
-The path begins below `.../v1beta` of the Gemini API, and below
-`.../v1/projects/{project}/locations/{region}/publishers/google` of Vertex AI, whose bodies are the
-same. Shapes: see `encode`; errors: ai.google.dev/gemini-api/docs/troubleshooting and
-cloud.google.com/apis/design/errors (read 2026-11-21).
+The path is that of the Gemini API. Vertex AI has the same bodies; there the part behind the version
+goes below `/v1/projects/{project}/locations/{location}/publishers/google`. Shapes: see `encode`;
+errors: ai.google.dev/gemini-api/docs/troubleshooting and cloud.google.com/apis/design/errors (read
+2026-11-21).
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class _Body:
 
 
 class GenerateSpeaker:
-    """`POST /models/{model}:streamGenerateContent?alt=sse`, or `:generateContent`."""
+    """`POST /v1beta/models/{model}:streamGenerateContent?alt=sse`, or `:generateContent`."""
 
     operation = "gemini.generate"
 
@@ -217,7 +217,7 @@ class GenerateSpeaker:
         body = body_of(asked, chat_input(request, "Gemini"), request.tool_name)
         name = urllib.parse.quote(terms.model.removeprefix("models/"), safe="")
         method = "streamGenerateContent?alt=sse" if asked.has("stream") else "generateContent"
-        return asked.outgoing(f"/models/{name}:{method}", body)
+        return asked.outgoing(f"/v1beta/models/{name}:{method}", body)
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
         """Events for a stream, else one object."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from trunkline.core.errors import Unsupported
 from trunkline.core.types import ChatInput, Json, Message
 from trunkline.wire.asked import Asked, Reasoning, arguments_of, schema_of, text_of
+from trunkline.wire.client import Feature
 from trunkline.wire.gemini.signatures import SKIP, signature_of
 
 # Field of a request -> field of generationConfig.
@@ -23,6 +24,8 @@ _CONFIG = {
     "frequency_penalty": "frequencyPenalty",
 }
 _MODES = {"none": "NONE", "required": "ANY", "named": "ANY"}
+# Kind of a grammar -> what the model must be able to do.
+_JSON: dict[str, Feature] = {"json_object": "json_object", "json_schema": "json_schema"}
 _LEVELS = {"minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 
 
@@ -37,19 +40,20 @@ def body_of(asked: Asked, source: ChatInput, tool_name: str) -> Json:
     if config:
         body["generationConfig"] = config
     # Where a model's turn is the last, the answer goes on from it.
-    asked.take("continue_final_message")
+    asked.take("continue_final_message", "continue_final_message")
+    asked.pass_over("reasoning", "reasoning_effort")
     return body
 
 
 def _config(asked: Asked) -> Json:
     config: Json = {}
     for name, field in _CONFIG.items():
-        asked.place(config, name, field)
+        asked.put(config, name, field)
     logprobs = asked.take("logprobs", "logprobs")
     if logprobs is not None:
         config |= {"responseLogprobs": True, "logprobs": logprobs}
     grammar = asked.peek("grammar")
-    if grammar is not None and grammar.kind in ("json_object", "json_schema"):
+    if grammar is not None and grammar.kind in _JSON and asked.has(_JSON[grammar.kind]):
         asked.take("grammar")
         config["responseMimeType"] = "application/json"
         if grammar.kind == "json_schema":

@@ -102,11 +102,11 @@ class GenerateSpeaker:
         }
         sampling: Json = {}
         for name, tensor in _TENSORS.items():
-            value = asked.take(name)
-            if value is not None:
-                body[tensor] = sampling[name] = value
+            asked.put(sampling, name, name)
+            if name in sampling:
+                body[tensor] = sampling[name]
         for name in _VLLM:
-            asked.place(sampling, name, name)
+            asked.put(sampling, name, name)
         asked.take("include_stop")
         body["sampling_parameters"] = msgspec.json.encode(sampling).decode()
         return asked.outgoing(_path(terms.model, stream=stream), body)

@@ -139,15 +139,15 @@ class CompletionSpeaker:
             "repeat_last_n": -1,
         }
         for name, (field, neutral) in _SAMPLING.items():
-            value = asked.take(name)
-            body[field] = neutral if value is None else value
+            body[field] = neutral
+            asked.put(body, name, field)
         asked.place(body, "stop", "stop")
         asked.take("include_stop")
-        asked.place(body, "ignore_eos", "ignore_eos")
-        biases = asked.take("logit_bias")
+        asked.put(body, "ignore_eos", "ignore_eos")
+        biases = asked.take("logit_bias", "logit_bias")
         if biases:
             body["logit_bias"] = [[token, bias] for token, bias in biases]
-        logprobs = asked.take("logprobs")
+        logprobs = asked.take("logprobs", "logprobs")
         if logprobs is not None:
             body["n_probs"] = max(1, logprobs)
         _place_grammar(asked, body)

@@ -34,6 +34,8 @@ from trunkline.wire.sse import LineReader
 
 # Field of a request -> option.
 _OPTIONS = {
+    "top_k": "top_k",
+    "repetition_penalty": "repeat_penalty",
     "min_p": "min_p",
     "typical_p": "typical_p",
     "presence_penalty": "presence_penalty",
@@ -184,7 +186,7 @@ class ChatSpeaker(_Speaker):
         """See `Speaker`."""
         asked = Asked(request, terms)
         source = chat_input(request, "Ollama's chat")
-        # A last answer goes on there by itself.
+        # A last answer goes on there by itself: see `goes_on`.
         asked.take("continue_final_message")
         body: Json = {"model": terms.model, "messages": _messages(source)}
         if asked.peek("tool_choice") == "none":
@@ -211,18 +213,18 @@ class GenerateSpeaker(_Speaker):
 def _common(asked: Asked) -> Json:
     """`stream`, `format`, `think`, `logprobs` and `options`."""
     body: Json = {"stream": asked.has("stream")}
-    grammar = asked.take("grammar")
-    if grammar is not None and grammar.kind == "json_object":
+    grammar = asked.peek("grammar")
+    if grammar is not None and grammar.kind == "json_object" and asked.has("json_object"):
+        asked.take("grammar")
         body["format"] = "json"
-    elif grammar is not None and grammar.kind == "json_schema":
-        body["format"] = schema_of(grammar)
-    elif grammar is not None:
-        asked.leave("grammar", grammar)
+    elif grammar is not None and grammar.kind == "json_schema" and asked.has("json_schema"):
+        body["format"] = schema_of(asked.take("grammar"))
     reasoning = asked.reasoning()
     if reasoning.effort is not None and reasoning.effort != "minimal":
         body["think"] = reasoning.effort
     elif reasoning.enabled is not None:
         body["think"] = reasoning.enabled
+    asked.pass_over("reasoning", "reasoning_effort")
     logprobs = asked.take("logprobs", "logprobs")
     if logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": logprobs}
@@ -232,17 +234,16 @@ def _common(asked: Asked) -> Json:
 def _options(asked: Asked) -> Json:
     limit = asked.take("max_tokens")
     temperature, top_p = asked.take("temperature"), asked.take("top_p")
-    repeat = asked.take("repetition_penalty")
     options: Json = {
         "temperature": 1.0 if temperature is None else temperature,
         # 0 keeps all tokens.
-        "top_k": asked.take("top_k") or 0,
+        "top_k": 0,
         "top_p": 1.0 if top_p is None else top_p,
-        "repeat_penalty": 1.0 if repeat is None else repeat,
+        "repeat_penalty": 1.0,
         "num_predict": -1 if limit is None else limit,
     }
     for name, option in _OPTIONS.items():
-        asked.place(options, name, option)
+        asked.put(options, name, option)
     if "seed" in options:
         options["seed"] &= _MAX_SEED
     return options

@@ -24,7 +24,15 @@ from trunkline.wire.relays import EventRelay, WholeRelay, patched
 from trunkline.wire.sse import EventReader, ServerEvent
 from trunkline.wire.stops import StopCutter
 
-_FIELDS = ("repetition_penalty", "frequency_penalty", "stop", "seed")
+_FIELDS = (
+    "top_k",
+    "top_p",
+    "typical_p",
+    "repetition_penalty",
+    "frequency_penalty",
+    "stop",
+    "seed",
+)
 
 
 class _Token(msgspec.Struct):
@@ -137,11 +145,11 @@ class GenerateSpeaker:
         parameters: Json = {"details": True, "return_full_text": False}
         parameters |= _sampling(asked)
         # It is always there.
-        top = asked.take("logprobs")
+        top = asked.take("logprobs", "logprobs")
         if top:
             parameters["top_n_tokens"] = top
         asked.take("include_stop")
-        asked.place(parameters, "truncate_prompt", "truncate")
+        asked.put(parameters, "truncate_prompt", "truncate")
         asked.take("skip_special_tokens")
         _place_grammar(asked, parameters)
         inputs = prompt_text(request, terms, "TGI's generate")
@@ -209,13 +217,9 @@ def _sampling(asked: Asked) -> Json:
     sent["do_sample"] = temperature != 0.0
     if temperature:
         sent["temperature"] = temperature
-    for name in ("top_k", "top_p", "typical_p"):
-        value = asked.take(name)
-        # Bounds are exclusive there: 1 is "all", and all the same as nothing.
-        if value is not None and (name == "top_k" or 0 < value < 1):
-            sent[name] = value
+    # A share of 1 is refused there; here it is neutral, and not asked for.
     for name in _FIELDS:
-        asked.place(sent, name, name)
+        asked.put(sent, name, name)
     asked.place(sent, "max_tokens", "max_new_tokens")
     return sent
 
