@@ -20,12 +20,18 @@ from trunkline.core.types import (
     Message,
     RawRequest,
     Request,
-    TokenLogprob,
     ToolCallDelta,
 )
 from trunkline.wire.asked import Asked, chat_input
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
-from trunkline.wire.openai.client_answer import Row, Rows, UsageFields, argument_text
+from trunkline.wire.openai.client_answer import (
+    Logprobs,
+    Row,
+    Rows,
+    UsageFields,
+    argument_text,
+    told_tokens,
+)
 from trunkline.wire.openai.client_fields import (
     finished,
     longest,
@@ -75,30 +81,12 @@ class _Message(msgspec.Struct):
     tool_calls: list[_Call] | None = None
 
 
-class _Top(msgspec.Struct):
-    token: str
-    logprob: float
-    octets: list[int] | None = msgspec.field(name="bytes", default=None)
-
-    def data(self) -> bytes:
-        """The token's bytes; where they are not told, its text's."""
-        return self.token.encode() if self.octets is None else bytes(self.octets)
-
-
-class _Token(_Top):
-    top_logprobs: list[_Top] | None = None
-
-
-class _Logprobs(msgspec.Struct):
-    content: list[_Token] | None = None
-
-
 class _Choice(msgspec.Struct):
     index: int = 0
     # Of a chunk, and of a whole answer.
     delta: _Message | None = None
     message: _Message | None = None
-    logprobs: _Logprobs | None = None
+    logprobs: Logprobs | None = None
     finish_reason: str | None = None
     # What matched: vLLM's name, and SGLang's.
     stop_reason: str | int | None = None
@@ -243,7 +231,9 @@ class _Answer:
         if message.refusal:
             text += message.refusal
         calls = _calls(row, message.tool_calls) if message.tool_calls else ()
-        logprobs = _tokens(choice.logprobs) if self._logprobs and choice.logprobs else None
+        logprobs = (
+            told_tokens(choice.logprobs.content) if self._logprobs and choice.logprobs else None
+        )
         into += row.delta(text, reasoning, calls, logprobs)
         if choice.finish_reason:
             stop = choice.matched_stop if choice.stop_reason is None else choice.stop_reason
@@ -257,17 +247,3 @@ def _calls(row: Row, calls: Sequence[_Call]) -> tuple[ToolCallDelta, ...]:
         arguments = argument_text(function.arguments)
         found += row.call(call.index, call.id or "", function.name or "", arguments)
     return tuple(found)
-
-
-def _tokens(logprobs: _Logprobs) -> tuple[TokenLogprob, ...] | None:
-    found = [
-        TokenLogprob(
-            one.token,
-            one.data(),
-            -1,
-            one.logprob,
-            tuple((top.token, top.data(), -1, top.logprob) for top in one.top_logprobs or ()),
-        )
-        for one in logprobs.content or ()
-    ]
-    return tuple(found) or None

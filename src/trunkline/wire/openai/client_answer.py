@@ -72,6 +72,30 @@ class UsageFields(msgspec.Struct):
         )
 
 
+class Top(msgspec.Struct):
+    """A token that might have been, or was."""
+
+    token: str
+    logprob: float
+    octets: list[int] | None = msgspec.field(name="bytes", default=None)
+
+    def data(self) -> bytes:
+        """The token's bytes; where they are not told, its text's."""
+        return self.token.encode() if self.octets is None else bytes(self.octets)
+
+
+class Token(Top):
+    """A token of the answer."""
+
+    top_logprobs: list[Top] | None = None
+
+
+class Logprobs(msgspec.Struct):
+    """`logprobs` of a choice."""
+
+    content: list[Token] | None = None
+
+
 class _Call:
     __slots__ = ("arguments", "id", "index", "name", "shown")
 
@@ -208,3 +232,18 @@ def argument_text(raw: Raw | None) -> str:
         return _text.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UpstreamFailed(f"The backend's answer makes no sense ({error}).") from error
+
+
+def told_tokens(tokens: Iterable[Token] | None) -> tuple[TokenLogprob, ...] | None:
+    """Log probabilities as the core has them."""
+    found = [
+        TokenLogprob(
+            one.token,
+            one.data(),
+            -1,
+            one.logprob,
+            tuple((top.token, top.data(), -1, top.logprob) for top in one.top_logprobs or ()),
+        )
+        for one in tokens or ()
+    ]
+    return tuple(found) or None

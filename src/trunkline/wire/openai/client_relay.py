@@ -1,25 +1,19 @@
-"""Passing chat completions and completions on: bytes as they are, but for the model's name.
-
-The path of a stream is hot. What matters is looked for in the bytes: quotes within strings are
-escaped, so `"usage":{` and the like are fields wherever they stand. Only events that have such a
-field are looked at one by one.
-"""
+"""Passing chat completions and completions on: bytes as they are, but for the model's name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import UpstreamFailed
-from trunkline.core.types import Completed, Event, RawRequest, Relayed, Timing, Usage
+from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Head, Outgoing, Relay, Terms
 from trunkline.wire.openai.client_answer import UsageFields
+from trunkline.wire.passing import EventPassing, WholePassing, event_data
 from trunkline.wire.raw import with_fields
-from trunkline.wire.reading import decoded, is_whole, keep
-from trunkline.wire.sse import MOST
+from trunkline.wire.reading import decoded, is_whole
 from trunkline.wire.told import Reports
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -41,7 +35,6 @@ class _Seen(Reports):
     usage: UsageFields | None = None
 
 
-_fields = msgspec.json.Decoder(dict[str, Raw])
 _options = msgspec.json.Decoder(StreamOptions | None)
 _option_fields = msgspec.json.Decoder(dict[str, Raw] | None)
 _seen = msgspec.json.Decoder(_Seen)
@@ -78,10 +71,10 @@ def relay(raw: RawRequest, terms: Terms, head: Head) -> Relay:
     """What passes on an answer. Raises `UpstreamFailed` for JSON where a stream was asked for."""
     name = raw.asked_model if raw.asked_model != terms.model else None
     if not is_whole(head):
-        return StreamRelay(raw, name)
+        return _Stream(raw, name)
     if raw.stream:
         raise UpstreamFailed("The backend answered with one object; a stream was asked for.")
-    return WholeRelay(raw, name)
+    return WholePassing(raw.id, name, _look)
 
 
 def seen(data: bytes) -> _Seen:
@@ -91,128 +84,47 @@ def seen(data: bytes) -> _Seen:
     return found
 
 
-class WholeRelay:
-    """Passes one object on."""
+def _look(body: bytes) -> Usage:
+    found = seen(body)
+    if found.choices is None:
+        raise UpstreamFailed("The backend's answer has no choices.")
+    return found.usage.usage() if found.usage else Usage(0, 0)
+
+
+class _Stream(EventPassing):
+    """Passes a stream on."""
 
     def __init__(self, raw: RawRequest, name: str | None) -> None:
-        self._id = raw.id
-        # The client's name of the model, where it differs.
-        self._name = name
-        self._kept = bytearray()
-
-    def feed(self, data: bytes) -> Sequence[Event]:
-        """Keeps `data`: only the whole can be judged."""
-        keep(self._kept, data)
-        return ()
-
-    def end(self) -> Sequence[Event]:
-        """Everything."""
-        body = bytes(self._kept)
-        found = seen(body)
-        if found.choices is None:
-            raise UpstreamFailed("The backend's answer has no choices.")
-        usage = found.usage.usage() if found.usage else Usage(0, 0)
-        if self._name is not None:
-            fields = decoded(_fields, body)
-            if "model" in fields:
-                body = with_fields(fields, {"model": self._name})
-        whole = Relayed(self._id, body, usage.completion_tokens)
-        return (whole, Completed(self._id, usage, Timing()))
-
-
-class StreamRelay:
-    """Passes a stream on, whole events at a time."""
-
-    def __init__(self, raw: RawRequest, name: str | None) -> None:
-        self._id = raw.id
+        super().__init__(raw.id)
         # The model as events name it, and as they are to; empty: it stays.
         self._new = b'"model":' + _encoder.encode(name) if name is not None else b""
         self._old = b""
         self._keeps_usage = wants_usage(raw)
-        self._rest = b""
-        # The empty line that ends an event.
-        self._gap = b"\n\n"
-        self._usage: UsageFields | None = None
-        self._events = 0
-        self._ended = False
 
-    def feed(self, data: bytes) -> Sequence[Event]:
-        """What `data` completes."""
-        if self._rest:
-            data = self._rest + data
-        gap = self._gap
-        end = data.rfind(gap)
-        if end < 0:
-            if b"\r\n\r\n" in data:
-                self._gap = b"\r\n\r\n"
-                self._rest = b""
-                return self.feed(data)
-            if len(data) > MOST:
-                raise UpstreamFailed("The backend sent an event that is too long.")
-            self._rest = data
-            return ()
-        end += len(gap)
-        if end == len(data):
-            self._rest = b""
-            return self._pass(data)
-        self._rest = data[end:]
-        return self._pass(data[:end])
+    def _special(self, data: bytes) -> bool:
+        """Usage or an error may be in it. OpenAI sends `"usage":null` with every event."""
+        return b'"error"' in data or (b'"usage"' in data and _USAGE.search(data) is not None)
 
-    def end(self) -> Sequence[Event]:
-        """What is left, and the usage."""
-        left: Sequence[Event] = ()
-        if rest := self._rest.strip():
-            self._rest = b""
-            left = self._pass(rest + self._gap)
-        if not self._ended:
-            raise UpstreamFailed("The backend's answer is cut off.")
-        usage = Usage(0, self._events) if self._usage is None else self._usage.usage()
-        return (*left, Completed(self._id, usage, Timing()))
+    def _event(self, event: bytes) -> bytes | None:
+        """Left out is the usage that the client did not ask for."""
+        if self._special(event):
+            found = seen(event_data(event))
+            if found.usage is not None:
+                self._usage = found.usage.usage()
+                if not self._keeps_usage and not found.choices:
+                    return None
+        return event
 
-    def _pass(self, data: bytes) -> Sequence[Event]:
-        if _is_special(data):
-            data = self._one_by_one(data)
-            if not data:
-                return ()
+    def _finally(self, data: bytes) -> bytes:
         if not self._ended:
             last = b"[DONE]" in data and data.rstrip().endswith(_DONE)
             self._ended = last or _FINISHED.search(data) is not None
-        tokens = data.count(self._gap)
-        self._events += tokens
-        if self._new:
-            data = self._renamed(data)
-        return (Relayed(self._id, data, tokens),)
-
-    def _renamed(self, data: bytes) -> bytes:
-        if self._old and (renamed := data.replace(self._old, self._new)) is not data:
-            return renamed
+        if not self._new:
+            return data
+        if self._old and (changed := data.replace(self._old, self._new)) is not data:
+            return changed
         found = _MODEL.search(data)
         if found is None:
             return data
         self._old = found[0]
         return data.replace(self._old, self._new)
-
-    def _one_by_one(self, data: bytes) -> bytes:
-        """Look at each event; leave out the one of usage that the client did not ask for."""
-        gap = self._gap
-        kept: list[bytes] = []
-        for event in data.split(gap)[:-1]:
-            found = None
-            if _is_special(event):
-                found = seen(_data(event))
-            if found is not None and found.usage is not None:
-                self._usage = found.usage
-                if not self._keeps_usage and not found.choices:
-                    continue
-            kept.append(event + gap)
-        return b"".join(kept)
-
-
-def _is_special(data: bytes) -> bool:
-    """Whether usage or an error may be in it. OpenAI sends `"usage":null` with every event."""
-    return b'"error"' in data or (b'"usage"' in data and _USAGE.search(data) is not None)
-
-
-def _data(event: bytes) -> bytes:
-    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
-    return b"\n".join(lines)

@@ -1,0 +1,144 @@
+"""Passing answers on in their own dialect, where the exact place of the model's name matters.
+
+The path of a stream is hot: what a dialect must know of it is looked for in the bytes. Quotes
+within strings are escaped, so `"usage":` is a field wherever it stands. Only pieces in which there
+is such a field are taken apart into events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import Raw
+
+from trunkline.core.errors import UpstreamFailed
+from trunkline.core.types import Completed, Event, Relayed, Timing, Usage
+from trunkline.wire.raw import with_fields
+from trunkline.wire.reading import decoded, keep
+from trunkline.wire.sse import MOST
+
+_fields = msgspec.json.Decoder(dict[str, Raw])
+
+
+class EventPassing:
+    """Passes a stream of server-sent events on, whole events at a time."""
+
+    def __init__(self, request_id: str) -> None:
+        self._id = request_id
+        self._rest = b""
+        # The empty line that ends an event.
+        self._gap = b"\n\n"
+        # Output tokens, as far as can be told by counting.
+        self._counted = 0
+        self._usage: Usage | None = None
+        # True: what came is a whole answer.
+        self._ended = False
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """What `data` completes. Raises what the server reports."""
+        if self._rest:
+            data = self._rest + data
+        gap = self._gap
+        end = data.rfind(gap)
+        if end < 0:
+            if b"\r\n\r\n" in data:
+                self._gap, self._rest = b"\r\n\r\n", b""
+                return self.feed(data)
+            if len(data) > MOST:
+                raise UpstreamFailed("The backend sent an event that is too long.")
+            self._rest = data
+            return ()
+        end += len(gap)
+        if end == len(data):
+            self._rest = b""
+        else:
+            self._rest, data = data[end:], data[:end]
+        return self._passed(data)
+
+    def end(self) -> Sequence[Event]:
+        """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
+        left: Sequence[Event] = ()
+        if rest := self._rest.strip():
+            self._rest = b""
+            left = self._passed(rest + self._gap)
+        if not self._ended:
+            raise UpstreamFailed("The backend's answer is cut off.")
+        usage = Usage(0, self._counted) if self._usage is None else self._usage
+        return (*left, Completed(self._id, usage, Timing()))
+
+    def _passed(self, data: bytes) -> Sequence[Event]:
+        if self._special(data):
+            gap = self._gap
+            kept = [self._event(event) for event in data.split(gap)[:-1]]
+            data = b"".join([one + gap for one in kept if one is not None])
+        if not data:
+            return ()
+        tokens = self._tokens(data)
+        self._counted += tokens
+        return (Relayed(self._id, self._finally(data), tokens),)
+
+    def _special(self, data: bytes) -> bool:
+        """Whether the events of `data` must be looked at one by one."""
+        raise NotImplementedError
+
+    def _event(self, event: bytes) -> bytes | None:
+        """What goes on of one event, less the empty line behind it; None = nothing."""
+        raise NotImplementedError
+
+    def _tokens(self, data: bytes) -> int:
+        """Output tokens in `data`."""
+        return data.count(self._gap)
+
+    def _finally(self, data: bytes) -> bytes:
+        """What is done to all that goes on."""
+        return data
+
+
+class WholePassing:
+    """Passes one object on."""
+
+    def __init__(self, request_id: str, name: str | None, look: Callable[[bytes], Usage]) -> None:
+        self._id = request_id
+        # The client's name of the model, where it differs.
+        self._name = name
+        # Usage of the object; raises what it reports.
+        self._look = look
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """Keeps `data`: only the whole can be judged."""
+        keep(self._kept, data)
+        return ()
+
+    def end(self) -> Sequence[Event]:
+        """Everything."""
+        body = bytes(self._kept)
+        usage = self._look(body)
+        if self._name is not None:
+            body = renamed(body, self._name)
+        whole = Relayed(self._id, body, usage.completion_tokens)
+        return (whole, Completed(self._id, usage, Timing()))
+
+
+def renamed(body: bytes, name: str, inside: str | None = None) -> bytes:
+    """`body` with another value of `model`; of the object in the field `inside`, if named."""
+    fields = decoded(_fields, body)
+    if inside is not None and inside in fields:
+        return with_fields(fields, {inside: Raw(renamed(bytes(fields[inside]), name))})
+    return with_fields(fields, {"model": name}) if "model" in fields else body
+
+
+def event_data(event: bytes) -> bytes:
+    """The data of an event."""
+    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def with_data(event: bytes, data: bytes) -> bytes:
+    """`event` with other data, on one line."""
+    lines = event.splitlines(keepends=True)
+    kept = b"".join([line for line in lines if line.strip() and not line.startswith(b"data:")])
+    if kept and not kept.endswith(b"\n"):
+        kept += b"\n"
+    return b"%bdata: %b" % (kept, data)
