@@ -1,0 +1,144 @@
+"""`POST /v1/responses`, spoken to a server.
+
+Shapes: the official client's `types/responses/response_create_params.py` and
+`response_input_item_param.py` (openai 3.52, read 2026-11-21). Nothing is stored there: whoever
+translates keeps the conversation itself. What this API has no field for (stop strings, seeds,
+penalties, several answers) is refused or left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trunkline.core.errors import TrunklineError, UpstreamFailed
+from trunkline.core.types import ChatInput, Grammar, Json, Message, RawRequest, Request
+from trunkline.wire.asked import Asked, chat_input, text_of
+from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
+from trunkline.wire.openai.client_fields import finished, longest, response_format
+from trunkline.wire.openai.responses_client_answer import ResponseAnswer, ResponseStream, look
+from trunkline.wire.passing import WholePassing
+from trunkline.wire.raw import with_fields
+from trunkline.wire.reading import StreamReader, WholeReader, is_whole
+from trunkline.wire.sse import EventReader
+from trunkline.wire.told import refusal
+
+_PATH = "/v1/responses"
+_LOGPROBS = "message.output_text.logprobs"
+
+
+class ResponsesSpeaker:
+    """See `Speaker`."""
+
+    operation = "openai.responses"
+
+    def encode(self, request: Request, terms: Terms) -> Outgoing:
+        """A conversation. Raises `Unsupported` for any other prompt, too."""
+        source = chat_input(request, "The server's Responses API")
+        asked = Asked(request, terms)
+        body: Json = {"model": terms.model, "store": False, "input": _items(source)}
+        if asked.has("stream"):
+            body["stream"] = True
+        if (most := longest(asked, request)) is not None:
+            body["max_output_tokens"] = most
+        asked.place(body, "temperature", "temperature")
+        asked.place(body, "top_p", "top_p")
+        if (logprobs := asked.take("logprobs", "logprobs")) is not None:
+            body["include"] = [_LOGPROBS]
+            body["top_logprobs"] = logprobs
+        _place_tools(asked, request, body)
+        grammar: Grammar | None = asked.take("grammar")
+        if grammar is not None:
+            if (wanted := response_format(asked, grammar)) is not None:
+                body["text"] = {"format": wanted}
+            else:
+                asked.leave("grammar", grammar)
+        return finished(asked, _PATH, body, _place_reasoning(asked, source, body))
+
+    def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
+        """Of events, or of one object."""
+        answer = ResponseAnswer(request)
+        return WholeReader(answer) if is_whole(head) else StreamReader(EventReader(), answer)
+
+    def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
+        """See `Speaker`."""
+        changes: dict[str, Any] = {"model": terms.model, **terms.extra_body}
+        return Outgoing(path=_PATH, body=with_fields(raw.fields, changes))
+
+    def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
+        """See `Speaker`. Raises `UpstreamFailed` for JSON where a stream was asked for."""
+        name = raw.asked_model if raw.asked_model != terms.model else None
+        if not is_whole(head):
+            return ResponseStream(raw.id, name)
+        if raw.stream:
+            raise UpstreamFailed("The backend answered with one object; a stream was asked for.")
+        return WholePassing(raw.id, name, look)
+
+    def error(self, head: Head, body: bytes) -> TrunklineError:
+        """See `Speaker`."""
+        return refusal(head, body)
+
+
+def _items(source: ChatInput) -> list[Json]:
+    return [item for message in source.messages for item in _message_items(message)]
+
+
+def _message_items(message: Message) -> list[Json]:
+    if message.role == "tool":
+        call_id = message.tool_call_id or ""
+        return [{"type": "function_call_output", "call_id": call_id, "output": text_of(message)}]
+    items: list[Json] = []
+    content: Any = message.content
+    if isinstance(content, tuple):
+        if message.role == "assistant":
+            content = text_of(message)
+        else:
+            content = [{"type": "input_text", "text": part.text} for part in content]
+    if content:
+        items.append({"type": "message", "role": message.role, "content": content})
+    for call in message.tool_calls or ():
+        function = call["function"]
+        items.append(
+            {
+                "type": "function_call",
+                "call_id": call.get("id", ""),
+                "name": function["name"],
+                "arguments": function.get("arguments") or "{}",
+            }
+        )
+    return items
+
+
+def _place_tools(asked: Asked, request: Request, body: Json) -> None:
+    tools = asked.take("tools", "tools")
+    if tools is None or (request.tool_choice == "none" and not asked.has("tool_choice")):
+        # The choice among none goes with them.
+        asked.take("tool_choice")
+        asked.take("parallel_tool_calls")
+        return
+    # Here, unlike in chat completions, a schema is strict unless it says that it is not.
+    body["tools"] = [
+        {"type": "function", "parameters": None, "strict": False, **tool["function"]}
+        for tool in tools
+    ]
+    choice = asked.take("tool_choice", "tool_choice")
+    if choice == "named":
+        body["tool_choice"] = {"type": "function", "name": request.tool_name}
+    elif choice is not None:
+        body["tool_choice"] = choice
+    asked.place(body, "parallel_tool_calls", "parallel_tool_calls", "parallel_tool_calls")
+
+
+def _place_reasoning(asked: Asked, source: ChatInput, body: Json) -> tuple[str, ...]:
+    """How hard to think. Returns what is passed over."""
+    wanted = asked.reasoning()
+    effort = "none" if wanted.enabled is False else wanted.effort
+    if effort is not None:
+        body["reasoning"] = {"effort": effort}
+    passed_over: list[str] = []
+    if asked.take("reasoning") is not None:
+        # A model that does not think is no reason to refuse.
+        passed_over.append("reasoning")
+    if any(message.reasoning_content for message in source.messages):
+        # OpenAI takes back only what it encrypted itself.
+        passed_over.append("reasoning_content")
+    return tuple(passed_over)
