@@ -98,7 +98,8 @@ async def test_health(state: str, health: int, ready: int) -> None:
             "waiting": 3,
             "restarts": 1,
         }
-        assert (await one.ask("GET", "/ping")).status == health
+        for alias in ("/ping", "/v1/health"):
+            assert (await one.ask("GET", alias)).status == health
         assert (await one.ask("GET", "/ready")).status == ready
         assert (await one.ask("GET", "/health/ready")).status == ready
         assert (await one.ask("GET", "/health/live")).status == 200

@@ -93,6 +93,7 @@ ROUTES = (
     Route("GET", "/health/live", "live", keyed=False),
     Route("GET", "/health/ready", "ready", keyed=False),
     Route("GET", "/ready", "ready", keyed=False),
-    # vLLM's and TGI's name of /health.
+    # vLLM's and TGI's name of /health, and llama.cpp's second one.
     Route("GET", "/ping", "health", keyed=False),
+    Route("GET", "/v1/health", "health", keyed=False),
 )
