@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,9 @@ import ollama
 import openai
 import pytest
 
-from tests.e2e.test_llamacpp import OWN, THEIRS
-from tests.support.server import Server, free_port, serve
+from tests.e2e.test_llamacpp import OWN
+from tests.support.llama_server import llama_server
+from tests.support.server import Server, serve
 from tests.support.tiny_gguf import write_tiny_gguf
 from tests.wire.llamacpp.support import events, same_shape
 
@@ -50,28 +48,8 @@ def coder(model: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def theirs(model: Path) -> Iterator[str]:
     """llama.cpp's."""
-    port = free_port()
-    log = model.parent / "theirs.log"
-    script = THEIRS.replace("2048", str(CONTEXT))
-    with log.open("wb") as output:
-        command = [sys.executable, "-c", script, str(model), str(port)]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, log.read_text()[-4000:]
-            try:
-                if httpx.get(f"{url}/health", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with llama_server(model, model.parent, CONTEXT) as url:
         yield url
-    finally:
-        process.kill()
-        process.wait()
 
 
 GAP = {"input_prefix": "def f(x):\n    ", "input_suffix": "\n    return y\n", "n_predict": 8}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,22 +12,11 @@ import httpx
 import pytest
 
 import trunkline
-from tests.support.server import Server, free_port, serve, write_rules
+from tests.support.llama_server import llama_server
+from tests.support.server import Server, serve, write_rules
 from tests.wire.llamacpp.support import events, same_shape
 
 MODEL = Path(trunkline.__file__).parent / "models_bundled" / "caboose.gguf"
-# One computing thread and one slot: the same sums in the same order.
-THEIRS = """
-import sys, threading
-import xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.port = sys.argv[1], int(sys.argv[2])
-params.n_ctx, params.n_parallel = 2048, 1
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-params.warmup, params.endpoint_slots = False, True
-server = xllamacpp.Server(params)
-threading.Event().wait()
-"""
 # Fields of its answers that are about its slots, its clock, and settings that we have not.
 OWN = frozenset(("id_slot", "model", "timings", "generation_settings"))
 
@@ -38,27 +24,8 @@ OWN = frozenset(("id_slot", "model", "timings", "generation_settings"))
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """llama.cpp's server with the bundled model."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("llama.cpp") / "log"
-    with log.open("wb") as output:
-        command = [sys.executable, "-c", THEIRS, str(MODEL), str(port)]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, log.read_text()[-4000:]
-            try:
-                if httpx.get(f"{url}/health", timeout=5).status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with llama_server(MODEL, tmp_path_factory.mktemp("llama.cpp")) as url:
         yield url
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="module")

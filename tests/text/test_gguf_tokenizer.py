@@ -15,7 +15,7 @@ from tests.support.tiny_gguf import write_tiny_gguf
 from trunkline.core.errors import InvalidRequest
 from trunkline.text.gguf_tokenizer import LONGEST_RUN, SHORT, GgufTokenizer, load_tokenizer
 from trunkline.text.special_cuts import SpecialCuts
-from trunkline.text.tokenizer import Tokenizer
+from trunkline.text.tokenizer import FimTokens, Tokenizer
 
 END, START, STOP = 262, 263, 264
 
@@ -48,6 +48,25 @@ def test_what_it_knows(tokenizer: GgufTokenizer) -> None:
             tokenizer.piece(token)
         with pytest.raises(IndexError):
             tokenizer.is_special(token)
+
+
+def test_tokens_for_filling_in(tokenizer: GgufTokenizer, tmp_path: Path) -> None:
+    assert tokenizer.fim == FimTokens()
+    assert not tokenizer.fim.complete
+    # By name, and by the file's metadata.
+    named = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|repo_name|>", "<|file_sep|>")
+    known = load_tokenizer(write_tiny_gguf(tmp_path / "named.gguf", specials=named))
+    assert known.fim == FimTokens(265, 266, 267, 268, 269)
+    keys = {f"tokenizer.ggml.fim_{name}_token_id": 70 + i for i, name in enumerate(("pre", "suf"))}
+    half = load_tokenizer(write_tiny_gguf(tmp_path / "half.gguf", metadata=keys))
+    assert half.fim == FimTokens(70, 71)
+    assert not half.fim.complete
+    older = {f"tokenizer.ggml.{name}_token_id": 75 for name in ("prefix", "suffix", "middle")}
+    old = load_tokenizer(write_tiny_gguf(tmp_path / "old.gguf", metadata=older))
+    assert old.fim == FimTokens(75, 75, 75)
+    assert old.fim.complete
+    for one in (known, half, old):
+        one.close()
 
 
 def test_special_tokens_are_parsed_only_when_asked(tokenizer: GgufTokenizer) -> None:

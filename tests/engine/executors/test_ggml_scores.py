@@ -61,6 +61,7 @@ def test_in_pieces_beside_a_row_that_decodes(driver: Driver) -> None:
     other = driver.row()
     token = driver.step([chunk(other.key, 3, PROMPT, 0, sample=True)], [other]).sampled[0].token
     row = driver.row()
+    answers: list[int] = []
     pieces = [(0, 7, 0), (7, 40, 0), (40, 60, 3)]
     for number, (start, end, first) in enumerate(pieces):
         last = end == len(PROMPT)

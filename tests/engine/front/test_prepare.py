@@ -9,6 +9,7 @@ import pytest
 from trunkline.core.errors import ContextOverflow, InvalidRequest, TrunklineError, Unsupported
 from trunkline.core.types import (
     ChatInput,
+    InfillInput,
     Input,
     Message,
     MixedInput,
@@ -95,6 +96,10 @@ def test_prompt_over_the_context_is_an_error(
         ({"stop": ("a" * 70_000,)}, "stop"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"logprobs": -1}, "logprobs"),
+        ({"prompt_logprobs": -1}, "prompt_logprobs"),
+        ({"prompt_logprobs": 1001}, "prompt_logprobs"),
+        ({"prompt_logprobs": 0, "prompt_logprobs_start": 90}, "logprob_start_len"),
+        ({"prompt_logprobs": 0, "prompt_logprobs_start": -1}, "logprob_start_len"),
         ({"seed": 1 << 64}, "seed"),
         ({"seed": -(1 << 63) - 1}, "seed"),
     ],
@@ -187,3 +192,26 @@ async def test_truncated_prompts_keep_their_end(preparer: Preparer) -> None:
     ).token_ids
     with pytest.raises(InvalidRequest, match="truncate"):
         await preparer.prompt(request(TextInput("ab"), truncate_prompt=0))
+
+
+def test_log_probabilities_of_a_prompt_are_bounded(preparer: Preparer) -> None:
+    made = group(preparer, request(prompt_logprobs=3, prompt_logprobs_start=2))
+    assert (made.prompt_logprobs, made.prompt_start) == (3, 2)
+    large = CoreReady(100_000, 100_000, 6, 1, "fake", 0.0)
+    wanted = request(prompt_logprobs=1000)
+    preparer.group(7, wanted, [65] * 900, large, 1.5)
+    with pytest.raises(InvalidRequest, match="more than 1000000"):
+        preparer.group(7, wanted, [65] * 1100, large, 1.5)
+
+
+def test_a_prompt_alone_is_computed_all_the_same(preparer: Preparer) -> None:
+    assert group(preparer, request(max_tokens=0)).params.max_tokens == 1
+    with pytest.raises(ContextOverflow):
+        group(preparer, request(max_tokens=0), 100)
+
+
+async def test_prompts_to_be_filled_in(preparer: Preparer) -> None:
+    with pytest.raises(Unsupported, match="Infill is not supported"):
+        await preparer.prompt(request(InfillInput(("a",), ("b",))), 100)
+    with pytest.raises(InvalidRequest, match="token id 259"):
+        await preparer.prompt(request(InfillInput(((259,),), ("b",))), 100)

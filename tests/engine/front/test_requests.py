@@ -194,3 +194,14 @@ def test_prompt_ids_come_with_the_end_where_asked_for(
     completed = feed(group, b"a", finish=END)[-1]
     assert isinstance(completed, Completed)
     assert completed.prompt_ids == expected
+
+
+def test_nothing_is_generated_where_nothing_is_wanted() -> None:
+    group = state(max_tokens=0, n=2)
+    first = group.take(out(65, 0, "length"), 11.0)
+    assert first.events == [RowFinished("r", 0, "length")]
+    assert not first.abort
+    finished, completed = group.take(out(66, 0, "stop", row=1), 12.0).events
+    assert finished == RowFinished("r", 1, "length")
+    assert isinstance(completed, Completed)
+    assert completed.usage == Usage(5, 0, 0)

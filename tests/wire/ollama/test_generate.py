@@ -10,6 +10,7 @@ from trunkline.core.errors import InvalidRequest, ModelNotFound, Unsupported
 from trunkline.core.types import (
     ChatInput,
     Delta,
+    InfillInput,
     Message,
     ModelCard,
     Request,
@@ -93,6 +94,16 @@ def test_what_no_model_can_do(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(Unsupported) as caught:
         ask(**fields)
     assert message in caught.value.message
+
+
+def test_a_suffix_is_filled_in() -> None:
+    assert request(suffix="return", system="x").input == InfillInput(("Why?",), ("return",))
+    # A raw prompt is the whole prompt.
+    assert request(suffix="return", raw=True).input == TextInput("Why?")
+    ask(suffix="return").check(ModelCard("m", 4096, capabilities=("completion", "insert")))
+    with pytest.raises(Unsupported) as caught:
+        ask(suffix="return").check(ModelCard("m", 4096, capabilities=("completion",)))
+    assert caught.value.message == '"llama3.2" does not support insert'
 
 
 def test_a_model_must_be_named() -> None:

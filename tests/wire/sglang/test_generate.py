@@ -13,6 +13,8 @@ from trunkline.core.types import (
     Event,
     FinishReason,
     Grammar,
+    PromptToken,
+    PromptTokens,
     Request,
     RowFinished,
     SamplingParams,
@@ -233,6 +235,32 @@ def test_log_probabilities() -> None:
     bare = whole(ask(return_logprob=True), [*events, completed()])["meta_info"]
     assert bare["output_token_logprobs"][0] == [-0.25, 1, None]
     assert "output_top_logprobs" not in bare
+
+
+def test_log_probabilities_of_the_prompt() -> None:
+    asked = ask(
+        text=["a", "b"],
+        return_logprob=True,
+        top_logprobs_num=1,
+        logprob_start_len=[1, -1],
+        sampling_params={"max_new_tokens": 0},
+    )
+    first, second = asked.requests("r", "m", "")
+    assert (first.prompt_logprobs, first.prompt_logprobs_start) == (1, 1)
+    assert (second.prompt_logprobs, second.prompt_logprobs_start) == (None, 0)
+    assert first.sampling.max_tokens == 0
+    best = (("y", b"y", 9, -0.25),)
+    told = [
+        PromptTokens("r", (PromptToken("a", b"a", 1), PromptToken("b", b"b", 2))),
+        PromptTokens("r", (PromptToken("c", b"c", 3, -1.5, 2, best),)),
+    ]
+    over: list[Event] = [RowFinished("r", 0, "length"), completed()]
+    one, other = whole(asked, [*told, *over], over)
+    assert one["meta_info"]["input_token_logprobs"] == [[None, 2, None], [-1.5, 3, None]]
+    assert one["meta_info"]["input_top_logprobs"] == [None, [[-0.25, 9, None]]]
+    assert one["meta_info"]["output_token_logprobs"] == []
+    assert one["meta_info"]["finish_reason"] == {"type": "length", "length": 0}
+    assert other["meta_info"]["input_token_logprobs"] == []
 
 
 def test_lists_of_answers() -> None:

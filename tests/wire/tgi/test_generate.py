@@ -7,7 +7,7 @@ import pytest
 
 from tests.wire.support import ANSWER, GOLDEN, TIMING, USAGE, delta, end, token
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unprocessable, Unsupported
-from trunkline.core.types import Request, RowFinished, TextInput
+from trunkline.core.types import PromptToken, PromptTokens, Request, RowFinished, TextInput
 from trunkline.wire.codec import Codec, Incoming
 from trunkline.wire.tgi.generate import (
     GENERATE,
@@ -175,6 +175,22 @@ def test_malformed_bodies(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         GENERATE.decode(Incoming(body))
     assert GENERATE.status(caught.value) == 422
+
+
+def test_details_of_the_prompt() -> None:
+    asked = ask(parameters={"decoder_input_details": True, "best_of": 2, "do_sample": True})
+    (made,) = asked.requests("r", "m", "")
+    assert (made.prompt_logprobs, made.sampling.logprobs) == (0, 0)
+    told = PromptTokens("r", (PromptToken("<s>", b"<s>", 1), PromptToken("a", b"a", 2, -0.5, 3)))
+    rows = [delta("x", token("x", 5, -float(row)), row=row) for row in (0, 1)]
+    details = whole(asked, told, *rows, end(row=0), end(row=1))["details"]
+    prefill = [
+        {"id": 1, "text": "<s>", "logprob": None},
+        {"id": 2, "text": "a", "logprob": -0.5},
+    ]
+    assert details["prefill"] == prefill
+    assert details["best_of_sequences"][0]["prefill"] == prefill
+    assert request().prompt_logprobs is None
 
 
 def test_streams_refuse_what_cannot_be_streamed() -> None:

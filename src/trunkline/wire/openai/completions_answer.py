@@ -50,6 +50,13 @@ class _Logprobs(msgspec.Struct):
     tokens: list[str]
     top_logprobs: list[dict[str, float] | None]
 
+    def extend(self, other: _Logprobs) -> None:
+        """Append those of `other`."""
+        self.text_offset += other.text_offset
+        self.token_logprobs += other.token_logprobs
+        self.tokens += other.tokens
+        self.top_logprobs += other.top_logprobs
+
 
 class _Choice(msgspec.Struct):
     index: int
@@ -76,9 +83,7 @@ def _logprobs(
     tokens: Sequence[PromptToken | TokenLogprob], offset: int, top: int | None
 ) -> _Logprobs:
     """Log probabilities of tokens, the first of which begins at character `offset`, with the `top`
-    best (None: all that came).
-
-    What a prompt begins with without saying so (BOS) has an offset below 0, shown as 0.
+    best (None: all that came). An offset below 0 is shown as 0.
     """
     shown = _Logprobs([], [], [], [])
     for one in tokens:
@@ -86,21 +91,25 @@ def _logprobs(
         shown.tokens.append(one.token)
         shown.token_logprobs.append(None if one.logprob is None else finite(one.logprob))
         shown.top_logprobs.append(_top(one, top))
-        offset += len(one.token)
+        offset += _characters(one)
     return shown
 
 
 def _top(one: PromptToken | TokenLogprob, top: int | None) -> dict[str, float] | None:
     if one.logprob is None:
         return None
-    best = {token: finite(value) for token, _, _, value in one.top[:top]}
+    best: dict[str, float] = {}
+    for token, _, _, value in one.top[:top]:
+        # Parts of characters look alike: the best of them stands for all.
+        best.setdefault(token, finite(value))
     # "There may be up to logprobs+1 elements": the chosen token is always among them.
     best.setdefault(one.token, finite(one.logprob))
     return best
 
 
-def _length(tokens: Sequence[PromptToken | TokenLogprob]) -> int:
-    return sum(len(one.token) for one in tokens)
+def _characters(one: PromptToken | TokenLogprob) -> int:
+    """How many characters begin in a token: its bytes but for those that continue one."""
+    return sum(byte & 0xC0 != 0x80 for byte in one.data)
 
 
 class _Echo:
@@ -117,9 +126,14 @@ class _Echo:
         known = self._shown.echo[prompt]
         return self.prompts.text(prompt) if known is None else known
 
-    def tokens(self, prompt: int) -> list[PromptToken]:
-        """Its tokens, where they are to be echoed too."""
-        return self.prompts.tokens(prompt) if self._shown.echo else []
+    def logprobs(self, prompt: int) -> _Logprobs:
+        """Those of its tokens, where they are to be echoed too."""
+        tokens = self.prompts.tokens(prompt) if self._shown.echo else []
+        offset = 0
+        if tokens and not self.text(prompt).encode(errors="replace").startswith(tokens[0].data):
+            # BOS, which the text does not show.
+            offset = -_characters(tokens[0])
+        return _logprobs(tokens, offset, self._shown.logprobs)
 
 
 class _Row:
@@ -200,9 +214,8 @@ class CompletionWhole:
         before = self._echo.text(prompt)
         choice = _Choice(index, before + "".join(row.text), None, row.finish, row.stop)
         if shown.logprobs is not None:
-            echoed = self._echo.tokens(prompt)
-            offset = len(before) - _length(echoed)
-            choice.logprobs = _logprobs([*echoed, *row.tokens], offset, shown.logprobs)
+            choice.logprobs = self._echo.logprobs(prompt)
+            choice.logprobs.extend(_logprobs(row.tokens, len(before), shown.logprobs))
         if shown.prompt_logprobs is not None:
             tokens = self._echo.prompts.tokens(prompt)
             choice.prompt_logprobs = prompt_logprobs(tokens, shown.prompt_logprobs)
@@ -263,9 +276,8 @@ class CompletionStream:
         text, shown = self._echo.text(prompt), self._shown
         logprobs = None
         if shown.echo and shown.logprobs is not None:
-            tokens = self._echo.tokens(prompt)
             self._offsets[index] = len(text)
-            logprobs = _logprobs(tokens, len(text) - _length(tokens), shown.logprobs)
+            logprobs = self._echo.logprobs(prompt)
         ids = b""
         if shown.token_ids:
             ids = b',"prompt_token_ids":%b' % encoder.encode(self._echo.prompts.ids(prompt))
@@ -278,7 +290,7 @@ class CompletionStream:
         if event.logprobs and self._shown.logprobs is not None:
             offset = self._offsets.get(index, 0)
             logprobs = _logprobs(event.logprobs, offset, self._shown.logprobs)
-            self._offsets[index] = offset + _length(event.logprobs)
+            self._offsets[index] = offset + sum(map(_characters, event.logprobs))
         ids = self._ids(event.token_ids)
         if logprobs is None and not ids:
             if text:
