@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from trunkline.wire.llamacpp.completion import COMPLETION
+from trunkline.wire.llamacpp.completion import COMPLETION, INFILL
 from trunkline.wire.llamacpp.fields import CompletionFields
+from trunkline.wire.llamacpp.infill import InfillFields
 from trunkline.wire.llamacpp.lookups import TOKENIZE, TokenizeFields
-from trunkline.wire.reference import Body, Page, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, amended, ignored, refused, yes
 
 _COMPLETION = (
     yes("prompt", "Bye", "A text, token ids, both in turn, or a list of these."),
@@ -64,6 +65,14 @@ _COMPLETION = (
     refused("grammar_triggers", [{"type": 0, "value": "x"}]),
 )
 
+_INFILL = amended(
+    _COMPLETION,
+    yes("input_prefix", "Bye", "What comes before the gap."),
+    yes("input_suffix", "bye", "What comes behind it."),
+    yes("input_extra", [{"filename": "a.py", "text": "x"}], "Other files."),
+    yes("prompt", "Bye", "Goes behind the prefix; a text alone."),
+)
+
 _TOKENIZE = (
     yes("content", "Bye", "A text, or texts and token ids in turn."),
     yes("model", "other", "Name or alias, where several models are served."),
@@ -79,7 +88,7 @@ PAGE = Page(
     "messages [Anthropic's](anthropic.md).",
     endpoints={
         "llamacpp_completion": "One answer or several to one prompt or several.",
-        "llamacpp_infill": "Refused where the model has no tokens for filling in.",
+        "llamacpp_infill": "Fills a gap; refused where the model has no tokens for that.",
         "llamacpp_apply_template": "The prompt of a conversation.",
         "tokenize": "The tokens of `content`.",
         "detokenize": "The text of `tokens`.",
@@ -95,6 +104,13 @@ PAGE = Page(
             fields=CompletionFields,
             least={"prompt": "Hi"},
             parameters=_COMPLETION,
+        ),
+        Body(
+            title="Infill",
+            codec=INFILL,
+            fields=InfillFields,
+            least={"input_prefix": "a", "input_suffix": "b"},
+            parameters=_INFILL,
         ),
         Body(
             title="Tokenize",
