@@ -180,6 +180,8 @@ class _Body:
 
     def _call(self, said: _Said, *, starts: bool) -> list[Event]:
         call = said.tool_calls
+        if isinstance(call, list) and call:
+            call = call[0]
         if not isinstance(call, _Call) or call.function is None:
             return []
         pieces = call.function.arguments or ""

@@ -1,0 +1,93 @@
+"""Nothing that a request asks for is lost unnoticed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.wire.speaking import WEATHER, asking, body, chat, terms
+from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.types import Grammar, SamplingParams, TextInput, TokensInput
+from trunkline.wire.asked import Asked, Reasoning, chat_input, prompt_text, schema_of
+
+
+def test_what_finds_no_place_is_refused_by_its_name() -> None:
+    request = asking(sampling=SamplingParams(temperature=0.5, top_k=3))
+    asked = Asked(request, terms("top_k"))
+    sent = {"model": "m"}
+    asked.put(sent, "temperature", "temperature")
+    asked.put(sent, "top_k", "top_k")
+    with pytest.raises(Unsupported, match="'top_k'") as caught:
+        asked.outgoing("/x", sent)
+    assert caught.value.param == "top_k"
+
+
+def test_what_finds_no_place_is_left_out_and_told_where_the_terms_say_so() -> None:
+    request = asking(sampling=SamplingParams(temperature=0.5, top_k=3, seed=1), n=2)
+    asked = Asked(request, terms(unsupported="drop"))
+    sent = {}
+    asked.put(sent, "temperature", "temperature")
+    outgoing = asked.outgoing("/x", sent)
+    assert body(outgoing) == {"temperature": 0.5}
+    assert set(outgoing.dropped) == {"top_k", "seed", "n"}
+
+
+def test_what_only_helps_along_is_never_refused_but_told() -> None:
+    asked = Asked(asking(sampling=SamplingParams(seed=1)), terms())
+    asked.pass_over("seed")
+    assert asked.outgoing("/x", {}).dropped == ("seed",)
+
+
+def test_further_fields_of_the_terms_win() -> None:
+    asked = Asked(asking(), terms(extra_body={"a": 2, "b": 3}))
+    assert body(asked.outgoing("/x", {"a": 1, "c": 4})) == {"a": 2, "b": 3, "c": 4}
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"enable_thinking": True}, Reasoning(enabled=True)),
+        ({"thinking": False, "enable_thinking": False}, Reasoning(enabled=False)),
+        ({"reasoning_effort": "low"}, Reasoning(effort="low")),
+        ({}, Reasoning()),
+    ],
+)
+def test_thinking_in_all_its_spellings(variables: dict[str, object], expected: Reasoning) -> None:
+    request = asking(chat("x", template_kwargs=variables))
+    asked = Asked(request, terms())
+    assert asked.reasoning() == expected
+    assert asked.outgoing("/x", {}).dropped == ()
+
+
+def test_a_server_that_never_thinks_need_not_be_told() -> None:
+    request = asking(chat("x", template_kwargs={"enable_thinking": False}))
+    asked = Asked(request, terms("reasoning"))
+    assert asked.reasoning() == Reasoning()
+    assert asked.outgoing("/x", {}).dropped == ()
+
+
+def test_other_template_variables_are_asked_for() -> None:
+    request = asking(chat("x", tools=(WEATHER,), template_kwargs={"documents": []}))
+    with pytest.raises(Unsupported, match="'chat_template_kwargs'"):
+        Asked(request, terms()).outgoing("/x", {})
+
+
+def test_hints_are_no_demands() -> None:
+    request = asking(priority=3, cache_salt="s", tenant="t", affinity="a", return_prompt_ids=True)
+    assert Asked(request, terms()).outgoing("/x", {}).dropped == ()
+
+
+def test_only_the_prompts_that_there_are() -> None:
+    with pytest.raises(Unsupported, match="conversations"):
+        prompt_text(asking(), terms(), "It")
+    with pytest.raises(Unsupported, match="token ids"):
+        prompt_text(asking(TokensInput((1,))), terms(), "It")
+    with pytest.raises(Unsupported, match="conversations, not prompts"):
+        chat_input(asking(TextInput("x")), "It")
+    assert prompt_text(asking(TextInput("x")), terms(), "It") == "x"
+
+
+def test_a_schema_loses_what_is_our_own() -> None:
+    text = '{"x-guidance":{"lenient":true},"type":"object"}'
+    assert schema_of(Grammar("json_schema", text)) == {"type": "object"}
+    with pytest.raises(InvalidRequest, match="no|not"):
+        schema_of(Grammar("json_schema", "true"))
