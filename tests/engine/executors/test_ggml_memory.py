@@ -54,6 +54,19 @@ def test_defaults_take_a_quarter_at_most_four_gib(facts: ModelFacts) -> None:
     assert small.need <= 8 * GIB
 
 
+def test_outputs(facts: ModelFacts) -> None:
+    layout = plan(facts, 64 * GIB)
+    # Room for scores is there without more memory, unless all sequences may be rows.
+    assert (layout.sequences, layout.outputs, layout.scores) == (256, 256, 110)
+    crowded = plan(facts, 64 * GIB, rows=256)
+    assert crowded.outputs == 256 + 110
+    assert crowded.need - crowded.cells * (facts.kv_bytes_per_token + 2 * UBATCH) > (
+        layout.need - layout.cells * (facts.kv_bytes_per_token + 2 * UBATCH)
+    )
+    assert plan(msgspec.structs.replace(facts, vocab_size=265), 64 * GIB).scores == 128
+    assert plan(msgspec.structs.replace(facts, vocab_size=1 << 24), 64 * GIB).scores == 16
+
+
 def test_no_more_cells_than_the_rows_can_fill(facts: ModelFacts) -> None:
     layout = plan(msgspec.structs.replace(facts, context=1024), 64 * GIB, rows=2)
     assert (layout.cells, layout.context) == (2048, 1024)

@@ -274,3 +274,27 @@ def test_locate_never_finds_a_token_without_weight(used: list[int]) -> None:
         assert locate(weights, sums, u) in used
     assert locate(weights, sums, 0.0) == used[0]
     assert locate(weights, sums, 1 - 2**-53) == used[-1]
+
+
+@pytest.mark.parametrize("vocab", [3, 600, 5_000])
+def test_scores_are_the_softmax(vocab: int) -> None:
+    logits = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32) * 4
+    sampler = Sampler(vocab, frozenset())
+    right = logits - np.log(np.exp(logits.astype(np.float64)).sum())
+    order = np.argsort(-right, kind="stable")
+    for target in (0, vocab // 2, int(order[0])):
+        logprob, rank, top = sampler.score(logits, target, 2)
+        assert logprob == pytest.approx(right[target], abs=1e-4)
+        assert order[rank - 1] == target
+        assert [token for token, _ in top] == order[:2].tolist()
+        assert [value for _, value in top] == pytest.approx(right[order[:2]], abs=1e-4)
+
+
+def test_scores_of_what_is_no_number() -> None:
+    logits = np.array([0.0, np.nan, 1.0], np.float32)
+    logprob, rank, _ = Sampler(3, frozenset()).score(logits, 1, 2)
+    assert math.isnan(logprob)
+    assert rank == 1
+    impossible = np.array([0.0, -np.inf, -np.inf], np.float32)
+    logprob, rank, top = Sampler(3, frozenset()).score(impossible, 1, 3)
+    assert (logprob, rank, top) == (-math.inf, 3, ((0, 0.0),))

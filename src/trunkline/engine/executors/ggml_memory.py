@@ -23,7 +23,7 @@ DEFAULT_CELLS = 65_536
 # Bytes of one element of the attention mask (f16; llama.cpp keeps it so for flash attention).
 MASK_BYTES = 2
 # Most prompt tokens that a step scores, and how many of their logits at most: with a vocabulary of
-# 151,936 tokens it scores 110, which takes 0.1 s.
+# 151,936 tokens it scores 110, which takes 0.04 CPU s, or 0.06 with 20 alternatives of each.
 MAX_SCORES = 128
 SCORED_LOGITS = 1 << 24
 # Left to the rest of the process: Python, the graph's nodes, buffers.
