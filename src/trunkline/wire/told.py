@@ -56,7 +56,7 @@ _REFUSED_WORDS = re.compile(
     r"was flagged|content exists risk|safety system|usage polic", re.IGNORECASE
 )
 _QUOTA = frozenset(("insufficient_quota", "billing_error", "billing_hard_limit_reached"))
-_MODEL = frozenset(("model_not_found", "invalid_model", "deploymentnotfound"))
+_MODEL = frozenset(("model_not_found", "invalid_model", "deploymentnotfound", "not_found_error"))
 _KEY = frozenset(("authentication_error", "permission_error", "invalid_api_key"))
 _RATE = frozenset(("rate_limit_error", "rate_limit_exceeded", "429"))
 _INVALID = frozenset(

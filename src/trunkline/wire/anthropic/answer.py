@@ -29,7 +29,7 @@ SIGNATURE = "dHJ1bmtsaW5l"
 # A block of whitespace alone is held back until something follows, up to so many characters.
 _MOST_SPACE = 64
 
-_STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use"}
+_STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 _encoder = Encoder()
 _arguments = msgspec.json.Decoder(dict[str, Raw])

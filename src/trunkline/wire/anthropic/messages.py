@@ -122,5 +122,12 @@ def _input(fields: PromptFields, tools: Tools) -> ChatInput:
     )
 
 
-MESSAGES = Codec("msg_", decode_messages, render_error, stream_error, status=status)
+MESSAGES = Codec(
+    "msg_",
+    decode_messages,
+    render_error,
+    stream_error,
+    status=status,
+    operation="anthropic.messages",
+)
 COUNT_TOKENS = Codec("msg_", decode_count, render_error, stream_error, status=status, looks_up=True)

@@ -199,4 +199,5 @@ CHAT = Codec(
     lambda incoming: decode_chat(incoming.body),
     lambda error: render_error(_named(error)),
     lambda error: stream_error(_named(error)),
+    operation="openai.chat",
 )

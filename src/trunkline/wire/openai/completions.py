@@ -231,4 +231,5 @@ COMPLETIONS = Codec(
     lambda incoming: decode_completion(incoming.body),
     lambda error: render_error(_named(error)),
     lambda error: stream_error(_named(error)),
+    operation="openai.completions",
 )

@@ -319,6 +319,7 @@ RESPONSES = Codec(
     lambda incoming: decode_responses(incoming.body),
     lambda error: render_error(_named(error)),
     lambda error: error_event(_named(error), 0),
+    operation="openai.responses",
 )
 
 INPUT_TOKENS = Codec(

@@ -60,6 +60,10 @@ from trunkline.wire.openai.responses_items import Item, hidden_reasoning, shown
 from trunkline.wire.openai.responses_tools import Called
 
 
+# What cut an answer short, as `incomplete_details` says it.
+_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
 class Echo(msgspec.Struct, kw_only=True):
     """What a response says of its request; see `ResponseBody`."""
 
@@ -135,16 +139,16 @@ class ResponseRenderer:
                 if not self._items:
                     # Clients look for a message, be it empty.
                     self._begin_message()
-                self._end_item("incomplete" if event.reason == "length" else "completed")
+                self._end_item("incomplete" if event.reason in _CUT else "completed")
         return self._flush()
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The last event, or the object."""
         body = self._body
         body.usage = response_usage(usage)
-        if self._reason == "length":
+        if self._reason in _CUT:
             body.status = "incomplete"
-            body.incomplete_details = {"reason": "max_output_tokens"}
+            body.incomplete_details = {"reason": _CUT[self._reason]}
         else:
             body.status = "completed"
             took = timing.queue + timing.prefill + timing.decode
