@@ -59,7 +59,6 @@ from trunkline.wire.openai.responses_body import (
 from trunkline.wire.openai.responses_items import Item, hidden_reasoning, shown
 from trunkline.wire.openai.responses_tools import Called
 
-
 # What cut an answer short, as `incomplete_details` says it.
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
