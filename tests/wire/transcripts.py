@@ -134,6 +134,8 @@ def broken(codec: Codec, body: Json, error: TrunklineError, *, path: Json | None
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:
     """`data` whole, at every byte, and in pieces that end within characters and lines."""
+    text = data.decode()
+    assert text.splitlines() == text.removesuffix("\n").split("\n"), "a reader may see more lines"
     yield [data]
     yield [data[index : index + 1] for index in range(len(data))]
     yield [data[index : index + 7] for index in range(0, len(data), 7)]
