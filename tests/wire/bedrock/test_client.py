@@ -1,0 +1,296 @@
+"""Converse, after docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html and
+.../userguide/tool-use-inference-call.html (read 2026-11-21)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.upstreams.eventstream import exception, frame
+from tests.wire.speaking import (
+    JSON,
+    WEATHER,
+    asking,
+    body,
+    called,
+    chat,
+    head,
+    read,
+    terms,
+)
+from trunkline.core.errors import (
+    ContentRefused,
+    ContextOverflow,
+    InvalidRequest,
+    RateLimited,
+    TrunklineError,
+    Unsupported,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from trunkline.core.types import Grammar, Message, SamplingParams, TextInput, Usage
+from trunkline.wire.bedrock.client import CONVERSE
+from trunkline.wire.bedrock.encode import tool_use_id
+
+STREAM = "application/vnd.amazon.eventstream"
+METADATA = frame(
+    "metadata",
+    {
+        "metrics": {"latencyMs": 551},
+        "usage": {
+            "inputTokens": 13,
+            "outputTokens": 5,
+            "totalTokens": 1522,
+            "cacheReadInputTokens": 1504,
+            "cacheWriteInputTokens": 0,
+        },
+    },
+)
+
+
+def _stop(reason: str) -> bytes:
+    return frame("messageStop", {"stopReason": reason})
+
+
+def _delta(delta: Any, index: int = 0) -> bytes:
+    return frame("contentBlockDelta", {"contentBlockIndex": index, "delta": delta, "p": "abcd"})
+
+
+def test_text_after_thoughts() -> None:
+    data = (
+        frame("messageStart", {"role": "assistant"})
+        + _delta({"reasoningContent": {"text": "Let me "}})
+        + _delta({"reasoningContent": {"text": "see."}})
+        + _delta({"reasoningContent": {"signature": "c2ln"}})
+        + frame("contentBlockStop", {"contentBlockIndex": 0})
+        + _delta({"text": "Grüße, "}, 1)
+        + _delta({"text": "🌍"}, 1)
+        + frame("contentBlockStop", {"contentBlockIndex": 1})
+        + _stop("end_turn")
+        + METADATA
+    )
+    said = read(CONVERSE, data, STREAM)
+    assert (said.reasoning, said.text, said.finish) == ("Let me see.", "Grüße, 🌍", "stop")
+    assert said.usage == Usage(1517, 5, 1504)
+
+
+def test_two_calls_the_second_without_arguments() -> None:
+    data = (
+        frame("messageStart", {"role": "assistant"})
+        + _delta({"text": "I look."})
+        + frame("contentBlockStop", {"contentBlockIndex": 0})
+        + _use(1, "tooluse_a", "top_song")
+        + _delta({"toolUse": {"input": '{"sign":'}}, 1)
+        + _delta({"toolUse": {"input": '"WZPZ"}'}}, 1)
+        + frame("contentBlockStop", {"contentBlockIndex": 1})
+        + _use(2, "tooluse_b", "now")
+        + _delta({"toolUse": {"input": ""}}, 2)
+        + frame("contentBlockStop", {"contentBlockIndex": 2})
+        + _stop("tool_use")
+        + METADATA
+    )
+    said = read(CONVERSE, data, STREAM)
+    assert said.calls == [
+        ("tooluse_a", "top_song", '{"sign":"WZPZ"}'),
+        ("tooluse_b", "now", "{}"),
+    ]
+    assert (said.text, said.finish) == ("I look.", "tool_calls")
+
+
+def _use(index: int, identifier: str, name: str) -> bytes:
+    start = {"toolUse": {"toolUseId": identifier, "name": name}}
+    return frame("contentBlockStart", {"contentBlockIndex": index, "start": start})
+
+
+def test_a_whole_answer() -> None:
+    answer = {
+        "metrics": {"latencyMs": 1},
+        "output": {
+            "message": {
+                "role": "assistant",
+                "content": [
+                    {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "x"}}},
+                    {"text": "One moment."},
+                    {"toolUse": {"toolUseId": "t1", "name": "top_song", "input": {"sign": "WZPZ"}}},
+                ],
+            }
+        },
+        "stopReason": "tool_use",
+        "usage": {"inputTokens": 20, "outputTokens": 7, "totalTokens": 27},
+    }
+    said = read(CONVERSE, json.dumps(answer).encode(), JSON)
+    assert (said.reasoning, said.text, said.finish) == ("Hm.", "One moment.", "tool_calls")
+    assert said.calls == [("t1", "top_song", '{"sign": "WZPZ"}')]
+    assert said.usage == Usage(20, 7)
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+    ],
+)
+def test_how_answers_end(reason: str, finish: str) -> None:
+    assert read(CONVERSE, _delta({"text": "x"}) + _stop(reason) + METADATA, STREAM).finish == finish
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (_stop("guardrail_intervened"), ContentRefused),
+        (_stop("content_filtered"), ContentRefused),
+        (_stop("malformed_tool_use"), UpstreamFailed),
+        (exception("throttlingException", "Too many tokens, please wait."), RateLimited),
+        (exception("modelStreamErrorException", "broke"), UpstreamFailed),
+        (exception("internalServerException", "oops"), UpstreamFailed),
+        (exception("serviceUnavailableException", "later"), UpstreamFailed),
+        (exception("validationException", "Input is too long."), ContextOverflow),
+        (exception("validationException", "wrong"), InvalidRequest),
+        (_delta({"text": "x"}), UpstreamFailed),
+        (b"<html>", UpstreamFailed),
+    ],
+)
+def test_streams_that_fail(data: bytes, kind: type[TrunklineError]) -> None:
+    reader = CONVERSE.reader(asking(), terms(), head(STREAM))
+    with pytest.raises(TrunklineError) as caught:
+        reader.feed(data)
+        reader.end()
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words", "expected"),
+    [
+        (429, "ThrottlingException", "Rate exceeded", RateLimited),
+        (429, "ModelNotReadyException", "loading", RateLimited),
+        (400, "ServiceQuotaExceededException", "quota", RateLimited),
+        (403, "AccessDeniedException", "no access", UpstreamRefused),
+        (403, "UnrecognizedClientException", "bad token", UpstreamRefused),
+        (400, "ValidationException", "prompt is too long: 9 tokens > 8 maximum", ContextOverflow),
+        (
+            400,
+            "ValidationException:http://internal.amazon.com/coral/com.amazon.coral.validate/",
+            "The provided model identifier is invalid.",
+            UpstreamRefused,
+        ),
+        (404, "ResourceNotFoundException", "no such", UpstreamRefused),
+        (408, "ModelTimeoutException", "slow", UpstreamTimeout),
+        (424, "ModelErrorException", "broke", UpstreamFailed),
+        (500, "InternalServerException", "oops", UpstreamFailed),
+    ],
+)
+def test_errors(status: int, kind: str, words: str, expected: type[TrunklineError]) -> None:
+    data = json.dumps({"message": words}).encode()
+    error = CONVERSE.error(head(JSON, status, x_amzn_errortype=kind), data)
+    assert type(error) is expected
+
+
+def test_an_error_whose_type_is_in_its_body() -> None:
+    data = b'{"__type":"com.amazon.coral.service#ThrottlingException","message":"Rate exceeded"}'
+    error = CONVERSE.error(head(JSON, 429, retry_after="3"), data)
+    assert isinstance(error, RateLimited)
+    assert error.retry_after == 3
+
+
+def test_a_conversation_with_tools() -> None:
+    conversation = chat(
+        Message("system", "Be brief."),
+        "Weather?",
+        called("call_1"),
+        Message("tool", "21 degrees", tool_call_id="call_1"),
+        Message("tool", "", tool_call_id="call_2"),
+        "And now?",
+        tools=(WEATHER,),
+    )
+    request = asking(
+        conversation,
+        sampling=SamplingParams(temperature=0.5, top_p=0.9, max_tokens=100),
+        stop=("END",),
+        tool_choice="named",
+        tool_name="get_weather",
+    )
+    outgoing = CONVERSE.encode(request, terms(model="us.amazon.nova-micro-v1:0"))
+    assert outgoing.path == "/model/us.amazon.nova-micro-v1%3A0/converse-stream"
+    results = [
+        {"toolResult": {"toolUseId": "call_1", "content": [{"text": "21 degrees"}]}},
+        {"toolResult": {"toolUseId": "call_2", "content": [{"text": " "}]}},
+        {"text": "And now?"},
+    ]
+    use = {"toolUseId": "call_1", "name": "get_weather", "input": {"city": "Paris"}}
+    function = WEATHER["function"]
+    assert isinstance(function, dict)
+    assert body(outgoing) == {
+        "system": [{"text": "Be brief."}],
+        "messages": [
+            {"role": "user", "content": [{"text": "Weather?"}]},
+            {"role": "assistant", "content": [{"toolUse": use}]},
+            {"role": "user", "content": results},
+        ],
+        "inferenceConfig": {
+            "temperature": 0.5,
+            "topP": 0.9,
+            "maxTokens": 100,
+            "stopSequences": ["END"],
+        },
+        "toolConfig": {
+            "tools": [
+                {
+                    "toolSpec": {
+                        "name": "get_weather",
+                        "description": "Get the weather in a city",
+                        "inputSchema": {"json": function["parameters"]},
+                    }
+                }
+            ],
+            "toolChoice": {"tool": {"name": "get_weather"}},
+        },
+    }
+
+
+def test_a_schema_and_what_only_claude_has() -> None:
+    request = asking(
+        chat("x", template_kwargs={"enable_thinking": True}),
+        sampling=SamplingParams(top_k=5, max_tokens=4000),
+        grammar=Grammar("json_schema", '{"type":"object"}'),
+    )
+    sent = body(CONVERSE.encode(request, terms(model="anthropic.claude-sonnet-4-5")))
+    text_format = sent["outputConfig"]["textFormat"]
+    assert text_format["structure"]["jsonSchema"]["schema"] == '{"type":"object"}'
+    thinking = {"type": "enabled", "budget_tokens": 2000}
+    assert sent["additionalModelRequestFields"] == {"top_k": 5, "thinking": thinking}
+
+
+def test_no_tool_may_be_called() -> None:
+    request = asking(chat("x", tools=(WEATHER,)), tool_choice="none")
+    assert "toolConfig" not in body(CONVERSE.encode(request, terms()))
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (asking(sampling=SamplingParams(seed=1)), "seed"),
+        (asking(sampling=SamplingParams(top_k=1)), "top_k"),
+        (asking(sampling=SamplingParams(logprobs=0)), "logprobs"),
+        (asking(grammar=Grammar("regex", "a")), "grammar"),
+        (asking(n=2), "n"),
+        (asking(TextInput("x")), "prompt"),
+    ],
+)
+def test_what_it_has_not(request_: Any, name: str) -> None:
+    with pytest.raises(Unsupported) as caught:
+        CONVERSE.encode(request_, terms())
+    assert caught.value.param == name
+
+
+def test_ids_that_do_not_fit_there() -> None:
+    long = "call_r_0_ts_" + "x" * 200
+    assert tool_use_id("tooluse_a-1") == "tooluse_a-1"
+    assert tool_use_id(long) == tool_use_id(long)
+    assert len(tool_use_id(long)) <= 64
+    assert tool_use_id("a b") != tool_use_id("a c")
