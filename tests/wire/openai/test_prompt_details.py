@@ -198,3 +198,12 @@ def test_a_suffix_is_filled_in() -> None:
         asked.check(ModelCard("m", 4096, capabilities=("completion",)))
     assert caught.value.param == "suffix"
     ask().check(ModelCard("m", 4096))
+
+
+def test_what_must_be_kept_is_bounded() -> None:
+    prompts = ["x" * 100_000] * 8
+    ask(prompt=prompts, echo=True, logprobs=19)
+    ask(prompt=prompts, logprobs=20)
+    with pytest.raises(InvalidRequest, match="too long for 20 alternatives") as caught:
+        ask(prompt=prompts, echo=True, logprobs=20)
+    assert caught.value.param == "prompt"

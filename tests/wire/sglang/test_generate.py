@@ -158,6 +158,15 @@ def test_batches() -> None:
         ({"sampling_params": {"regex": "a", "ebnf": "b"}}, "Only one of regex"),
         ({"sampling_params": 3}, "sampling_params"),
         ({"return_logprob": True, "logprob_start_len": -2}, "logprob_start_len"),
+        (
+            {
+                "text": "x" * 20_000,
+                "return_logprob": True,
+                "logprob_start_len": 0,
+                "top_logprobs_num": 1000,
+            },
+            "too long for 1000 alternatives",
+        ),
     ],
 )
 def test_what_is_wrong_is_told(body: Any, words: str) -> None:

@@ -32,7 +32,11 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error
-from trunkline.wire.openai.prompt_details import PromptFields, check_prompt_logprobs
+from trunkline.wire.openai.prompt_details import (
+    PromptFields,
+    check_amount,
+    check_prompt_logprobs,
+)
 
 # OpenAI's default, unlike that of chat.
 DEFAULT_MAX_TOKENS = 16
@@ -109,6 +113,7 @@ class CompletionAsk:
             # The best are told by their log probabilities.
             logprobs=0 if fields.logprobs is None and self._rows > self._n else fields.logprobs,
         )
+        check_amount(len(bytes(fields.prompt)), self._prompt_logprobs(), "prompt")
         if len(self._inputs) * self._rows > MAX_CHOICES:
             problem = f"{len(self._inputs)} prompts times {self._rows} rows is over {MAX_CHOICES}."
             raise InvalidRequest(problem, param="prompt")

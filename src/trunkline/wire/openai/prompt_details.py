@@ -16,6 +16,10 @@ from trunkline.core.types import Event, PromptToken, PromptTokens
 from trunkline.wire.openai.answers import finite
 from trunkline.wire.openai.fields import CommonFields, TopCount
 
+# Bytes of all prompts of a call times the log probabilities of each token: each of these takes
+# 0.2 KB until the answer is written. What one prompt may have, the engine decides.
+_MOST = 16 * 1024 * 1024
+
 
 class PromptFields(CommonFields, kw_only=True):
     """What completions and chat completions accept besides."""
@@ -41,6 +45,15 @@ def check_prompt_logprobs(fields: PromptFields) -> None:
     if fields.prompt_logprobs is not None and fields.stream:
         problem = "'prompt_logprobs' are not available when 'stream' is true."
         raise InvalidRequest(problem, param="prompt_logprobs")
+
+
+def check_amount(size: int, top: int | None, param: str) -> None:
+    """Raise `InvalidRequest` where `top` alternatives of each token in prompts of `size` bytes are
+    more than can be kept.
+    """
+    if top is not None and size * (1 + top) > _MOST:
+        problem = f"Prompts of {size} bytes are too long for {top} alternatives of each token."
+        raise InvalidRequest(problem, param=param)
 
 
 def prompt_logprobs(tokens: Sequence[PromptToken], top: int) -> PromptLogprobs:

@@ -8,6 +8,7 @@ from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import Request
 from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
 from trunkline.wire.openai.fields import decode
+from trunkline.wire.openai.prompt_details import check_amount
 from trunkline.wire.sglang.answers import GenerateStream, GenerateWhole, Shown
 from trunkline.wire.sglang.errors import render_error, stream_error
 from trunkline.wire.sglang.fields import (
@@ -37,6 +38,10 @@ class GenerateAsk:
         self._samplings = samplings(fields, count)
         self._rows = self._samplings[0].n or 1
         self._logprobs = logprobs(fields, count)
+        most = max((one.top for one in self._logprobs if one and one.start >= 0), default=None)
+        check_amount(
+            len(bytes(fields.text)) + len(bytes(fields.input_ids)), most, "top_logprobs_num"
+        )
         self._grammars = [grammar(one) for one in self._samplings]
         self._stops = [stops(one) for one in self._samplings]
         self._params = [
