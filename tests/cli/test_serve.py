@@ -81,7 +81,7 @@ def test_what_other_machines_can_reach(address: str, exposed: bool) -> None:
 
 
 def announce(config: ServerConfig, *urls: str) -> None:
-    announcer = Announcer(ENGINE, config)
+    announcer = Announcer(ENGINE.name, config)
     announcer.begin()
     announcer.on_listening(urls)
     announcer.on_status(READY)

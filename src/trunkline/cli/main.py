@@ -28,6 +28,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("serve", "trunkline.cli.serve", "serve a model over HTTP"),
     Command("run", "trunkline.cli.run", "chat with a model in the terminal, or answer one prompt"),
+    Command("config", "trunkline.cli.config", "check and explain configuration files"),
     Command("version", "trunkline.cli.version", "say which version this is"),
 )
 

@@ -199,13 +199,16 @@ def read_options(
     struct: type[S],
     arguments: argparse.Namespace,
     environ: Mapping[str, str],
+    base: Mapping[str, Any] | None = None,
     **fixed: Any,
 ) -> S:
     """Fill `struct` from flags, then the environment; `fixed` are the fields with no flag.
 
+    `base`: values of fields that neither sets, instead of their defaults.
+
     Raises `UsageError`, naming the flag or variable at fault and what would be right.
     """
-    values = dict(fixed)
+    values = {**(base or {}), **fixed}
     for option in options_of(struct, tuple(fixed)):
         given = getattr(arguments, option.field)
         name = option.flag

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
+import logging
 import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import uvloop
 from msgspec import Meta
 
 from trunkline import __version__
 from trunkline.cli.errors import CommandFailed, UsageError
 from trunkline.cli.models import FROM_MODEL, engine_config
-from trunkline.cli.options import Parser, add_options, new_parser, read_options
+from trunkline.cli.options import Parser, add_options, new_parser, options_of, read_options
+from trunkline.cli.spellings import translate
 from trunkline.cli.terminal import StatusLine
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import FrontStatus
 from trunkline.server.app import run as run_server
 from trunkline.server.config import ServerConfig
+from trunkline.server.file.config import FileConfig, Loaded
+from trunkline.server.file.load import load
 from trunkline.server.http.limits import Limits
 from trunkline.server.http.listener import parse_address
 from trunkline.store.home import home
@@ -32,8 +38,18 @@ from trunkline.store.resolve import DEFAULT_MODEL
 _EXAMPLE = '{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}'
 
 _EPILOG = """\
+examples:
+  trunkline serve                             the bundled model at http://127.0.0.1:8000
+  trunkline serve ./model.gguf --ctx-size 8192
+  trunkline serve --config trunkline.yaml     what the file names; `trunkline config` explains it
+  trunkline serve --config config.yaml        LiteLLM's file works as it is
+
 Sizes may be written 512M or 2G. Every option can be set in the environment as well: --ctx-size as
 TRUNKLINE_CTX_SIZE, several --api-key as TRUNKLINE_API_KEY=one,two. A flag wins.
+
+The flags of vLLM, SGLang, TGI, llama.cpp, LMDeploy, trtllm-serve and LiteLLM are understood where
+the built-in engine has the option: --max-model-len, --max-total-tokens, -c, -np, and more;
+`trunkline config options` lists them.
 """
 
 
@@ -50,15 +66,19 @@ def new_serve_parser() -> Parser:
     parser = new_parser(
         "serve",
         "Serve a model over HTTP, with OpenAI's API.",
-        usage="trunkline serve [MODEL] [OPTIONS]",
+        usage="trunkline serve [MODEL | --config FILE] [OPTIONS]",
         epilog=_EPILOG,
     )
     parser.add_argument(
         "model",
         nargs="?",
         metavar="MODEL",
-        default=DEFAULT_MODEL,
-        help="A model that is in the box, or the path of a GGUF file (default: %(default)s).",
+        help=f"A model that is in the box, or the path of a GGUF file (default: {DEFAULT_MODEL}).",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="Serve what this file names and nothing else; it is read again when it changes.",
     )
     add_options(parser, ServeOptions, "server", skip=Limits.__struct_fields__)
     add_options(parser, EngineConfig, "engine", skip=FROM_MODEL)
@@ -68,12 +88,15 @@ def new_serve_parser() -> Parser:
 
 def run(argv: Sequence[str]) -> int:
     """Serve until SIGTERM or Ctrl-C. Returns the exit status."""
-    arguments = new_serve_parser().parse_args(argv)
+    parser = new_serve_parser()
+    arguments = parser.parse_args(translate(argv, parser))
+    if arguments.config is not None:
+        return _serve_file(arguments)
     server = server_config(arguments, os.environ)
-    engine, _ = engine_config(arguments.model, arguments, os.environ)
-    announcer = Announcer(engine, server)
+    engine, _ = engine_config(arguments.model or DEFAULT_MODEL, arguments, os.environ)
+    announcer = Announcer(engine.name, server)
     announcer.begin()
-    try:
+    with _listening(announcer, server):
         run_server(
             server,
             [engine],
@@ -82,6 +105,65 @@ def run(argv: Sequence[str]) -> int:
             on_status=announcer.on_status,
             state=home(os.environ),
         )
+    return 0
+
+
+def _serve_file(arguments: argparse.Namespace) -> int:
+    """Serve what a configuration file names."""
+    from trunkline.server.compose import serve_file
+
+    _refuse_engine_flags(arguments)
+
+    def read() -> Loaded:
+        return load_with_flags(arguments, os.environ)
+
+    loaded = read()
+    for note in loaded.notes:
+        print(f"note: {note}", file=sys.stderr)
+    server = loaded.config.server
+    announcer = Announcer(arguments.config, server)
+    announcer.begin()
+    logging.basicConfig(
+        level=server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    with _listening(announcer, server):
+        uvloop.run(
+            serve_file(
+                loaded,
+                server,
+                on_listening=announcer.on_listening,
+                on_ready=announcer.on_ready,
+                reload=read,
+            )
+        )
+    return 0
+
+
+def load_with_flags(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Loaded:
+    """The file that `--config` names. Its server section has what flags and environment say.
+
+    Raises `FileError`, `UsageError`.
+    """
+    loaded = load(arguments.config, environ)
+    server = server_config(arguments, environ, loaded.config)
+    config = msgspec.structs.replace(loaded.config, server=server)
+    return msgspec.structs.replace(loaded, config=config)
+
+
+def _refuse_engine_flags(arguments: argparse.Namespace) -> None:
+    """A file names its models and their options itself. Raises `UsageError`."""
+    if arguments.model is not None:
+        raise UsageError(f"--config serves what the file names; put {arguments.model!r} into it")
+    for option in options_of(EngineConfig, FROM_MODEL):
+        if getattr(arguments, option.field) is not None:
+            raise UsageError(f"{option.flag}: set it for an engine in {arguments.config} instead")
+
+
+@contextlib.contextmanager
+def _listening(announcer: Announcer, server: ServerConfig) -> Iterator[None]:
+    """Says where it cannot listen, and leaves no half line behind."""
+    try:
+        yield
     except OSError as error:
         if announcer.urls:
             raise
@@ -92,13 +174,23 @@ def run(argv: Sequence[str]) -> int:
         ) from error
     finally:
         announcer.end()
-    return 0
 
 
-def server_config(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ServerConfig:
-    """The server that the flags and the environment ask for. Raises `UsageError`."""
-    config = read_options(ServeOptions, arguments, environ)
+def server_config(
+    arguments: argparse.Namespace, environ: Mapping[str, str], file: FileConfig | None = None
+) -> ServerConfig:
+    """The server that the flags, the environment and `file` ask for, in this order.
+
+    Keys of the file hold besides those of flags. Without any, LITELLM_MASTER_KEY is the key.
+    Raises `UsageError`.
+    """
+    file = file or FileConfig()
+    base = msgspec.structs.asdict(msgspec.structs.replace(file.server, api_key=()))
+    config = read_options(ServeOptions, arguments, environ, base)
     keys = (*config.api_key, *(read_keys(config.api_key_file) if config.api_key_file else ()))
+    keys = tuple(dict.fromkeys((*keys, *file.client_keys())))
+    if not keys and environ.get("LITELLM_MASTER_KEY", "").strip():
+        keys = (environ["LITELLM_MASTER_KEY"],)
     if not all(key.strip() for key in keys):
         raise UsageError("--api-key: expected a key, not an empty text")
     for address in config.addresses():
@@ -128,9 +220,10 @@ def read_keys(path: str) -> tuple[str, ...]:
 class Announcer:
     """Says on the terminal how far the start has come, and how to ask the first question."""
 
-    def __init__(self, engine: EngineConfig, server: ServerConfig) -> None:
+    def __init__(self, name: str, server: ServerConfig) -> None:
+        """`name`: what is being started, a model or a file."""
         self.urls: tuple[str, ...] = ()
-        self._engine = engine
+        self._name = name
         self._server = server
         self._context = 0
         self._loaded = False
@@ -139,7 +232,7 @@ class Announcer:
 
     def begin(self) -> None:
         """The program has been started."""
-        self._line.show(f"{self._engine.name}: starting")
+        self._line.show(f"{self._name}: starting")
 
     def on_listening(self, urls: tuple[str, ...]) -> None:
         """Connections are accepted at `urls`."""
@@ -156,7 +249,7 @@ class Announcer:
         if status.card is not None:
             self._context = status.card.context_length
         if status.state == "starting" and not self._loaded:
-            self._line.show(f"{self._engine.name}: {status.detail or 'loading'}")
+            self._line.show(f"{self._name}: {status.detail or 'loading'}")
 
     def on_ready(self, names: tuple[str, ...]) -> None:
         """The models can answer."""

@@ -119,11 +119,15 @@ def _with_variables(root: Mapping, environ: Environ[str, str]) -> Environ[str, s
 
 def _general(general: Section, environ: Environ[str, str]) -> tuple[tuple[str, ...], ServerConfig]:
     """Client keys, and the options of the server that LiteLLM's file has."""
-    given = general.take("master_key") is not None
-    key = general.text("master_key") or ("" if given else environ.get("LITELLM_MASTER_KEY", ""))
-    if given and not key.strip():
-        message = "the key is empty or its variable is not set: the server would be open to all"
-        general.report.problem(general.place_of("master_key"), message)
+    node = general.take("master_key")
+    key = environ.get("LITELLM_MASTER_KEY", "") if node is None else ""
+    if isinstance(node, Scalar):
+        try:
+            key = general.report.variables.resolve(node).text
+        except MissingVariable as error:
+            general.report.problem(node.place, f"{error}; else the server would be open to all")
+    if node is not None and not key.strip() and not general.report.problems:
+        general.report.problem(node.place, "expected a key: the server would be open to all")
     server = ServerConfig()
     size = general.whole("max_request_size_mb")
     if size:

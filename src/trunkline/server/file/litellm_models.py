@@ -24,6 +24,7 @@ from trunkline.server.file.problems import Place
 from trunkline.server.file.section import Report, Section
 
 _MILLION = 1_000_000
+_URLS = ("api_base", "base_url", "aws_bedrock_runtime_endpoint")
 # Parameters of calls that an entry may set for all of its requests.
 _CALL_PARAMETERS = (
     "temperature",
@@ -136,9 +137,13 @@ class Deployments:
             self.report.problem(entry.place, message)
             return []
         info = entry.section("model_info")
-        url = params.text("api_base") or params.text("base_url")
-        url = url or params.text("aws_bedrock_runtime_endpoint")
-        if name.text == "*" and not url and not params.text("custom_llm_provider"):
+        urls = [params.text(key) for key in _URLS if params.take(key) is not None]
+        url = urls[0] if urls else ""
+        found: list[Deployment] = []
+        if urls and not url:
+            # What was meant for one server must not go to the provider's public one.
+            self.report.note(params.place, "its api_base is not known; the entry is left out")
+        elif name.text == "*" and not url and not params.text("custom_llm_provider"):
             found = self._everything(params, entry.place)
         else:
             found = self._one(params, info, group.text, name, url)

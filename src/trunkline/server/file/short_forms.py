@@ -36,7 +36,7 @@ OWN_FIELDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     EngineConfig: ("name", "model"),
     RouteConfig: ("name", "aliases", "targets"),
 }
-_DEFAULTS: dict[str, type[msgspec.Struct]] = {
+DEFAULTS: dict[str, type[msgspec.Struct]] = {
     "backend": BackendConfig,
     "engine": EngineConfig,
     "route": RouteConfig,
@@ -111,17 +111,17 @@ class _Expander:
 
     def _read_defaults(self) -> dict[str, Mapping]:
         node = self._root.entries.get("defaults", Mapping(self._root.place))
-        found = {name: Mapping(node.place) for name in _DEFAULTS}
+        found = {name: Mapping(node.place) for name in DEFAULTS}
         if not isinstance(node, Mapping):
             if not (isinstance(node, Scalar) and node.is_null):
                 self._reader.complain(node.place, "expected backend, engine and route")
             return found
         for name, value in node.entries.items():
-            if name not in _DEFAULTS:
-                message = f"no defaults are called {name!r}; {nearest(name, _DEFAULTS)}"
+            if name not in DEFAULTS:
+                message = f"no defaults are called {name!r}; {nearest(name, DEFAULTS)}"
                 self._reader.complain(node.key_place(name), message)
                 continue
-            kind = _DEFAULTS[name]
+            kind = DEFAULTS[name]
             if isinstance(value, Mapping):
                 value = _with_strategy(value)
             found[name] = self._reader.fields(kind, value, OWN_FIELDS[kind]) or found[name]

@@ -1,0 +1,215 @@
+"""The reference page of `trunkline.yaml`, made from the structs: docs/config.md."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import inspect
+
+from trunkline.backends.config import BackendConfig
+from trunkline.backends.kinds import KINDS
+from trunkline.core.sizes import format_size
+from trunkline.engine.config import EngineConfig
+from trunkline.gateway.config import RouteConfig
+from trunkline.residency.engine_options import ENGINES
+from trunkline.residency.engine_table import OPTIONS
+from trunkline.server.config import ServerConfig
+from trunkline.server.file.reader import describe
+from trunkline.server.file.short_forms import DEFAULTS, OWN_FIELDS
+
+_SECTIONS: tuple[tuple[str, str, type[msgspec.Struct]], ...] = (
+    ("server", "Where to listen, and within what limits.", ServerConfig),
+    ("engines", "Models that this server runs itself.", EngineConfig),
+    ("backends", "Servers and hosted APIs that can answer.", BackendConfig),
+    ("routes", "Names that clients may ask for, and who answers.", RouteConfig),
+)
+
+_HEAD = """\
+# Configuration
+
+`trunkline serve --config FILE` serves what the file names, and nothing else. Begin with
+[examples/trunkline.yaml](../examples/trunkline.yaml):
+
+```yaml
+keys: [env:TEAM_KEY]
+backends:
+  gpu-box: http://gpu-box:8000/v1
+routes:
+  chat: [gpu-box/llama-3, openai/gpt-4o-mini]
+```
+
+```sh
+trunkline config check trunkline.yaml    # what it means, or what is wrong, with line and field
+trunkline config show trunkline.yaml     # all of it in the long form, secrets masked
+trunkline config schema                  # JSON Schema; editors find it by the comment below
+trunkline serve --config trunkline.yaml
+```
+
+`# yaml-language-server: $schema=trunkline.schema.json` as the first line lets an editor complete
+and check the file; the schema is [trunkline.schema.json](trunkline.schema.json).
+
+The file is read again on SIGHUP and when it changes. A file with an error is reported and the old
+one stays in force; answers under way are not touched.
+
+**Values.** `env:NAME` (also `os.environ/NAME`) is the value of an environment variable, which must
+be set; `${NAME}` and `${NAME:-default}` may be a part of a value, and `$${` is a plain `${`. Sizes
+may be written `512M` or `2G`. Where a list is wanted one value is a list of one. Flags and
+`TRUNKLINE_...` variables win over `server` in the file.
+
+**Short forms.** `engines`, `backends` and `routes` are lists of entries with a `name`, or mappings
+from the name to the rest. A backend may be its kind or its URL alone, an engine its model alone, a
+route its targets alone. A target is `backend`, `backend/model`, or `provider/model` such as
+`openai/gpt-4o` or `ollama/llama3`: then the provider becomes a backend of its own, with the key and
+URL that the environment names. An engine that no route names is offered under its own name, and so
+are the models that a backend lists; a backend that lists none offers all that it has. A route's
+name may hold one `*`, and the `*` in the model of its targets stands for the same text.
+
+**LiteLLM.** A file with `model_list` is read as LiteLLM's `config.yaml`. What is not supported is
+listed at the start, with its line, and does not stop the server;
+[examples/litellm-config.yaml](../examples/litellm-config.yaml) shows what is.
+"""
+
+
+def markdown() -> str:
+    """The page."""
+    parts = [_HEAD]
+    for name, sentence, struct in _SECTIONS:
+        parts.append(f"## {name}\n\n{sentence}\n")
+        parts += _struct(name, struct)
+    parts += [_keys_and_defaults(), _kinds(), engine_table()]
+    return "\n".join(parts)
+
+
+def _struct(path: str, struct: type[msgspec.Struct]) -> Iterator[str]:
+    """The table of a struct, then those of the structs in it."""
+    info = typing.cast(inspect.StructType, inspect.type_info(struct))
+    rows = ["| field | value | default | meaning |", "| --- | --- | --- | --- |"]
+    inner: list[tuple[str, type[msgspec.Struct]]] = []
+    for field in info.fields:
+        kind, unit = _unwrap(field.type)
+        below = _inner(kind)
+        if below is not None:
+            inner.append((f"{path}.{field.encode_name}", below))
+        meaning = describe(field) or (f"See {path}.{field.encode_name}." if below else "")
+        cells = (f"`{field.encode_name}`", _type(kind, unit), _default(field, unit), meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    yield "\n".join(rows) + "\n"
+    for name, below in inner:
+        doc = (below.__doc__ or "").strip().split("\n", maxsplit=1)[0]
+        yield f"### {name}\n\n{doc}\n"
+        yield from _struct(name, below)
+
+
+def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, str]:
+    unit = ""
+    if isinstance(kind, inspect.Metadata):
+        unit = (kind.extra or {}).get("unit", "")
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        kind = next(item for item in kind.types if not isinstance(item, inspect.NoneType))
+    return (_unwrap(kind)[0], unit) if isinstance(kind, inspect.Metadata) else (kind, unit)
+
+
+def _inner(kind: inspect.Type) -> type[msgspec.Struct] | None:
+    if isinstance(kind, inspect.VarTupleType):
+        kind = kind.item_type
+    return kind.cls if isinstance(kind, inspect.StructType) else None
+
+
+def _type(kind: inspect.Type, unit: str) -> str:
+    match kind:
+        case inspect.IntType(ge=low, le=high):
+            return ("size" if unit == "bytes" else "whole number") + _range(None, low, high, unit)
+        case inspect.FloatType(gt=above, ge=low, le=high):
+            return "number" + _range(above, low, high, unit)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.LiteralType(values=values):
+            return ", ".join(f"`{value}`" for value in values)
+        case inspect.VarTupleType(item_type=item):
+            return "list of " + ("texts" if isinstance(item, inspect.StrType) else "entries")
+        case inspect.DictType():
+            return "mapping"
+        case inspect.StructType():
+            return "mapping"
+    return "text"
+
+
+def _range(above: float | None, low: float | None, high: float | None, unit: str) -> str:
+    def show(bound: float) -> str:
+        return format_size(int(bound)) if unit == "bytes" else f"{bound:g}"
+
+    words = [f"above {show(above)}" if above is not None else ""]
+    words += [f"from {show(low)}" if low is not None else ""]
+    words += [f"to {show(high)}" if high is not None else ""]
+    text = " ".join(word for word in words if word)
+    return f", {text}" if text else ""
+
+
+def _default(field: inspect.Field, unit: str) -> str:
+    value = field.default
+    if field.required:
+        return "required"
+    if value in (msgspec.NODEFAULT, None, (), "", {}) or isinstance(value, msgspec.Struct):
+        return ""
+    if unit == "bytes" and isinstance(value, int):
+        return f"`{format_size(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def _keys_and_defaults() -> str:
+    lines = [
+        "## keys",
+        "",
+        "A list of keys; clients must send one of them, as `Authorization: Bearer KEY` or",
+        "`x-api-key: KEY`. Write `env:NAME`: a key in a file is read by whoever reads the file.",
+        "",
+        "## defaults",
+        "",
+        "`defaults.backend`, `defaults.engine` and `defaults.route` take the fields of one entry,",
+        "but for those that are its own, and hold for each that does not say otherwise:",
+        "",
+    ]
+    for name, struct in DEFAULTS.items():
+        own = ", ".join(f"`{field}`" for field in OWN_FIELDS[struct])
+        lines.append(f"- `{name}`: all but {own}")
+    return "\n".join(lines) + "\n"
+
+
+def _kinds() -> str:
+    rows = [
+        "## Kinds of backends",
+        "",
+        "| kind | what it is | URL | key |",
+        "| --- | --- | --- | --- |",
+    ]
+    for kind in KINDS.values():
+        keys = ", ".join(f"`{name}`" for name in kind.key_variables)
+        url = f"`{kind.url}`" if kind.url else "must be given"
+        rows.append(f"| `{kind.name}` | {kind.title} | {url} | {keys} |")
+    return "\n".join(rows) + "\n"
+
+
+def engine_table() -> str:
+    """Engine options by their canonical names, and every engine's spelling."""
+    rows = [
+        "## Engine options",
+        "",
+        "`launch.options` of a backend takes these names, for every engine alike.",
+        "`trunkline serve` takes the engines' own spellings, where the built-in engine has the",
+        "option.",
+        "",
+        f"| option | {' | '.join(ENGINES)} |",
+        "| --- |" + " --- |" * len(ENGINES),
+    ]
+    for option in OPTIONS:
+        cells = [option.spellings.get(engine, "") for engine in ENGINES]
+        shown = (" ".join(f"`{name}`" for name in cell.split()) for cell in cells)
+        rows.append(f"| `{option.name}` | {' | '.join(shown)} |")
+    meanings = [f"- `{option.name}`: {option.description}" for option in OPTIONS]
+    note = "A `!` before a flag: it is a switch that means the contrary."
+    return "\n".join([*rows, "", note, "", *meanings]) + "\n"
