@@ -132,6 +132,15 @@ def structured_by_tool(call: dict[str, Any]) -> Any:
     return json.loads(answer.choices[0].message.content or "")
 
 
+def too_long(call: dict[str, Any]) -> str:
+    """The exception for a prompt beyond the context."""
+    try:
+        litellm.completion(messages=said("clackety " * 20_000), max_tokens=64, **call)
+    except openai.APIError as error:
+        return type(error).__name__
+    return ""
+
+
 def unknown_model(call: dict[str, Any]) -> Any:
     """The status that it sees for a model that there is not."""
     provider = call["model"].partition("/")[0]
@@ -149,11 +158,11 @@ def main(url: str, model: str, bundled: str) -> None:
     """Every provider, and of each what it can do."""
     litellm.suppress_debug_info = True
     most: tuple[Ask, ...] = (chat, stream, tool_run, streamed_tool, thinking)
-    everything: tuple[Ask, ...] = (*most, structured, unknown_model)
+    everything: tuple[Ask, ...] = (*most, structured, unknown_model, too_long)
     plans: dict[str, tuple[str, tuple[Ask, ...]]] = {
         "openai": (f"{url}/v1", (*everything, responses)),
         "hosted_vllm": (f"{url}/v1", everything),
-        "anthropic": (url, (*most, structured_by_tool, unknown_model)),
+        "anthropic": (url, (*most, structured_by_tool, unknown_model, too_long)),
         "ollama_chat": (url, everything),
         "ollama": (url, (chat, stream, unknown_model)),
         "huggingface": (f"{url}/v1", everything),

@@ -9,6 +9,7 @@ that came back. Events of each stream are held against the clients' types.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -286,6 +287,21 @@ def test_claude_codes_small_requests(server: Server) -> None:
     body = claude_code([{"role": "user", "content": "Search."}], tools=[search], stream=False)
     answer = server.post("/v1/messages?beta=true", body, **CLAUDE_HEADERS)
     assert answer.json()["content"][-1]["text"] == "Hello from the rails."
+
+
+def test_a_conversation_that_grew_too_long(caboose: Server) -> None:
+    # By these words an agent knows that it is to make the conversation shorter, and by how much.
+    body = claude_code([{"role": "user", "content": "Go on."}], model="caboose", tools=[])
+    answer = caboose.post("/v1/messages?beta=true", body, **CLAUDE_HEADERS)
+    told = answer.json()["error"]
+    assert (answer.status_code, told["type"]) == (400, "invalid_request_error")
+    found = re.fullmatch(r"prompt is too long: (\d+) tokens > (\d+) maximum", told["message"])
+    assert found is not None, told
+    assert int(found[1]) > int(found[2]) == 4096
+    asked = codex([message("user", "Go on.")], model="caboose")
+    refused = caboose.post("/v1/responses", asked, **CODEX_HEADERS)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "context_length_exceeded"
 
 
 def test_the_official_client_reads_an_agents_stream(server: Server) -> None:

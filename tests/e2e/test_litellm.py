@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.clients import run_python_client
+from tests.support.clients import run_python_client
 from tests.support.server import Server, serve, write_rules
 
 REPLY = "Hello from the rails."
@@ -48,6 +48,12 @@ def test_text(told: dict[str, Any], provider: str) -> None:
     assert calls["chat"] == {"text": REPLY, "reason": "stop", "sums": True}
     assert calls["stream"] == {"text": UNICODE, "reason": ["stop"]}
     assert calls["unknown_model"] == 404
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic"])
+def test_a_prompt_that_is_too_long(told: dict[str, Any], provider: str) -> None:
+    # By this its router falls back to a model with a longer context.
+    assert told[provider]["too_long"] == "ContextWindowExceededError"
 
 
 @pytest.mark.parametrize("provider", CHATS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e.clients import run_node_client
+from tests.support.clients import run_node_client
 from tests.support.server import serve, write_rules
 
 REPLY = "Hello from the rails."

@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import GenerationError, OverloadedError, ValidationError
 
-from tests.e2e.clients import run_python_client
+from tests.support.clients import run_python_client
 from tests.support.server import Server, serve, write_rules
 
 REPLY = "Hello from the rails."

@@ -14,7 +14,6 @@ from trunkline.wire.anthropic.errors import render_error, status
     ("error", "code", "kind"),
     [
         (errors.InvalidRequest("x"), 400, "invalid_request_error"),
-        (errors.ContextOverflow("x"), 400, "invalid_request_error"),
         (errors.Unprocessable("x"), 400, "invalid_request_error"),
         (errors.Unauthenticated("x"), 401, "authentication_error"),
         (errors.PermissionDenied("x"), 403, "permission_error"),
@@ -38,3 +37,30 @@ def test_the_id_of_the_request_is_told() -> None:
     error = errors.NotFound("x")
     error.request_id = "msg_1"
     assert json.loads(render_error(error))["request_id"] == "msg_1"
+
+
+LIMIT = "This model's maximum context length is 4096 tokens. However, you requested "
+
+
+# The words that litellm 1.106 looks for in `exception_mapping_utils.py`.
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            f"{LIMIT}9000 tokens in the messages, which leaves no room for the completion.",
+            "prompt is too long: 9000 tokens > 4096 maximum",
+        ),
+        (
+            f"{LIMIT}41000 tokens (9000 in the messages, 32000 in the completion).",
+            "prompt is too long: 9000 tokens > 4096 maximum",
+        ),
+        ("It is too much for me.", "prompt is too long: It is too much for me."),
+    ],
+)
+def test_a_prompt_that_is_too_long(said: str, shown: str) -> None:
+    error = errors.ContextOverflow(said)
+    assert status(error) == 400
+    assert json.loads(render_error(error))["error"] == {
+        "type": "invalid_request_error",
+        "message": shown,
+    }

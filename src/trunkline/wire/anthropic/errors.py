@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
+from trunkline.wire.one_line import Encoder
 
 # kind -> type. What is not listed is an invalid request below 500, else a fault of ours.
 _TYPES = {
@@ -31,6 +32,11 @@ _TYPES = {
 }
 # Where Anthropic's status is not the usual one.
 _STATUSES = {"unprocessable": 400, "unavailable": 529}
+
+# How a prompt beyond the context is told elsewhere: by our front, by vLLM and by OpenAI.
+_TOO_LONG = re.compile(
+    r"maximum context length is (\d+) tokens\b.*?requested (\d+) tokens(?: \((\d+) in the)?"
+)
 
 # "[3]" of a path as msgspec spells it; "[...]" stands for any key or index.
 _INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
@@ -46,7 +52,7 @@ class _Body(msgspec.Struct, tag_field="type", tag="error"):
     request_id: str | UnsetType = UNSET
 
 
-_encoder = msgspec.json.Encoder()
+_encoder = Encoder()
 
 T = TypeVar("T")
 
@@ -59,8 +65,22 @@ def status(error: TrunklineError) -> int:
 def render_error(error: TrunklineError) -> bytes:
     """The body of an error response."""
     default = "invalid_request_error" if error.status < 500 else "api_error"
-    shown = _Error(_TYPES.get(error.kind, default), error.message)
+    shown = _Error(_TYPES.get(error.kind, default), _message(error))
     return _encoder.encode(_Body(shown, error.request_id or UNSET))
+
+
+def _message(error: TrunklineError) -> str:
+    """Anthropic's words where clients look for them, to make their conversation shorter.
+
+    They are those of litellm 1.106 (`exception_mapping_utils.py`), which reads and writes them.
+    """
+    if error.kind != "context_overflow":
+        return error.message
+    numbers = _TOO_LONG.search(error.message)
+    if numbers is None:
+        return f"prompt is too long: {error.message}"
+    most, asked, prompt = numbers.groups()
+    return f"prompt is too long: {prompt or asked} tokens > {most} maximum"
 
 
 def stream_error(error: TrunklineError) -> bytes:
