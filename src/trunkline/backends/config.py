@@ -100,3 +100,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         dict[str, str], Meta(description="What a provider needs besides: region, project, ...")
     ] = {}
     launch: LaunchConfig | None = None
+
+    def __repr__(self) -> str:
+        """Without the key and whatever else may hold a secret."""
+        return f"BackendConfig(name={self.name!r}, kind={self.kind!r}, url={self.url!r})"

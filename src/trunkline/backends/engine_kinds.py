@@ -229,6 +229,7 @@ OLLAMA = Kind(
     metrics=MetricNames(path="/api/ps", shape="ollama"),
     models=ModelList("/api/tags", "ollama"),
     version_path="/api/version",
+    probe=False,
     features=_COMMON | {"top_k", "min_p", "typical_p", "repetition_penalty", "reasoning"},
 )
 
@@ -295,6 +296,7 @@ LMSTUDIO = Kind(
     paths={**OPENAI_PATHS, **RESPONSES, **MESSAGES},
     preferred=_OPENAI,
     key_variables=("LM_STUDIO_API_KEY", "LM_API_TOKEN"),
+    probe=False,
     health=HealthCheck("/v1/models"),
     models=ModelList(),
     # It refuses `json_object`, and tells no log probabilities of a chat.
@@ -345,7 +347,8 @@ OPENAI_COMPATIBLE = Kind(
     title="a server that speaks OpenAI's dialect",
     paths={**OPENAI_PATHS},
     preferred=_OPENAI,
-    health=HealthCheck("/v1/models"),
+    # Not every such server lists its models; that it says so shows that it is there.
+    health=HealthCheck("/v1/models", frozenset((200, 404, 405))),
     models=ModelList(),
     features=_COMMON | {"tool_choice", "n", "logit_bias", "reasoning"},
 )

@@ -104,6 +104,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricNames | None = None
     models: ModelList | None = None
     tokens: TokenDialect = ""
+    # False: a probe would cost more than a few tokens, such as loading a model.
+    probe: bool = True
     # Path that tells the version, whose change means that the server is another one.
     version_path: str = ""
     features: frozenset[Feature] = frozenset()

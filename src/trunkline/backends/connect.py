@@ -1,0 +1,186 @@
+"""From a configuration to a backend that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from trunkline.backends.auth.gcp import GcpAuth, read_service_account
+from trunkline.backends.auth.schemes import Auth, Fields, FixedAuth
+from trunkline.backends.auth.secrets import Secret, find_key, resolve
+from trunkline.backends.auth.sigv4 import SigV4Auth, find_credentials
+from trunkline.backends.config import BackendConfig
+from trunkline.backends.http.client import HttpClient
+from trunkline.backends.http.fetch import fetch
+from trunkline.backends.http.origin import Origin, parse_url
+from trunkline.backends.http.pool import PoolLimits
+from trunkline.backends.kind import Kind
+from trunkline.backends.kinds import find_kind
+from trunkline.backends.remote import RemoteBackend
+from trunkline.backends.site import Site
+from trunkline.backends.watch import Watcher
+from trunkline.wire.client import Speaker
+
+# Connections that checks have for themselves.
+_WATCH = PoolLimits(max_connections=2, max_waiting=16, connect=3.0)
+_TOKEN = PoolLimits(max_connections=1)
+_TOKEN_TIMEOUT = 15.0
+# Ollama's own variable may hold "0.0.0.0:11434", where it listens.
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - recognised, not bound
+
+
+class Remote(msgspec.Struct, frozen=True):
+    """A backend and what keeps it up to date."""
+
+    backend: RemoteBackend
+    watcher: Watcher
+
+
+def connect(
+    config: BackendConfig,
+    client: HttpClient,
+    speakers: Mapping[str, Speaker],
+    environ: Mapping[str, str],
+) -> Remote:
+    """The backend that `config` describes. Nothing is sent before `watcher.start`.
+
+    Raises ValueError, which names the field and holds no secret, where `config` is not complete or
+    refers to a variable that is not set.
+    """
+    kind = find_kind(config.kind)
+    values = provider_values(kind, config, environ)
+    url = base_url(kind, config, values, environ)
+    try:
+        origin, base = parse_url(url, verify=config.verify_tls)
+    except ValueError as error:
+        raise ValueError(f"backend {config.name!r}, url: {error}") from None
+    try:
+        key = find_key(config.api_key, kind.key_variables, environ)
+        last = {name: resolve(value, environ) for name, value in config.headers.items()}
+        auth = make_auth(kind, config, key, values, environ, client)
+    except ValueError as error:
+        raise ValueError(f"backend {config.name!r}, api_key: {error}") from None
+    missing = "" if auth is not None else _missing(kind)
+    auth = auth or FixedAuth("none", None)
+    limits = PoolLimits(max_connections=config.max_connections, connect=config.timeouts.connect)
+    main = Site(client.pool(origin, config.name, limits), base, auth, kind.headers, last)
+    side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
+    backend = RemoteBackend(config, kind, main, speakers, client.ticker, values, missing)
+    metrics = _metrics_site(kind, config, origin, side, client)
+    return Remote(backend, Watcher(backend, side, metrics))
+
+
+def provider_values(
+    kind: Kind, config: BackendConfig, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """What fills the braces of URL and paths. Raises ValueError where something is missing."""
+    values = {name: resolve(value, environ) for name, value in config.provider.items()}
+    for value in kind.values:
+        if not values.get(value.name):
+            found = next((environ[name] for name in value.variables if environ.get(name)), "")
+            values[value.name] = found or value.default
+        if not values[value.name]:
+            raise ValueError(f"backend {config.name!r}: provider.{value.name} must be given")
+    return values
+
+
+def base_url(
+    kind: Kind, config: BackendConfig, values: Mapping[str, str], environ: Mapping[str, str]
+) -> str:
+    """The URL given, else that of the environment, else the kind's own."""
+    url = resolve(config.url, environ) if config.url else ""
+    if not url:
+        url = next((environ[name] for name in kind.url_variables if environ.get(name)), kind.url)
+        if url and "://" not in url and not url.startswith("unix:"):
+            url = f"http://{url.replace(_EVERYWHERE, '127.0.0.1')}"
+            url = url if ":" in url.removeprefix("http://") else f"{url}:{kind.port}"
+    if not url:
+        raise ValueError(f"backend {config.name!r}: url must be given for {kind.title}")
+    for name, value in values.items():
+        url = url.replace(f"{{{name}}}", value)
+    # Vertex's location "global" has no host of its own.
+    return url.replace("//global-aiplatform.", "//aiplatform.")
+
+
+def make_auth(
+    kind: Kind,
+    config: BackendConfig,
+    key: Secret | None,
+    values: Mapping[str, str],
+    environ: Mapping[str, str],
+    client: HttpClient,
+) -> Auth | None:
+    """How requests show who sends them; None = a key is needed and there is none.
+
+    Raises ValueError where the credentials cannot be used.
+    """
+    if kind.auth == "sigv4":
+        credentials = find_credentials(key, values, environ)
+        if credentials is not None:
+            return SigV4Auth(credentials, values["region"], "bedrock")
+        return None if key is None else FixedAuth("bearer", key)
+    if kind.auth == "gcp":
+        return _gcp(key, values, environ, client)
+    if key is None and kind.hosted and kind.auth != "none":
+        return None
+    return FixedAuth(kind.auth, key)
+
+
+def _gcp(
+    key: Secret | None, values: Mapping[str, str], environ: Mapping[str, str], client: HttpClient
+) -> Auth:
+    """A token that is given; else of a service account's file; else of the metadata server."""
+    if key is not None and not key.reveal().startswith("{"):
+        return FixedAuth("bearer", key)
+    text = key.reveal().encode() if key is not None else b""
+    path = values.get("credentials") or environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    if not text and path:
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    account = read_service_account(text) if text else None
+    return GcpAuth(Exchange(client).ask, account)
+
+
+class Exchange:
+    """Asks token endpoints, which are not the backend's own host."""
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client = client
+
+    async def ask(self, method: str, url: str, fields: Fields, body: bytes) -> tuple[int, bytes]:
+        """One request with a connection of its own. Raises `TrunklineError`."""
+        origin, path = parse_url(url)
+        pool = self._client.pool(origin, origin.host, _TOKEN)
+        try:
+            site = Site(pool, "", FixedAuth("none", None))
+            head = site.head(method, path or "/", fields, body)
+            response = await fetch(pool, head, body, timeout=_TOKEN_TIMEOUT)
+        finally:
+            await self._client.drop(pool)
+        return response.head.status, response.body
+
+
+def _metrics_site(
+    kind: Kind, config: BackendConfig, origin: Origin, side: Site, client: HttpClient
+) -> Site | None:
+    """Where the load is told: the server itself, or another port of its host."""
+    if kind.metrics is None:
+        return None
+    port = config.provider.get("metrics_port", "") or str(kind.metrics.port or "")
+    if not port:
+        return side
+    if not port.isdecimal():
+        raise ValueError(f"backend {config.name!r}: provider.metrics_port must be a number")
+    other = msgspec.structs.replace(origin, port=int(port), tls=False)
+    return Site(client.pool(other, config.name, _WATCH), "", FixedAuth("none", None))
+
+
+def _missing(kind: Kind) -> str:
+    variables = " or ".join(kind.key_variables)
+    if kind.auth == "sigv4":
+        variables = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or " + variables
+    return f"there is no key for {kind.title}: give api_key, or set {variables}"

@@ -1,0 +1,306 @@
+"""A server that we reach over HTTP, as a backend."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import msgspec
+
+from trunkline.backends.config import BackendConfig
+from trunkline.backends.http.ticker import Ticker
+from trunkline.backends.kind import Kind
+from trunkline.backends.remote_call import Refusal, RemoteCall
+from trunkline.backends.site import Site, fill
+from trunkline.backends.tokens import Tokens
+from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused
+from trunkline.core.types import (
+    BackendStats,
+    Call,
+    ChatInput,
+    EventSink,
+    Health,
+    InfillInput,
+    Input,
+    MixedInput,
+    ModelCard,
+    RawRequest,
+    Request,
+    TextInput,
+    Tokenization,
+    TokensInput,
+)
+from trunkline.wire.client import Feature, Outgoing, Speaker, Terms
+
+_CHAT = (ChatInput,)
+_PROMPT = (TextInput, TokensInput, MixedInput)
+# Operation -> what it can express best. Others are asked when none of these is spoken, so that the
+# dialect itself says what it lacks.
+_TAKES: Mapping[str, tuple[type, ...]] = {
+    "openai.chat": _CHAT,
+    "openai.responses": _CHAT,
+    "openai.completions": _PROMPT,
+    "anthropic.messages": _CHAT,
+    "ollama.chat": _CHAT,
+    "ollama.generate": (TextInput, InfillInput),
+    "tgi.generate": (TextInput,),
+    "llamacpp.completion": _PROMPT,
+    "llamacpp.infill": (InfillInput,),
+    "kserve.generate": (TextInput,),
+    "gemini.generate": _CHAT,
+    "cohere.chat": _CHAT,
+    "bedrock.converse": _CHAT,
+}
+# Models whose terms are remembered; clients may name any where a route passes names on.
+_MAX_TERMS = 1024
+
+
+class Conformance(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server was found to do, beside what its kind says."""
+
+    gained: frozenset[Feature] = frozenset()
+    lost: frozenset[Feature] = frozenset()
+    # Operation -> whether it is there.
+    operations: Mapping[str, bool] = {}
+    # What was seen, for people: "tools: refused (400)".
+    notes: tuple[str, ...] = ()
+
+
+class RemoteBackend:
+    """Implements `core.types.Backend`. `watch.Watcher` keeps health, load and models up to date."""
+
+    def __init__(
+        self,
+        config: BackendConfig,
+        kind: Kind,
+        site: Site,
+        speakers: Mapping[str, Speaker],
+        ticker: Ticker,
+        values: Mapping[str, str] | None = None,
+        missing: str = "",
+    ) -> None:
+        self.name = config.name
+        self.title = f"backend {config.name!r}"
+        self.config = config
+        self.kind = kind
+        self.site = site
+        self.ticker = ticker
+        self.timeouts = config.timeouts
+        self.heard = False
+        self.conformance: Conformance | None = None
+        self._values = values or {}
+        # Why nothing can be sent: a key that is missing.
+        self._missing = missing
+        self._speakers = speakers
+        self._calls: set[RemoteCall] = set()
+        self._terms: dict[str, Terms] = {}
+        self._listed: dict[str, ModelCard] = {}
+        self._stats: BackendStats | None = None
+        self._health = Health("ready")
+        if missing:
+            self._health = Health("failed", missing)
+        elif not kind.hosted and kind.health is not None:
+            self._health = Health("starting", "not checked yet")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Work out what is spoken and what is taken, of kind, probe and configuration."""
+        found = self.conformance or Conformance()
+        features = set(self.kind.features) | found.gained
+        features -= found.lost
+        for name, there in self.config.features.items():
+            (features.add if there else features.discard)(name)  # type: ignore[arg-type]
+        self.features: frozenset[Feature] = frozenset(features)
+        self._terms.clear()
+        paths = dict(self.kind.paths)
+        for operation, there in found.operations.items():
+            if there:
+                paths.setdefault(operation, "")
+            else:
+                paths.pop(operation, None)
+        dialect = self.config.dialect
+        if dialect:
+            paths = {
+                operation: path
+                for operation, path in paths.items()
+                if operation == dialect or operation.startswith(dialect + ".")
+            }
+        self._paths = {op: path for op, path in paths.items() if op in self._speakers}
+        order = dict.fromkeys((*self.kind.preferred, *self._paths))
+        self._spoken = tuple(self._speakers[op] for op in order if op in self._paths)
+        self._suited: dict[type, tuple[Speaker, ...]] = {}
+        self._tokens = Tokens(self.kind.tokens, self.site, self._speakers, self.name)
+
+    # core.types.Backend
+
+    def submit(self, request: Request, sink: EventSink) -> Call:
+        """Translate to the dialect that fits best, and send."""
+        try:
+            terms = self.terms(request.model)
+            speaker, outgoing = self._encode(request, terms)
+            make = functools.partial(speaker.reader, request, terms)
+            call = RemoteCall(
+                self,
+                speaker,
+                self._placed(speaker, outgoing, terms.model),
+                make,
+                request.id,
+                terms.model,
+                sink,
+            )
+            return self._started(call)
+        except TrunklineError as error:
+            return Refusal(self.site.pool.loop, request.id, error, sink)
+
+    def relays(self, operation: str) -> bool:
+        """Whether the server speaks that dialect itself."""
+        return operation in self._paths
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """Send the body nearly as it is."""
+        try:
+            speaker = self._speakers[raw.operation]
+            terms = self.terms(raw.model)
+            outgoing = speaker.patch(raw, terms)
+            make = functools.partial(speaker.relay, raw, terms)
+            call = RemoteCall(
+                self,
+                speaker,
+                self._placed(speaker, outgoing, terms.model),
+                make,
+                raw.id,
+                terms.model,
+                sink,
+            )
+            return self._started(call)
+        except TrunklineError as error:
+            return Refusal(self.site.pool.loop, raw.id, error, sink)
+
+    async def count_tokens(self, request: Request) -> int:
+        """Ask the server. Raises `TrunklineError`; `Unsupported` where it cannot tell."""
+        return await self._tokens.count(request, self.terms(request.model))
+
+    async def tokenize(self, request: Request) -> Tokenization:
+        """Ask the server. Raises as `count_tokens`."""
+        return await self._tokens.tokenize(request, self.terms(request.model))
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """Ask the server, about its first model. Raises as `count_tokens`."""
+        models = self.models()
+        return await self._tokens.detokenize(
+            token_ids, self.terms(models[0].name if models else "")
+        )
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """Those of the configuration, else those that the server lists."""
+        if not self.config.models:
+            return tuple(self._listed.values())
+        unknown = functools.partial(ModelCard, context_length=0, owned_by=self.kind.name)
+        return tuple(self._listed.get(name) or unknown(name) for name in self.config.models)
+
+    def health(self) -> Health:
+        """As the last check found it."""
+        return self._health
+
+    def stats(self) -> BackendStats:
+        """What the server told last; what we know is under way there counts in any case."""
+        own = len(self._calls)
+        told = self._stats
+        if told is None:
+            return BackendStats(running=own)
+        if told.running + told.waiting >= own:
+            return told
+        return msgspec.structs.replace(told, running=own - told.waiting)
+
+    # for the watcher
+
+    def set_health(self, health: Health) -> None:
+        """What a check found."""
+        self._health = health
+
+    def set_stats(self, stats: BackendStats) -> None:
+        """What a scrape brought."""
+        self._stats = stats
+
+    def set_models(self, cards: tuple[ModelCard, ...]) -> None:
+        """What the server lists."""
+        listed = {card.name: card for card in cards}
+        if listed != self._listed:
+            self._listed = listed
+            self._terms.clear()
+
+    def learn(self, found: Conformance) -> None:
+        """What a probe found decides from now on what is passed through, translated or refused."""
+        self.conformance = found
+        self._settle()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return len(self._calls)
+
+    # remote_call.CallOwner
+
+    def ended(self, call: RemoteCall) -> None:
+        """Forget it."""
+        self._calls.discard(call)
+
+    def cut(self) -> None:
+        """Cancel all calls under way; their sinks hear nothing more."""
+        for call in tuple(self._calls):
+            call.cancel()
+
+    def terms(self, model: str) -> Terms:
+        """What the server takes for `model`."""
+        terms = self._terms.get(model)
+        if terms is None:
+            if len(self._terms) >= _MAX_TERMS:
+                self._terms.clear()
+            card = self._listed.get(model)
+            terms = self._terms[model] = Terms(
+                model=model,
+                features=self.features,
+                context_length=card.context_length if card else 0,
+                unsupported=self.config.unsupported,
+                extra_body=self.config.extra_body,
+            )
+        return terms
+
+    # internals
+
+    def _encode(self, request: Request, terms: Terms) -> tuple[Speaker, Outgoing]:
+        """The first dialect that can express `request`. Raises what the best one of them says."""
+        first: Unsupported | None = None
+        for speaker in self._candidates(request.input):
+            try:
+                return speaker, speaker.encode(request, terms)
+            except Unsupported as error:
+                first = first or error
+        raise first or Unsupported(f"{self.title} speaks no dialect that we know")
+
+    def _candidates(self, given: Input) -> tuple[Speaker, ...]:
+        kind = type(given)
+        found = self._suited.get(kind)
+        if found is None:
+            suited = tuple(s for s in self._spoken if kind in _TAKES.get(s.operation, ()))
+            found = self._suited[kind] = suited or self._spoken
+        return found
+
+    def _placed(self, speaker: Speaker, outgoing: Outgoing, model: str) -> Outgoing:
+        """`outgoing` with the path that this kind of server has."""
+        template = self._paths.get(speaker.operation, "")
+        if not template or template == outgoing.path:
+            return outgoing
+        path = fill(template, self._values, model, outgoing.path)
+        return msgspec.structs.replace(outgoing, path=path)
+
+    def _started(self, call: RemoteCall) -> Call:
+        if self._missing:
+            raise UpstreamRefused(f"{self.title} cannot be asked: {self._missing}")
+        self._calls.add(call)
+        try:
+            call.start()
+        except TrunklineError:
+            call.cancel()
+            raise
+        return call
