@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from trunkline.core.errors import Cancelled
-from trunkline.core.types import Delta, Event, Failed
+from trunkline.core.types import Delta, Event, Failed, PromptToken, PromptTokens
 from trunkline.engine.frames import (
     CancelRequest,
     CoreStats,
@@ -124,6 +124,17 @@ def test_a_reader_too_far_behind_loses_its_request_only() -> None:
     sent = transport.take()
     assert [e.request_id for e in sent] == ["thin", "thin", "thin", "fat"]
     assert isinstance(sent[-1], Failed)
+
+
+def test_a_long_prompt_counts_as_waiting() -> None:
+    connection, _, handler = connected()
+    connection.pause_writing()
+    best = tuple(("x", b"x", 1, -1.0) for _ in range(20))
+    tokens = tuple(PromptToken("x", b"x", 1, -1.0, 1, best) for _ in range(10))
+    connection.deliver((PromptTokens("a", tokens[:5]),))
+    assert handler.overflowed == []
+    connection.deliver((PromptTokens("a", tokens),))
+    assert handler.overflowed == ["a"]
 
 
 def test_a_pause_in_the_middle_of_a_flush() -> None:
