@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from trunkline.core.types import Call, Completed, Event, EventSink, Failed, Routed
 from trunkline.gateway.endpoint import Endpoint
 
@@ -21,49 +23,35 @@ class Owner(Protocol):
         """More of the one that has won."""
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """One try at a target or, without an endpoint, at another route. Implements `EventSink`."""
 
-    __slots__ = (
-        "_owner",
-        "began",
-        "call",
-        "endpoint",
-        "first_at",
-        "hedge",
-        "number",
-        "plain",
-        "probe",
-        "relayed",
-        "routed",
-        "size",
-        "won",
-    )
-
-    def __init__(self, owner: Owner, endpoint: Endpoint | None, now: float, number: int) -> None:
-        # None: settled; what still comes is not looked at.
-        self._owner: Owner | None = owner
-        self.endpoint = endpoint
-        self.began = now
-        self.first_at = now
-        # Tries before this one.
-        self.number = number
-        self.call: Call | None = None
-        # True: the answer comes from here.
-        self.won = False
-        # True: all but the end passes as it is.
-        self.plain = False
-        # True: it tries a half-open breaker; it was made because another one was slow.
-        self.probe = False
-        self.hedge = False
-        self.relayed = False
-        self.routed: Routed | None = None
-        # Bytes of the prompt, where tokens are limited.
-        self.size = 0
+    # None: settled; what still comes is not looked at.
+    owner: Owner | None
+    endpoint: Endpoint | None
+    began: float
+    # When its first output came; until then as `began`.
+    first_at: float
+    # Tries before this one.
+    number: int
+    # True: it was made because another one was slow.
+    hedge: bool = False
+    call: Call | None = None
+    # True: the answer comes from here.
+    won: bool = False
+    # True: all but the end passes as it is.
+    plain: bool = False
+    # True: it tries a half-open breaker.
+    probe: bool = False
+    relayed: bool = False
+    # What the backend said of itself.
+    routed: Routed | None = None
+    # Bytes of the prompt, where tokens are limited.
+    size: int = 0
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Pass on, or let the call decide."""
-        owner = self._owner
+        owner = self.owner
         if owner is None or not events:
             return
         if self.plain:
@@ -83,5 +71,5 @@ class Attempt:
 
     def settle(self) -> Call | None:
         """It has ended; the call, to be cancelled where it ended early."""
-        call, self.call, self._owner = self.call, None, None
+        call, self.call, self.owner = self.call, None, None
         return call

@@ -9,21 +9,21 @@ from trunkline.gateway.window import Window
 
 BreakerState = Literal["closed", "open", "half_open"]
 
-_SLOTS = 12
-
 
 class CircuitBreaker:
     """Closed: all may pass. Open: none, until the cool-down is over. Then half open: one may try,
     and what comes of it decides.
     """
 
-    __slots__ = ("_config", "_failed", "_good", "_opened_at", "_probing", "_row", "closed")
+    __slots__ = ("_config", "_failed", "_opened_at", "_probing", "closed", "row", "tries")
 
     def __init__(self, config: Breaker) -> None:
         self._config = config
-        self._good = Window(config.window, _SLOTS)
-        self._failed = Window(config.window, _SLOTS)
-        self._row = 0
+        # Requests that were sent; the owner counts them.
+        self.tries = Window(config.window)
+        self._failed = Window(config.window)
+        # Failures in a row; a request that goes well sets it to 0.
+        self.row = 0
         self._opened_at = 0.0
         self._probing = False
         self.closed = True
@@ -53,25 +53,20 @@ class CircuitBreaker:
         """The one that tries has an answer: closed again."""
         self._close()
 
-    def success(self, now: float) -> None:
-        """A request went well."""
-        self._row = 0
-        self._good.add(now)
-
     def failure(self, now: float, probe: bool) -> None:
         """A request went wrong, by the target's fault."""
         if not self.closed:
             if probe:
                 self._open(now)
             return
-        self._row += 1
+        self.row += 1
         self._failed.add(now)
         config = self._config
-        if self._row >= config.failures:
+        if self.row >= config.failures:
             self._open(now)
             return
         failed = self._failed.total
-        total = failed + self._good.sum(now)
+        total = max(failed, self.tries.sum(now))
         if total >= config.least and failed >= config.ratio * total:
             self._open(now)
 
@@ -87,6 +82,5 @@ class CircuitBreaker:
     def _close(self) -> None:
         self.closed = True
         self._probing = False
-        self._row = 0
-        self._good = Window(self._config.window, _SLOTS)
-        self._failed = Window(self._config.window, _SLOTS)
+        self.row = 0
+        self._failed = Window(self._config.window)

@@ -46,4 +46,4 @@ def total(backends: Sequence[Backend]) -> BackendStats:
 
 def _card(endpoint: Endpoint) -> ModelCard | None:
     cards = endpoint.backend.models()
-    return next((card for card in cards if card.name == endpoint.model), None)
+    return next((card for card in cards if card.name == endpoint.find_model()), None)

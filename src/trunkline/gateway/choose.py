@@ -21,6 +21,7 @@ class Chooser:
         self._only = self._endpoints[0] if len(self._endpoints) == 1 else None
         self._strategy = STRATEGIES[config.strategy](rng)
         self._weighted = Weighted(rng)
+        self._ordered = len({endpoint.target.order for endpoint in self._endpoints}) > 1
         arms: dict[str, float] = {}
         for endpoint in self._endpoints:
             target = endpoint.target
@@ -33,18 +34,17 @@ class Chooser:
         only = self._only
         if only is not None:
             return only if only.usable(now) and only not in without else None
-        among = [
-            endpoint
-            for endpoint in self._endpoints
-            if endpoint.usable(now) and endpoint not in without
-        ]
+        among = [one for one in self._endpoints if one.usable(now) and one not in without]
+        cold = False
         if len(among) > 1:
-            among = [endpoint for endpoint in among if endpoint.ready()] or among
+            among, cold = _well(among)
         if len(self._arms) > 1 and len(among) > 1:
             among = self._arm(among, ask, now)
-        if len(among) > 1:
-            lowest = min(endpoint.target.order for endpoint in among)
-            among = _warm([one for one in among if one.target.order == lowest])
+        if self._ordered and len(among) > 1:
+            lowest = min(one.target.order for one in among)
+            among = [one for one in among if one.target.order == lowest]
+        if cold and len(among) > 1:
+            among = _warm(among)
         if len(among) > 1:
             return self._strategy(among, ask, now)
         return among[0] if among else None
@@ -68,11 +68,20 @@ class Chooser:
         return [endpoint for endpoint in among if endpoint.target.arm == arm] or among
 
 
+def _well(among: list[Endpoint]) -> tuple[list[Endpoint], bool]:
+    """Those who say that they are ready, or all when nobody does; and whether any must load."""
+    ready: list[Endpoint] = []
+    cold = False
+    for endpoint in among:
+        health = endpoint.backend.health()
+        if health.state == "ready":
+            ready.append(endpoint)
+            cold = cold or health.load_seconds > 0
+    return ready or among, cold
+
+
 def _warm(among: list[Endpoint]) -> list[Endpoint]:
     """Without those that would load their model for longer than the others take to be free."""
-    loads = [endpoint.backend.health().load_seconds for endpoint in among]
-    if not any(loads):
-        return among
     # As these include the load, one of `among` is always left.
     soonest = min(endpoint.drain() for endpoint in among)
-    return [one for one, load in zip(among, loads, strict=True) if load <= soonest]
+    return [one for one in among if one.backend.health().load_seconds <= soonest]

@@ -15,22 +15,6 @@ _MINUTE = 60.0
 _BYTES_PER_TOKEN = 4
 
 
-class Average:
-    """An exponentially weighted moving average; 0 until there is a sample."""
-
-    __slots__ = ("at", "value")
-
-    def __init__(self) -> None:
-        self.value = 0.0
-        # When the last sample came.
-        self.at = 0.0
-
-    def add(self, sample: float, now: float) -> None:
-        """One sample more; the first one counts whole."""
-        self.value = self.value + _NEWEST * (sample - self.value) if self.at else sample
-        self.at = now
-
-
 class Endpoint:
     """A model of a backend with its counters.
 
@@ -41,6 +25,8 @@ class Endpoint:
     def __init__(self, config: RouteConfig, target: Target, backend: Backend, name: str) -> None:
         self.target = target
         self.backend = backend
+        # As the backend calls it; "" = `find_model` has to be asked.
+        self.model = target.model
         # Distinct within the route and stable across restarts, for rendezvous hashing.
         self.name = name
         self.breaker = CircuitBreaker(config.breaker)
@@ -52,39 +38,39 @@ class Endpoint:
         self.cancelled = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
-        # Seconds until the first output, per further token, and of whole answers.
-        self.ttft = Average()
-        self.per_token = Average()
-        self.duration = Average()
+        # Exponentially weighted moving averages over complete answers, and when the last one was;
+        # 0 = there was none. Seconds until the first output, per further token, and of it all.
+        self.measured_at = 0.0
+        self.ttft = 0.0
+        self.per_token = 0.0
+        self.duration = 0.0
         # In flight when an answer was complete, that one included.
-        self.parallel = Average()
+        self.parallel = 0.0
         # Tokens of one request, prompt and answer.
-        self.size = Average()
+        self.size = 0.0
         # Sums over the answers that were complete, in seconds.
         self.ttft_seconds = 0.0
         self.answer_seconds = 0.0
         # It said that it takes nothing before this.
         self.not_before = 0.0
-        self.requests_lately = Window(_MINUTE)
+        self.requests_lately = (
+            self.breaker.tries if config.breaker.window == _MINUTE else Window(_MINUTE)
+        )
         self.tokens_lately = Window(_MINUTE)
-        self._only_model = ""
         self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
         self._longest_wait = config.retries.retry_after
         self._shortest_wait = config.retries.base / 2
 
-    @property
-    def model(self) -> str:
-        """The model to ask for; "" = nobody knows one."""
-        if self.target.model:
-            return self.target.model
-        if not self._only_model:
+    def find_model(self) -> str:
+        """The model to ask for where none is configured: the only one; "" = nobody knows it yet."""
+        if not self.model:
             cards = self.backend.models()
-            self._only_model = cards[0].name if cards else ""
-        return self._only_model
+            self.model = cards[0].name if cards else ""
+        return self.model
 
     def usable(self, now: float) -> bool:
         """Whether breaker and limits let one more request through."""
-        if not self.breaker.allows(now) or now < self.not_before:
+        if now < self.not_before or not (self.breaker.closed or self.breaker.allows(now)):
             return False
         return not self._bounded or self._within_limits(now)
 
@@ -125,15 +111,17 @@ class Endpoint:
         if stats.tokens_per_second > 0 and self.successes:
             answer = self.completion_tokens / self.successes
             return load + work * answer / stats.tokens_per_second
-        if not self.duration.at:
+        if not self.measured_at:
             return load + work
-        return load + work * self.duration.value / max(1.0, self.parallel.value)
+        return load + work * self.duration / max(1.0, self.parallel)
 
     def begin(self, now: float, prompt_size: int) -> bool:
         """A request is sent, its prompt has so many bytes. True: it probes a half-open breaker."""
         self.in_flight += 1
         self.requests += 1
         self.requests_lately.add(now)
+        if self.breaker.tries is not self.requests_lately:
+            self.breaker.tries.add(now)
         if prompt_size:
             self.tokens_lately.add(now, prompt_size // _BYTES_PER_TOKEN + 1)
         return not self.breaker.closed and self.breaker.begin()
@@ -142,22 +130,25 @@ class Endpoint:
         self, now: float, began: float, first: float, usage: Usage, prompt_size: int
     ) -> None:
         """An answer is complete; `first` is when its first output came."""
-        ttft, duration = first - began, now - began
         made = usage.completion_tokens
-        self.parallel.add(self.in_flight, now)
+        total = usage.prompt_tokens + made
+        ttft, duration = first - began, now - began
+        newest = _NEWEST if self.measured_at else 1.0
+        self.measured_at = now
+        self.ttft += newest * (ttft - self.ttft)
+        self.duration += newest * (duration - self.duration)
+        self.parallel += newest * (self.in_flight - self.parallel)
+        self.size += newest * (total - self.size)
+        if made > 1:
+            per_token = (now - first) / (made - 1)
+            self.per_token += (newest if self.per_token else 1.0) * (per_token - self.per_token)
         self.in_flight -= 1
         self.successes += 1
-        self.breaker.success(now)
-        self.ttft.add(ttft, now)
-        self.duration.add(duration, now)
-        if made > 1:
-            self.per_token.add((now - first) / (made - 1), now)
         self.ttft_seconds += ttft
         self.answer_seconds += duration
         self.prompt_tokens += usage.prompt_tokens
         self.completion_tokens += made
-        total = usage.prompt_tokens + made
-        self.size.add(total, now)
+        self.breaker.row = 0
         guess = prompt_size // _BYTES_PER_TOKEN + 1 if prompt_size else 0
         self.tokens_lately.add(now, total - guess)
 

@@ -101,13 +101,13 @@ class Route:
     async def count_tokens(self, request: Request) -> int:
         """As of `Backend`: by the first target that is well and can."""
         return await self._first(
-            lambda one: one.backend.count_tokens(replace(request, model=one.model))
+            lambda one: one.backend.count_tokens(replace(request, model=one.find_model()))
         )
 
     async def tokenize(self, request: Request) -> Tokenization:
         """As of `Backend`: by the first target that is well and can."""
         return await self._first(
-            lambda one: one.backend.tokenize(replace(request, model=one.model))
+            lambda one: one.backend.tokenize(replace(request, model=one.find_model()))
         )
 
     async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:

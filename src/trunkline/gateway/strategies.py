@@ -153,13 +153,13 @@ class SessionAffinity:
 
 def _latency(endpoint: Endpoint, now: float) -> float:
     """Expected seconds of a whole answer; what is not known, or is stale, is found out first."""
-    ttft = endpoint.ttft
-    if endpoint.in_flight == 0 and (not ttft.at or now - ttft.at > _STALE):
+    at = endpoint.measured_at
+    if endpoint.in_flight == 0 and (not at or now - at > _STALE):
         return 0.0
-    if not ttft.at:
+    if not at:
         return float("inf")
     made = endpoint.completion_tokens / max(1, endpoint.successes)
-    return ttft.value + endpoint.per_token.value * made
+    return endpoint.ttft + endpoint.per_token * made
 
 
 def _cost(endpoint: Endpoint, now: float) -> float:
@@ -169,7 +169,7 @@ def _cost(endpoint: Endpoint, now: float) -> float:
 def _usage(endpoint: Endpoint, now: float) -> float:
     """Share of its limits used this minute, or tokens where it has none; with what is under way."""
     target = endpoint.target
-    tokens = endpoint.tokens_lately.sum(now) + endpoint.in_flight * endpoint.size.value
+    tokens = endpoint.tokens_lately.sum(now) + endpoint.in_flight * endpoint.size
     requests = endpoint.requests_lately.sum(now)
     if not target.tpm and not target.rpm:
         return tokens + requests

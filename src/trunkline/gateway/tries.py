@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from trunkline.core.errors import (
@@ -40,68 +41,49 @@ from trunkline.gateway.verdict import BREAKS, Cause, fallback_names, verdict
 _SHORTEST_WAIT = 1.0
 
 
-class Tries:
-    """Implements `core.types.Call`; `visited` holds the names of the routes that were asked in this
-    call, which nobody asks again.
+class Tries(msgspec.Struct, eq=False):
+    """Implements `core.types.Call`.
+
+    A struct, as it is made for every request: its fields cost next to nothing.
     """
 
-    __slots__ = (
-        "_alarm",
-        "_ask",
-        "_barred",
-        "_error",
-        "_fallbacks",
-        "_hedge",
-        "_hedges",
-        "_made",
-        "_out",
-        "_partial",
-        "_peers",
-        "_racing",
-        "_rest",
-        "_state",
-        "_timer",
-        "_visited",
-        "ended",
-        "sink",
-        "watch",
-    )
-
-    def __init__(self, state: RouteState, ask: Ask, sink: EventSink, visited: list[str]) -> None:
-        self.sink = sink
-        # Sees what goes out, where it will be compared.
-        self.watch: Watch | None = None
-        self.ended = False
-        self._state = state
-        self._ask = ask
-        self._visited = visited
-        # Tries under way; one, but for hedges. After the first output the one that gave it.
-        self._racing: list[Attempt] = []
-        # Targets tried, in order, and those that are not worth another try.
-        self._made: list[Endpoint] = []
-        self._barred: list[Endpoint] = []
-        # Other routes asked, and those that are left; None: it has not come to that.
-        self._peers = 0
-        self._fallbacks: Iterator[str] | None = None
-        # What the client is told when nothing else helps.
-        self._error: ErrorInfo | None = None
-        self._hedges = 0
-        # True: something has gone out.
-        self._out = False
-        self._partial: Partial | None = None
-        # The request for the missing rest, once an answer broke off.
-        self._rest: Request | None = None
-        # Next step; end of the time for the whole call; next hedge.
-        self._timer: Timer | None = None
-        self._alarm: Timer | None = None
-        self._hedge: Timer | None = None
+    _state: RouteState
+    _ask: Ask
+    # Where the events go; taken by tries without asking.
+    sink: EventSink
+    # Names of the routes that were asked in this call, which nobody asks again.
+    _visited: list[str]
+    # Sees what goes out, where it will be compared.
+    watch: Watch | None = None
+    ended: bool = False
+    # Tries under way; one, but for hedges. After the first output the one that gave it.
+    _racing: list[Attempt] = []
+    # Targets tried, in order, and those that are not worth another try.
+    _made: list[Endpoint] = []
+    _barred: list[Endpoint] = []
+    # Other routes asked, and those that are left; None: it has not come to that.
+    _peers: int = 0
+    _fallbacks: Iterator[str] | None = None
+    # What the client is told when nothing else helps.
+    _error: ErrorInfo | None = None
+    # Second targets asked because the first was slow.
+    _hedges: int = 0
+    # True: something has gone out.
+    _out: bool = False
+    _partial: Partial | None = None
+    # The request for the missing rest, once an answer broke off.
+    _rest: Request | None = None
+    # Next step; end of the time for the whole call; next hedge.
+    _timer: Timer | None = None
+    _alarm: Timer | None = None
+    _hedge: Timer | None = None
 
     def start(self) -> None:
         """Begin; no event comes before this returns."""
         state = self._state
         if state.config.timeout:
             self._alarm = state.clock.call_later(state.config.timeout, self._time_is_up)
-        if not len(state.waiting):
+        if not state.waiting.inside:
             now = state.clock.time()
             endpoint = state.chooser.choose(self._ask, now)
             if endpoint is not None:
@@ -141,14 +123,19 @@ class Tries:
         if self._partial is not None:
             events = self._partial.pass_on(events)
         if type(last) is Completed:
-            self._settle_completed(attempt, last)
-            self._racing = []
+            attempt.owner = attempt.call = None
+            endpoint = attempt.endpoint
+            if endpoint is not None:
+                now = self._state.clock.time()
+                endpoint.completed(now, attempt.began, attempt.first_at, last.usage, attempt.size)
+            self._racing.clear()
             self._close()
-            self._deliver(events)
         elif type(last) is Failed:
             self._broke(attempt, events, last.error)
-        else:
-            self._deliver(events)
+            return
+        self.sink.on_events(events)
+        if self.watch is not None:
+            self.watch.on_events(events)
 
     def first(self, attempt: Attempt, events: Sequence[Event]) -> None:
         """The first output of a try, which wins by it; or its failure before any."""
@@ -157,34 +144,22 @@ class Tries:
             # What came with it has not gone out, and never will.
             self._failed(attempt, last.error)
             return
-        dropped = () if attempt.routed is None else attempt.routed.dropped
-        if self._rest is not None and CONTINUING in dropped:
-            self._give_up(attempt)
-            self._racing = []
-            self._continue()
+        if self._rest is not None:
+            self._resume(attempt, events)
             return
         self._win(attempt)
-        if self._rest is None:
-            self._out = True
-            routed = self._routed(attempt)
-            if attempt.endpoint is not None:
-                self._partial = self._state.partial(self._ask, attempt.relayed)
-            attempt.plain = self._partial is None and self.watch is None
-            self.passed(attempt, events if routed is None else (routed, *events))
-            return
-        assert self._partial is not None
-        self._state.counters.continued += 1
-        before = self._partial.resume()
-        if before:
-            self._deliver(before)
-        if not self.ended:
-            self.passed(attempt, events)
+        self._out = True
+        if attempt.endpoint is not None:
+            self._partial = self._state.partial(self._ask, attempt.relayed)
+        attempt.plain = self._partial is None and self.watch is None
+        routed = self._routed(attempt)
+        self.passed(attempt, events if routed is None else (routed, *events))
 
     # Steps.
 
     def _begin_late(self) -> None:
         self._timer = None
-        if len(self._state.waiting):
+        if self._state.waiting.inside:
             self._blocked()
         else:
             self.go_on()
@@ -192,7 +167,8 @@ class Tries:
     def _try(self, endpoint: Endpoint, now: float, hedge: bool = False) -> None:
         """Ask `endpoint`."""
         ask, raw = self._ask, self._ask.raw
-        backend, model = endpoint.backend, endpoint.model
+        backend = endpoint.backend
+        model = endpoint.model or endpoint.find_model()
         relayed = raw is not None and self._rest is None and backend.relays(raw.operation)
         request: Request | None = None
         if not relayed:
@@ -204,8 +180,7 @@ class Tries:
         state = self._state
         if self._made and not hedge:
             state.counters.retries += 1
-        attempt = Attempt(self, endpoint, now, len(self._made))
-        attempt.hedge = hedge
+        attempt = Attempt(self, endpoint, now, now, len(self._made), hedge)
         self._made.append(endpoint)
         self._racing.append(attempt)
         if endpoint.target.tpm:
@@ -335,7 +310,7 @@ class Tries:
                 continue
             self._visited.append(peer.name)
             state.counters.fallbacks += 1
-            attempt = Attempt(self, None, state.clock.time(), len(self._made) + self._peers)
+            attempt = Attempt(self, None, 0.0, 0.0, len(self._made) + self._peers)
             self._peers += 1
             self._racing = [attempt]
             attempt.call = peer.begin(self._ask, attempt, self._visited)
@@ -345,7 +320,7 @@ class Tries:
     def _broke(self, attempt: Attempt, events: Sequence[Event], error: ErrorInfo) -> None:
         """The answer broke off after some of it had gone out."""
         self._settle_failed(attempt, error)
-        self._racing = []
+        self._racing.clear()
         if self._partial is None or error.kind not in BREAKS:
             self._close()
             self._deliver(events)
@@ -378,6 +353,23 @@ class Tries:
         else:
             self._try(endpoint, now)
 
+    def _resume(self, attempt: Attempt, events: Sequence[Event]) -> None:
+        """The rest of the answer begins."""
+        if attempt.routed is not None and CONTINUING in attempt.routed.dropped:
+            # It would begin anew.
+            self._give_up(attempt)
+            self._racing.clear()
+            self._continue()
+            return
+        self._win(attempt)
+        assert self._partial is not None
+        self._state.counters.continued += 1
+        before = self._partial.resume()
+        if before:
+            self._deliver(before)
+        if not self.ended:
+            self.passed(attempt, events)
+
     def _time_is_up(self) -> None:
         """The whole call has taken too long."""
         self._alarm = None
@@ -405,7 +397,7 @@ class Tries:
         if self._out or not self._made:
             self._deliver((failed,))
         else:
-            last = Attempt(self, self._made[-1], 0.0, len(self._made) - 1)
+            last = Attempt(None, self._made[-1], 0.0, 0.0, len(self._made) - 1)
             routed = self._routed(last)
             self._deliver((failed,) if routed is None else (routed, failed))
 
@@ -417,25 +409,30 @@ class Tries:
     def _close(self) -> None:
         """Nothing happens any more: no timer, no place in the queue, no try under way."""
         self.ended = True
-        for timer in (self._timer, self._alarm, self._hedge):
-            if timer is not None:
-                timer.cancel()
-        if len(self._state.waiting):
-            self._state.waiting.leave(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._hedge is not None:
+            self._hedge.cancel()
+        waiting = self._state.waiting
+        if waiting.inside:
+            waiting.leave(self)
+            self._freed()
         for attempt in self._racing:
             self._give_up(attempt)
-        self._racing = []
+        self._racing.clear()
 
     def _win(self, attempt: Attempt) -> None:
         attempt.won = True
-        if len(self._racing) > 1:
+        if self._hedges:
             for rival in self._racing:
                 if rival is not attempt:
                     self._give_up(rival)
             self._racing = [attempt]
-        if self._hedges:
             self._state.counters.hedges_won += attempt.hedge
-        self._cancel_hedge()
+        if self._hedge is not None:
+            self._cancel_hedge()
         endpoint = attempt.endpoint
         if endpoint is not None:
             attempt.first_at = self._state.clock.time()
@@ -460,15 +457,6 @@ class Tries:
             self._ask.id, target.backend, endpoint.model, same, number - same, dropped, target.arm
         )
 
-    def _settle_completed(self, attempt: Attempt, event: Completed) -> None:
-        attempt.settle()
-        if attempt.endpoint is not None:
-            now = self._state.clock.time()
-            attempt.endpoint.completed(
-                now, attempt.began, attempt.first_at, event.usage, attempt.size
-            )
-            self._freed()
-
     def _settle_failed(self, attempt: Attempt, error: ErrorInfo) -> None:
         attempt.settle()
         if attempt.endpoint is not None:
@@ -485,5 +473,5 @@ class Tries:
             call.cancel()
 
     def _freed(self) -> None:
-        if len(self._state.waiting):
+        if self._state.waiting.inside:
             self._state.waiting.look_soon()

@@ -31,24 +31,21 @@ class WaitingRoom:
         # Whether a target may take a request now.
         self._free = free
         # When each must be told that it is too late, in the order of arrival.
-        self._waiting: dict[Waits, float] = {}
+        self.inside: dict[Waits, float] = {}
         self._timer: Timer | None = None
-
-    def __len__(self) -> int:
-        return len(self._waiting)
 
     def enter(self, one: Waits) -> bool:
         """Wait; False: there is no place."""
-        if len(self._waiting) >= self._most:
+        if len(self.inside) >= self._most:
             return False
-        self._waiting[one] = self._clock.time() + self._longest
+        self.inside[one] = self._clock.time() + self._longest
         self._look_later()
         return True
 
     def leave(self, one: Waits) -> None:
         """Wait no more. Harmless when it does not."""
-        self._waiting.pop(one, None)
-        if not self._waiting and self._timer is not None:
+        self.inside.pop(one, None)
+        if not self.inside and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
@@ -59,22 +56,22 @@ class WaitingRoom:
         self._timer = self._clock.call_later(0.0, self._look)
 
     def _wake(self) -> None:
-        while self._waiting and self._free():
-            one = next(iter(self._waiting))
+        while self.inside and self._free():
+            one = next(iter(self.inside))
             self.leave(one)
             one.go_on()
 
     def _look_later(self) -> None:
-        if self._timer is None and self._waiting:
+        if self._timer is None and self.inside:
             # All wait equally long, so that the first one's time is over first.
-            left = next(iter(self._waiting.values())) - self._clock.time()
+            left = next(iter(self.inside.values())) - self._clock.time()
             self._timer = self._clock.call_later(max(0.0, min(_LOOK, left)), self._look)
 
     def _look(self) -> None:
         self._timer = None
         self._wake()
         now = self._clock.time()
-        late = [one for one, until in self._waiting.items() if until <= now]
+        late = [one for one, until in self.inside.items() if until <= now]
         for one in late:
             self.leave(one)
         for one in late:

@@ -10,29 +10,34 @@ class Window:
     against it holds for any stretch of `seconds`.
     """
 
-    __slots__ = ("_at", "_counts", "_width", "total")
+    __slots__ = ("_at", "_counts", "_slot", "_until", "_width", "total")
 
     def __init__(self, seconds: float, slots: int = 30) -> None:
         self._width = seconds / slots
         self._counts = [0] * (slots + 1)
         # Number of the slot that is being filled, counted from the clock's zero.
         self._at = 0
+        # Its place in `_counts`, and when the next one begins.
+        self._slot = 0
+        self._until = self._width
         self.total = 0
 
     def add(self, now: float, amount: int = 1) -> None:
         """Count `amount`; a negative one corrects what was added too much."""
-        self._roll(now)
-        self._counts[self._at % len(self._counts)] += amount
+        if now >= self._until:
+            self._roll(now)
+        self._counts[self._slot] += amount
         self.total += amount
 
     def sum(self, now: float) -> int:
         """The sum as of `now`."""
-        self._roll(now)
+        if now >= self._until:
+            self._roll(now)
         return self.total
 
     def free_in(self, now: float) -> float:
         """Seconds until the oldest slot that holds anything is forgotten; 0 = all are empty."""
-        self._roll(now)
+        self.sum(now)
         size = len(self._counts)
         for age in range(size - 1, -1, -1):
             if self._counts[(self._at - age) % size]:
@@ -42,8 +47,6 @@ class Window:
     def _roll(self, now: float) -> None:
         at = int(now / self._width)
         passed = at - self._at
-        if passed <= 0:
-            return
         counts = self._counts
         size = len(counts)
         for step in range(1, min(passed, size) + 1):
@@ -51,3 +54,5 @@ class Window:
             self.total -= counts[slot]
             counts[slot] = 0
         self._at = at
+        self._slot = at % size
+        self._until = (at + 1) * self._width
