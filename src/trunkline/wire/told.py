@@ -77,13 +77,13 @@ class Told(msgspec.Struct, frozen=True):
 class Reports(msgspec.Struct):
     """What an answer in OpenAI's dialects may be instead: an error."""
 
-    error: Raw | None = None
+    error: Raw = Raw(b"null")
     # "error": vLLM's before 0.10, the error itself.
     object: str | None = None
 
     def check(self, body: bytes) -> None:
         """Raise the error that `body`, from which this was decoded, is."""
-        if self.object == "error" or (self.error is not None and bytes(self.error) != b"null"):
+        if self.object == "error" or bytes(self.error) != b"null":
             raise reported(_any.decode(body))
 
 

@@ -74,7 +74,7 @@ class _Block(msgspec.Struct):
     thinking: str | None = None
     id: str | None = None
     name: str | None = None
-    input: Raw | None = None
+    input: Raw = Raw(b"{}")
 
 
 class _Delta(msgspec.Struct):
@@ -103,7 +103,6 @@ class _Event(msgspec.Struct):
     content_block: _Block | None = None
     delta: _Delta | None = None
     usage: _Usage | None = None
-    error: Raw | None = None
 
 
 _event = msgspec.json.Decoder(_Event)
@@ -170,8 +169,8 @@ class MessageAnswer:
     def _block(self, index: int, block: _Block) -> Iterable[Event]:
         if block.type == "tool_use":
             number = self._calls[index] = len(self._calls)
-            data = bytes(block.input or b"")
-            text = data.decode() if data not in (b"", b"{}", b"null") else ""
+            data = bytes(block.input)
+            text = data.decode() if data not in (b"{}", b"null") else ""
             if text:
                 self._argued.add(index)
             self._said = True

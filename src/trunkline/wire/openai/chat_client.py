@@ -50,7 +50,7 @@ _PATH = "/v1/chat/completions"
 
 class _Function(msgspec.Struct):
     name: str | None = None
-    arguments: Raw | None = None
+    arguments: Raw = Raw(b"null")
 
 
 class _Call(msgspec.Struct):

@@ -169,7 +169,7 @@ class Row:
         # Arguments are a JSON object; a call without any may have sent none.
         empty = [self._empty(call) for call in self._calls if call.shown <= 0]
         yield from self.delta("", calls=tuple(empty))
-        if meaning == "stop" and self._calls:
+        if meaning == "stop" and self._calls and stop is None:
             meaning = "tool_calls"
         yield RowFinished(
             self._request.id, self._index, meaning, stop if meaning == "stop" else None
@@ -223,11 +223,11 @@ class Rows:
         return (Completed(self._request.id, usage, Timing()),)
 
 
-def argument_text(raw: Raw | None) -> str:
+def argument_text(raw: Raw) -> str:
     """The text of a call's arguments, however they were sent. Raises `UpstreamFailed`."""
-    data = bytes(raw or b"")
+    data = bytes(raw)
     if not data.startswith(b'"'):
-        return "" if data in (b"", b"null") else data.decode()
+        return "" if data == b"null" else data.decode()
     try:
         return _text.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

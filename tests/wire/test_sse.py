@@ -1,0 +1,89 @@
+"""Readers of streams."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trunkline.core.errors import UpstreamFailed
+from trunkline.wire.sse import EventReader, LineReader, ServerEvent
+
+# From the specification's examples (html.spec.whatwg.org, 9.2.6): comments, several lines of data,
+# a field without a colon, and one space after the colon that is not part of the value.
+SPEC = (
+    b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n"
+)
+EVENTS = [(b"", b"first event"), (b"", b"second event"), (b"", b" third event")]
+STOCKS = b"data: YHOO\ndata: +2\ndata: 10\n\ndata\n\ndata\ndata\n\ndata:"
+STOCK_EVENTS = [(b"", b"YHOO\n+2\n10"), (b"", b""), (b"", b"\n"), (b"", b"")]
+
+
+def split(data: bytes, size: int) -> list[ServerEvent]:
+    reader = EventReader()
+    found: list[ServerEvent] = []
+    for begin in range(0, len(data), size):
+        found += reader.feed(data[begin : begin + size])
+    return found + reader.end()
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize(("stream", "events"), [(SPEC, EVENTS), (STOCKS, STOCK_EVENTS)])
+def test_examples_of_the_specification_in_any_pieces(
+    stream: bytes, events: list[tuple[bytes, bytes]], line_end: bytes
+) -> None:
+    data = stream.replace(b"\n", line_end)
+    for size in (*range(1, 12), len(data)):
+        assert split(data, size) == events, size
+
+
+def test_names_and_a_byte_order_mark() -> None:
+    data = b"\xef\xbb\xbfevent: add\ndata: 1\n\nevent: x\n\nevent:remove\ndata:2\n\n\n\ndata: 3\n\n"
+    expected = [(b"add", b"1"), (b"remove", b"2"), (b"", b"3")]
+    for size in (3, 7, 1000):
+        assert split(data, size) == expected
+
+
+def test_an_event_without_an_empty_line_behind_it_counts() -> None:
+    assert split(b"data: [DONE]", 4) == [(b"", b"[DONE]")]
+    assert split(b"data: a\n\ndata: [DONE]\n", 100) == [(b"", b"a"), (b"", b"[DONE]")]
+
+
+def test_what_is_too_long_is_refused() -> None:
+    reader = EventReader(most=100)
+    reader.feed(b"data: " + b"x" * 80)
+    with pytest.raises(UpstreamFailed):
+        reader.feed(b"x" * 80)
+    lines = LineReader(most=100)
+    with pytest.raises(UpstreamFailed):
+        lines.feed(b"x" * 101)
+
+
+texts = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
+
+
+@given(st.lists(texts), st.sampled_from(["\n", "\r\n"]), st.lists(st.integers(1, 9), min_size=1))
+def test_any_events_in_any_pieces(data: list[str], line_end: str, sizes: list[int]) -> None:
+    stream = "".join(f"data: {one}{line_end}{line_end}" for one in data).encode()
+    reader = EventReader()
+    found: list[ServerEvent] = []
+    begin = turn = 0
+    while begin < len(stream):
+        size = sizes[turn % len(sizes)]
+        found += reader.feed(stream[begin : begin + size])
+        begin, turn = begin + size, turn + 1
+    found += reader.end()
+    assert [event.data.decode() for event in found] == data
+
+
+@given(st.lists(st.binary(min_size=1).filter(lambda one: one.strip() == one and b"\n" not in one)))
+def test_lines_in_any_pieces(lines: list[bytes]) -> None:
+    stream = b"\r\n\n".join(lines)
+    for size in (1, 3, len(stream) or 1):
+        reader = LineReader()
+        found = [
+            line
+            for begin in range(0, len(stream), size)
+            for line in reader.feed(stream[begin : begin + size])
+        ]
+        assert found + reader.end() == lines
