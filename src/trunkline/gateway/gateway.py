@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -45,23 +46,56 @@ def _fingerprint(card: ModelCard) -> str:
     return "fp_" + hashlib.sha256(msgspec.msgpack.encode(card)).hexdigest()[:10]
 
 
+class Names(Protocol):
+    """Models whose names are not all known beforehand."""
+
+    def find(self, name: str) -> ServedModel | None:
+        """The model of that name, if there is one."""
+
+    def listed(self) -> Sequence[ServedModel]:
+        """Those that are known now."""
+
+
 class Gateway:
     """Finds the backend for a name; the first model is the default."""
 
-    def __init__(self, models: Sequence[ServedModel], keys: Keys) -> None:
-        self.models = tuple(models)
-        self.keys = keys
+    def __init__(
+        self, models: Sequence[ServedModel], keys: Keys, more: Sequence[Names] = ()
+    ) -> None:
         # True: no new request is accepted.
         self.draining = False
-        self._by_name: dict[str, ServedModel] = {}
-        for model in self.models:
+        self.serve(models, keys, more)
+
+    def serve(self, models: Sequence[ServedModel], keys: Keys, more: Sequence[Names] = ()) -> None:
+        """From now on serve these and no others; calls under way are not concerned.
+
+        Raises `ValueError`, and changes nothing, where two models have one name.
+        """
+        by_name: dict[str, ServedModel] = {}
+        for model in models:
             for name in (model.name, *model.aliases):
-                other = self._by_name.setdefault(name, model)
+                other = by_name.setdefault(name, model)
                 if other is not model:
                     raise ValueError(f"two models are called {name!r}")
-        if self.models:
+        if models:
             for name in ("", *GENERIC_NAMES):
-                self._by_name.setdefault(name, self.models[0])
+                by_name.setdefault(name, models[0])
+        self._models = tuple(models)
+        self._more = tuple(more)
+        self._by_name = by_name
+        self.keys = keys
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        """Every model that is known now, each name once."""
+        if not self._more:
+            return self._models
+        found = {model.name: model for model in self._models}
+        for names in self._more:
+            for model in names.listed():
+                if model.name not in self._by_name:
+                    found.setdefault(model.name, model)
+        return tuple(found.values())
 
     def resolve(self, name: str) -> ServedModel:
         """The model that answers to `name`; "" is the default one.
@@ -74,7 +108,7 @@ class Gateway:
 
     def find(self, name: str) -> ServedModel:
         """As `resolve`, also while draining."""
-        model = self._by_name.get(name)
+        model = self._by_name.get(name) or self._search(name)
         if model is None:
             there = ", ".join(f"`{known}`" for known, _ in self.listed()) or "none"
             raise ModelNotFound(
@@ -82,13 +116,26 @@ class Gateway:
             )
         return model
 
+    def _search(self, name: str) -> ServedModel | None:
+        for names in self._more:
+            model = names.find(name)
+            if model is not None:
+                return model
+        if name in ("", *GENERIC_NAMES):
+            return next(iter(self.models), None)
+        return None
+
     def relays(self, operation: str) -> bool:
-        """Whether any model takes bodies of this operation as they are."""
-        return any(model.backend.relays(operation) for model in self.models)
+        """Whether any model may take bodies of this operation as they are."""
+        if self._more:
+            return True
+        return any(model.backend.relays(operation) for model in self._models)
 
     def names(self) -> tuple[str, ...]:
-        """Every name that a model answers to."""
-        return tuple(self._by_name)
+        """Every name that a model is known to answer to."""
+        if not self._more:
+            return tuple(self._by_name)
+        return tuple(dict.fromkeys((*self._by_name, *(name for name, _ in self.listed()))))
 
     def listed(self) -> list[tuple[str, ServedModel]]:
         """Names to show, without the generic ones."""

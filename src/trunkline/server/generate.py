@@ -61,10 +61,7 @@ class Generator:
         self, exchange: Exchange, codec: Codec, asked: Ask | Lookup, request_id: str, tenant: str
     ) -> None:
         """Find the backend and give it the work. Raises `TrunklineError`."""
-        name = asked.model
-        if codec.find_name is not None:
-            name = codec.find_name(name, self._gateway.names()) or name
-        model = self._gateway.resolve(name)
+        model = self._gateway.resolve(self._name(codec, asked.model))
         exchange.model = model.name
         if codec.looks_up:
             lookup = cast(Lookup, asked)
@@ -93,6 +90,12 @@ class Generator:
         if not requests:
             generation.take(0, ())
 
+    def _name(self, codec: Codec, asked: str) -> str:
+        """Which of the names that there are a client of this dialect means."""
+        if codec.find_name is None:
+            return asked
+        return codec.find_name(asked, self._gateway.names()) or asked
+
     def _relay(
         self, exchange: Exchange, codec: Codec, came: Incoming, request_id: str, tenant: str
     ) -> bool:
@@ -105,7 +108,7 @@ class Generator:
         peeked = peek(came)
         if peeked is None:
             return False
-        model = self._gateway.resolve(peeked.model)
+        model = self._gateway.resolve(self._name(codec, peeked.model))
         if not model.backend.relays(codec.operation):
             return False
         exchange.model = model.name
