@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
@@ -50,6 +51,12 @@ HOSTED = terms(
 )  # fmt: skip
 
 
+@functools.cache
+def adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    """What checks a body; making one takes long."""
+    return pydantic.TypeAdapter(kind)
+
+
 def sent(request: Request, on: Terms = ALL) -> Json:
     """The body that goes out; checked against the official client's types."""
     outgoing = SPEAKER.encode(request, on)
@@ -58,7 +65,7 @@ def sent(request: Request, on: Terms = ALL) -> Json:
     kind: Any = CompletionCreateParamsNonStreaming
     if body.get("stream"):
         kind = CompletionCreateParamsStreaming
-    pydantic.TypeAdapter(kind).validate_python(body)
+    adapter(kind).validate_python(body)
     return body
 
 
