@@ -40,8 +40,7 @@ class Judge:
         """The check failed. `busy`: requests are under way; `heard`: some of them got data."""
         if not isinstance(error, UpstreamTimeout):
             self._silent = 0
-            if self.health.state != "starting" or not heard:
-                self.health = Health("failed", error.message)
+            self.health = Health("failed", error.message)
         elif heard:
             self._silent = 0
         else:

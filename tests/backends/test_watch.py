@@ -1,0 +1,224 @@
+"""The task that keeps a backend up to date, and the probe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.backends.engine import Answer, Engine, answer
+from tests.backends.fakes import speakers
+from tests.backends.test_scrape import VLLM
+from trunkline.backends.config import BackendConfig, Probe
+from trunkline.backends.connect import Remote, connect
+from trunkline.backends.http.client import HttpClient
+
+SAY = speakers("openai.chat", "openai.completions", "anthropic.messages", "openai.responses")
+MODELS = answer({"data": [{"id": "m", "max_model_len": 4096}]})
+SSE = "text/event-stream"
+
+
+@contextlib.asynccontextmanager
+async def watched(engine: Engine, kind: str = "vllm", **config: Any) -> AsyncIterator[Remote]:
+    async with engine.serving() as port:
+        client = HttpClient()
+        url = f"http://127.0.0.1:{port}"
+        settings = {"name": "one", "kind": kind, "url": url, "probe": False, **config}
+        remote = connect(BackendConfig(**settings), client, SAY, {})
+        try:
+            yield remote
+        finally:
+            await remote.watcher.close()
+            await client.close()
+
+
+def vllm() -> Engine:
+    return Engine(
+        {
+            "/health": (200, "text/plain", b""),
+            "/metrics": (200, "text/plain", VLLM),
+            "/v1/models": MODELS,
+        }
+    )
+
+
+async def test_one_round() -> None:
+    engine = vllm()
+    async with watched(engine) as remote:
+        backend = remote.backend
+        assert backend.health().state == "starting"
+        assert backend.models() == ()
+        await remote.watcher.look()
+        assert backend.health().state == "ready"
+        assert [(card.name, card.context_length) for card in backend.models()] == [("m", 4096)]
+        assert backend.stats().running == 12
+        assert backend.stats().kv_usage == 0.5
+        await remote.watcher.look()
+        assert engine.asked.count("/v1/models") == 1
+        assert engine.asked.count("/metrics") == 2
+
+
+async def test_states_follow_the_server() -> None:
+    engine = vllm()
+    async with watched(engine) as remote:
+        engine.replies["/health"] = answer({"error": "Loading model"}, 503)
+        await remote.watcher.look()
+        assert remote.backend.health().state == "starting"
+        engine.replies["/health"] = answer({})
+        await remote.watcher.look()
+        engine.replies["/health"] = answer({}, 500)
+        await remote.watcher.look()
+        health = remote.backend.health()
+        assert (health.state, health.detail) == ("failed", "/health answers 500")
+        # Back again, maybe with other models.
+        engine.replies["/health"] = answer({})
+        engine.replies["/v1/models"] = answer({"data": [{"id": "other"}]})
+        await remote.watcher.look()
+        assert [card.name for card in remote.backend.models()] == ["other"]
+
+
+async def test_server_that_is_not_there() -> None:
+    client = HttpClient()
+    remote = connect(
+        BackendConfig(name="one", kind="vllm", url="http://127.0.0.1:1"), client, SAY, {}
+    )
+    await remote.watcher.look()
+    assert remote.backend.health().state == "failed"
+    assert "refuses connections" in remote.backend.health().detail
+    await client.close()
+
+
+async def test_metrics_may_be_missing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    engine = vllm()
+    engine.replies["/metrics"] = answer({"error": "disabled"}, 501)
+    async with watched(engine) as remote:
+        for _ in range(3):
+            await remote.watcher.look()
+        assert remote.backend.health().state == "ready"
+        assert remote.backend.stats().running == 0
+    assert caplog.text.count("no load is known") == 1
+
+
+async def test_the_task_runs_until_it_is_closed() -> None:
+    engine = vllm()
+    async with watched(engine, health=Probe(interval=0.05, timeout=1.0)) as remote:
+        remote.watcher.start()
+        remote.watcher.start()
+        await asyncio.sleep(0.5)
+        await remote.watcher.close()
+        assert engine.asked.count("/health") >= 3
+        count = len(engine.asked)
+        await asyncio.sleep(0.2)
+        assert len(engine.asked) == count
+
+
+async def test_checks_do_not_wait_behind_requests() -> None:
+    """All connections for requests are in use, and the check still gets through."""
+    engine = vllm()
+    async with watched(engine, max_connections=1) as remote:
+        pool = remote.backend.site.pool
+
+        class Nobody:
+            def __getattr__(self, name: str) -> Any:
+                return lambda *_: None
+
+        pool.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n", b"", Nobody())
+        await asyncio.sleep(0.05)
+        assert (pool.open, pool.idle) == (1, 0)
+        await remote.watcher.look()
+        assert remote.backend.health().state == "ready"
+
+
+async def test_hosted_apis_are_left_alone() -> None:
+    engine = Engine({"/v1/models": MODELS})
+    async with watched(engine, "openai", api_key="k", probe=None) as remote:
+        assert remote.backend.health().state == "ready"
+        await remote.watcher.look()
+        await remote.watcher.look()
+        assert engine.asked == ["/v1/models"]
+
+
+async def test_resident_models_of_ollama() -> None:
+    engine = Engine(
+        {
+            "/api/version": answer({"version": "0.9"}),
+            "/api/ps": answer({"models": [{"name": "a:latest", "size": 5}]}),
+            "/api/tags": answer({"models": [{"name": "a:latest"}, {"name": "b:latest"}]}),
+        }
+    )
+    async with watched(engine, "ollama", probe=None) as remote:
+        await remote.watcher.look()
+        assert remote.backend.stats().resident_models == ("a:latest",)
+        assert [card.name for card in remote.backend.models()] == ["a:latest", "b:latest"]
+        # A probe would load a model.
+        assert not [path for path in engine.asked if "chat" in path]
+
+
+def chat_answer(body: Any) -> Answer:
+    """A server that can do all but tools, and that ignores schemas."""
+    if "tools" in body:
+        return answer({"error": "start me with --enable-auto-tool-choice"}, 400)
+    if body.get("stream"):
+        usage = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
+        return 200, SSE, b'data: {"choices":[{}]}\n\n' + usage
+    choice = {"message": {"content": "Sure! {}"}, "finish_reason": "stop"}
+    return answer({"choices": [choice]})
+
+
+async def test_probe_finds_out() -> None:
+    engine = vllm()
+    engine.replies["/v1/chat/completions"] = chat_answer
+    engine.replies["/v1/messages"] = answer({"type": "message", "content": []})
+    async with watched(engine, "openai-compatible", probe=None) as remote:
+        backend = remote.backend
+        assert "tools" in backend.features
+        assert not backend.relays("anthropic.messages")
+        await remote.watcher.look()
+        assert {"stream", "stream_usage"} <= backend.features
+        assert not {"tools", "json_schema"} & backend.features
+        assert backend.relays("anthropic.messages")
+        assert not backend.relays("openai.responses")
+        assert backend.conformance is not None
+        assert "tools: no" in backend.conformance.notes
+        # Once is enough.
+        count = engine.asked.count("/v1/chat/completions")
+        remote.watcher._relist_at = 0.0
+        await remote.watcher.look()
+        assert engine.asked.count("/v1/chat/completions") == count
+
+
+async def test_new_version_is_probed_again() -> None:
+    engine = vllm()
+    engine.replies["/v1/chat/completions"] = chat_answer
+    engine.replies["/version"] = answer({"version": "1"})
+    async with watched(engine, probe=True) as remote:
+        await remote.watcher.look()
+        assert "tools" not in remote.backend.features
+
+        def better(body: Any) -> Answer:
+            if body.get("stream"):
+                return 200, SSE, b"data: {}\n\n"
+            choice = {"message": {"content": '{"ok": true}'}, "finish_reason": "stop"}
+            return answer({"choices": [choice]})
+
+        engine.replies["/v1/chat/completions"] = better
+        engine.replies["/version"] = answer({"version": "2"})
+        remote.watcher._relist_at = 0.0
+        await remote.watcher.look()
+        assert {"tools", "tool_choice", "json_schema"} <= remote.backend.features
+        assert "stream_usage" not in remote.backend.features
+
+
+async def test_probe_of_a_server_in_trouble_changes_nothing() -> None:
+    engine = vllm()
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
+        engine.replies[path] = answer({"error": "busy"}, 503)
+    async with watched(engine, probe=True) as remote:
+        before = remote.backend.features
+        await remote.watcher.look()
+        assert remote.backend.features == before
+        assert remote.backend.relays("anthropic.messages")
