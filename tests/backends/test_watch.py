@@ -11,6 +11,7 @@ import pytest
 
 from tests.backends.engine import Answer, Engine, answer
 from tests.backends.fakes import speakers
+from tests.backends.http.peer import until
 from tests.backends.test_scrape import VLLM
 from trunkline.backends.config import BackendConfig, Probe
 from trunkline.backends.connect import Remote, connect
@@ -108,9 +109,8 @@ async def test_the_task_runs_until_it_is_closed() -> None:
     async with watched(engine, health=Probe(interval=0.05, timeout=1.0)) as remote:
         remote.watcher.start()
         remote.watcher.start()
-        await asyncio.sleep(0.5)
+        await until(lambda: engine.asked.count("/health") >= 3)
         await remote.watcher.close()
-        assert engine.asked.count("/health") >= 3
         count = len(engine.asked)
         await asyncio.sleep(0.2)
         assert len(engine.asked) == count
@@ -127,8 +127,7 @@ async def test_checks_do_not_wait_behind_requests() -> None:
                 return lambda *_: None
 
         pool.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n", b"", Nobody())
-        await asyncio.sleep(0.05)
-        assert (pool.open, pool.idle) == (1, 0)
+        await until(lambda: (pool.open, pool.idle) == (1, 0))
         await remote.watcher.look()
         assert remote.backend.health().state == "ready"
 

@@ -103,13 +103,13 @@ async def pooled(
         await client.close()
 
 
-async def emptied(pool: Pool) -> None:
-    """Wait until the pool has no connection left."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something holds that the network brings about."""
     for _ in range(500):
-        if not pool.open:
+        if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("a connection is still open")
+    raise AssertionError("it does not come true")
 
 
 class Taker:

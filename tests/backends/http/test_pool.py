@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.backends.http.peer import GET, Peer, Taker, chunked, emptied, pooled, serve, whole
+from tests.backends.http.peer import GET, Peer, Taker, chunked, pooled, serve, until, whole
 from trunkline.backends.http.fetch import fetch
 from trunkline.backends.http.pool import PoolLimits
 from trunkline.core.errors import QueueFull, Unavailable, UpstreamFailed, UpstreamTimeout
@@ -178,7 +178,7 @@ async def test_connection_that_is_closed_while_idle_is_not_used() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         await fetch(pool, GET, timeout=5)
-        await emptied(pool)
+        await until(lambda: pool.open == 0)
         assert (await fetch(pool, GET, timeout=5)).body == b"1"
 
 
@@ -193,7 +193,7 @@ async def test_unasked_bytes_end_a_kept_connection() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         await fetch(pool, GET, timeout=5)
-        await emptied(pool)
+        await until(lambda: pool.open == 0)
         assert (await fetch(pool, GET, timeout=5)).body == b"a"
 
 
@@ -309,7 +309,7 @@ async def test_cancelling_in_the_queue() -> None:
     async with serve(talk) as port, pooled(port, limits) as pool:
         takers = [Taker() for _ in range(3)]
         transfers = [pool.send(GET, b"", taker) for taker in takers]
-        await asyncio.sleep(0.05)
+        await until(lambda: pool.waiting == 2)
         assert (pool.open, pool.waiting) == (1, 2)
         transfers[1].cancel()
         assert pool.waiting == 1
@@ -328,7 +328,7 @@ async def test_queue_is_bounded() -> None:
     async with serve(talk) as port, pooled(port, limits) as pool:
         busy, waits, refused = Taker(), Taker(), Taker()
         pool.send(GET, b"", busy)
-        await asyncio.sleep(0.05)
+        await until(lambda: pool.waiting == 0)
         pool.send(GET, b"", waits)
         pool.send(GET, b"", refused)  # told later, never within the call
         await refused.done()
@@ -451,7 +451,7 @@ async def test_closing_the_pool_fails_what_is_under_way() -> None:
     async with serve(talk) as port, pooled(port, limits) as pool:
         busy, waits, late = Taker(), Taker(), Taker()
         pool.send(GET, b"", busy)
-        await asyncio.sleep(0.05)
+        await until(lambda: pool.waiting == 0)
         pool.send(GET, b"", waits)
         await pool.close()
         assert isinstance(busy.error, Unavailable)
