@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.support.fake_backend import FakeBackend
-from trunkline.gateway.gateway import ServedModel
+from trunkline.gateway.gateway import Gateway, ServedModel
+from trunkline.gateway.keys import Keys
 from trunkline.server.app import Server
 from trunkline.server.config import ServerConfig
 from trunkline.server.http.connection import Connection
@@ -157,7 +158,8 @@ async def running(backend: FakeBackend | None = None, **config: Any) -> AsyncIte
     """Serve `backend` on a free port."""
     fake = backend or FakeBackend()
     model = ServedModel(fake.name, fake, config.get("served_model_name", ()))
-    server = Server(ServerConfig(port=0, **config), [model])
+    gateway = Gateway([model], Keys(config.get("api_key", ())))
+    server = Server(ServerConfig(port=0, **config), gateway)
     (url,) = await server.start()
     one = Running(server, fake, url)
     try:

@@ -19,6 +19,7 @@ from trunkline.core.types import (
     Health,
     MixedInput,
     ModelCard,
+    RawRequest,
     Request,
     RowFinished,
     TextInput,
@@ -103,6 +104,12 @@ class FakeBackend:
         if self.mode in ("words", "crash", "fail"):
             call.task = asyncio.get_running_loop().create_task(self._answer(call))
         return call
+
+    def relays(self, operation: str) -> bool:
+        return False
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        return self.submit(raw.translate(), sink)
 
     async def count_tokens(self, request: Request) -> int:
         return _prompt_tokens(request)

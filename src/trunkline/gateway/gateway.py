@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,6 +28,12 @@ class ServedModel(msgspec.Struct, frozen=True):
     backend: Backend
     # Further names, which are listed too.
     aliases: tuple[str, ...] = ()
+    # In metrics, where names are made up by clients: there must not be a series for each.
+    label: str = ""
+
+    def metric_name(self) -> str:
+        """What metrics and logs call it."""
+        return self.label or self.name
 
     def card(self) -> ModelCard:
         """What is known of it; little while it is loading."""
@@ -64,12 +70,16 @@ class Gateway:
     ) -> None:
         # True: no new request is accepted.
         self.draining = False
+        self.keys = keys
+        # How routes do, where there are some: `gateway.report.RouteReport`s.
+        self.report: Callable[[], Sequence[msgspec.Struct]] = tuple
         self.serve(models, keys, more)
 
     def serve(self, models: Sequence[ServedModel], keys: Keys, more: Sequence[Names] = ()) -> None:
         """From now on serve these and no others; calls under way are not concerned.
 
-        Raises `ValueError`, and changes nothing, where two models have one name.
+        `self.keys` stays the same object. Raises `ValueError`, and changes nothing, where two
+        models have one name.
         """
         by_name: dict[str, ServedModel] = {}
         for model in models:
@@ -83,7 +93,7 @@ class Gateway:
         self._models = tuple(models)
         self._more = tuple(more)
         self._by_name = by_name
-        self.keys = keys
+        self.keys.replace(keys)
 
     @property
     def models(self) -> tuple[ServedModel, ...]:

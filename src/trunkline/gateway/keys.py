@@ -15,6 +15,10 @@ class Keys:
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = tuple({_digest(key.encode()) for key in keys if key})
 
+    def replace(self, other: Keys) -> None:
+        """From now on these are the keys of `other`."""
+        self._digests = other._digests
+
     def tenant(self, authorization: bytes | None, x_api_key: bytes | None) -> str:
         """Name of the key's holder, the same in every process; "" when no keys are set.
 

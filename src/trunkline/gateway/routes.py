@@ -34,10 +34,14 @@ class Routes:
         Raises `ValueError` where a name is not that of a backend or route, or two routes have one.
         """
         self._clock = clock
-        peers: dict[str, Route] = {}
+        self._backends = backends
+        self._peers: dict[str, Route] = {}
+        self._speakers = speakers or {}
+        self._compared = compared
+        self._rng = rng or Random()
+        peers = self._peers
         for config in configs:
-            targets = [_backend(config, target.backend, backends) for target in config.targets]
-            route = Route(config, targets, peers, clock, rng or Random(), speakers or {}, compared)
+            route = self.further(config)
             for name in (config.name, *config.aliases):
                 if name in peers:
                     raise ValueError(f"two routes are called {name!r}")
@@ -45,6 +49,19 @@ class Routes:
         self.routes = tuple(dict.fromkeys(peers.values()))
         for route in self.routes:
             _check_names(route.config, peers)
+
+    def further(self, config: RouteConfig) -> Route:
+        """A route besides these, which may fall back to them. Raises as the constructor."""
+        targets = [_backend(config, target.backend, self._backends) for target in config.targets]
+        return Route(
+            config,
+            targets,
+            self._peers,
+            self._clock,
+            self._rng,
+            self._speakers,
+            self._compared,
+        )
 
     def served(self) -> tuple[ServedModel, ...]:
         """What the gateway offers to clients."""

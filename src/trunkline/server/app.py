@@ -44,13 +44,11 @@ _LOAD_TIMEOUT = 6 * 3600.0
 class Server:
     """Listeners, gateway and metrics of one process."""
 
-    def __init__(
-        self, config: ServerConfig, models: Sequence[ServedModel], state: Path | None = None
-    ) -> None:
+    def __init__(self, config: ServerConfig, gateway: Gateway, state: Path | None = None) -> None:
         """`state`: the folder of what outlives the process; None keeps nothing."""
         self._config = config
         self._addresses = [parse_address(text) for text in config.addresses()]
-        self.gateway = Gateway(models, Keys(config.api_key))
+        self.gateway = gateway
         self.metrics = ServerMetrics(self.gateway, self._open_connections)
         self._store = ResponseStore(state / "responses.db" if state is not None else None)
         stored = StoredResponses(self._store, self.gateway.keys)
@@ -105,15 +103,20 @@ async def serve(
     state: Path | None = None,
 ) -> None:
     """Serve `models` until a signal, or until cancelled. `on_listening` gets the URLs."""
-    server = Server(config, models, state)
+    server = Server(config, Gateway(models, Keys(config.api_key)), state)
     on_listening(await server.start())
     try:
-        with _signals() as (stop, hurry):
-            await stop.wait()
-            log.info("draining; a second signal ends at once")
-            await server.drain(hurry)
+        await run_until_signal(server)
     finally:
         await server.stop()
+
+
+async def run_until_signal(server: Server) -> None:
+    """Wait for SIGTERM or SIGINT, and drain; a second one ends at once."""
+    with _signals() as (stop, hurry):
+        await stop.wait()
+        log.info("draining; a second signal ends at once")
+        await server.drain(hurry)
 
 
 async def serve_engines(

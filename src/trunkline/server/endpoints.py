@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -91,6 +92,7 @@ class _Pages:
         more = {
             "draining": self._gateway.draining,
             "models": {model.name: _details(model) for model in self._gateway.models},
+            "routes": msgspec.to_builtins(self._gateway.report()),
         }
         body = health_body(good=good, why=why, more=more)
         return JSONResponse(body, status_code=200 if good else 503)

@@ -62,7 +62,7 @@ class Generator:
     ) -> None:
         """Find the backend and give it the work. Raises `TrunklineError`."""
         model = self._gateway.resolve(self._name(codec, asked.model))
-        exchange.model = model.name
+        exchange.model = model.metric_name()
         if codec.looks_up:
             lookup = cast(Lookup, asked)
             question = lookup.question(request_id, model.name, tenant)
@@ -79,7 +79,7 @@ class Generator:
             exchange,
             codec,
             request_id,
-            self._metrics.model(model.name),
+            self._metrics.model(model.metric_name()),
             stream=ask.stream,
             prompts=len(requests),
             renderer=ask.renderer(_answer(request_id, ask.model, model)),
@@ -111,13 +111,13 @@ class Generator:
         model = self._gateway.resolve(self._name(codec, peeked.model))
         if not model.backend.relays(codec.operation):
             return False
-        exchange.model = model.name
+        exchange.model = model.metric_name()
         generation = Generation(
             self._active,
             exchange,
             codec,
             request_id,
-            self._metrics.model(model.name),
+            self._metrics.model(model.metric_name()),
             stream=peeked.stream,
         )
         raw = RawRequest(

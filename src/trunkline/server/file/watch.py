@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.problems import FileError
@@ -40,7 +40,7 @@ def _stamp(file: str) -> tuple[int, int, int, int] | None:
 
 async def changes(
     loaded: Loaded, reload: Callable[[], Loaded], interval: float = INTERVAL
-) -> AsyncIterator[Loaded]:
+) -> AsyncGenerator[Loaded, None]:
     """Each new configuration, after SIGHUP or a change of a file. Ends only by being cancelled.
 
     A file with errors is logged, with its lines, and yields nothing: what holds goes on holding.

@@ -1,0 +1,252 @@
+"""From a configuration to backends and routes, and from one configuration to the next.
+
+What is the same in both goes on as it is, with its connections, its health and what it has learnt.
+What is gone ends once the answers under way are over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from trunkline.backends.config import BackendConfig
+from trunkline.core.metrics import Family
+from trunkline.core.types import Backend, BackendStats
+from trunkline.engine.config import EngineConfig
+from trunkline.gateway.config import RouteConfig, Target
+from trunkline.gateway.gateway import Gateway, Names, ServedModel
+from trunkline.gateway.keys import Keys
+from trunkline.gateway.report import RouteReport
+from trunkline.gateway.routes import Routes
+from trunkline.gateway.wildcard import fill, match, most_specific
+from trunkline.server.file.config import FileConfig
+from trunkline.wire.speakers import SPEAKERS
+
+log = logging.getLogger("trunkline.server")
+
+# Seconds that answers under way may go on with a backend that the configuration has no more.
+_RETIRE = 600.0
+_RETIRE_POLL = 0.5
+# Routes made for names that clients made up, at most.
+_MADE = 256
+
+Config = BackendConfig | EngineConfig
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A backend that is up, and how to end it."""
+
+    config: Config
+    backend: Backend
+    close: Callable[[], Awaitable[None]]
+
+
+class Assembly:
+    """Keeps a gateway in line with a configuration. `close` when done."""
+
+    def __init__(self, gateway: Gateway, open_held: Callable[[Config], Awaitable[Held]]) -> None:
+        """`open_held` starts what a configuration describes; raises ValueError where it cannot."""
+        self._gateway = gateway
+        gateway.report = self.report
+        self._open = open_held
+        self._held: dict[str, Held] = {}
+        self._routes: Routes | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def apply(self, config: FileConfig) -> None:
+        """Serve what `config` says. Raises ValueError, and changes nothing, where that cannot be.
+
+        `config.server` is not looked at but for its keys.
+        """
+        wanted: dict[str, Config] = {}
+        everything: tuple[Config, ...] = (*config.engines, *config.backends)
+        for one in everything:
+            if one.name in wanted:
+                raise ValueError(f"two backends are called {one.name!r}")
+            wanted[one.name] = one
+        fresh: dict[str, Held] = {}
+        try:
+            for name, one in wanted.items():
+                held = self._held.get(name)
+                if held is None or held.config != one:
+                    fresh[name] = await self._open(one)
+            held_now = {name: fresh.get(name) or self._held[name] for name in wanted}
+            backends = {name: held.backend for name, held in held_now.items()}
+            routes = self._serve(config, backends)
+        except BaseException:
+            for held in fresh.values():
+                await held.close()
+            raise
+        if self._routes is not None:
+            self._routes.close()
+        self._routes = routes
+        for name, held in self._held.items():
+            if held_now.get(name) is not held:
+                self._retire(held)
+        self._held = held_now
+
+    def _serve(self, config: FileConfig, backends: Mapping[str, Backend]) -> Routes:
+        loop = asyncio.get_running_loop()
+        plain = [route for route in config.routes if "*" not in route.name]
+        patterns = [route for route in config.routes if "*" in route.name]
+        plain += _own_names(config)
+        routes = Routes(plain, backends, loop, speakers=SPEAKERS)
+        more: list[Names] = []
+        if patterns:
+            more.append(_Patterns(patterns, routes))
+        open_backends = config.open_backends()
+        if open_backends:
+            more.append(_Listed({name: backends[name] for name in open_backends}, routes))
+        self._gateway.serve(routes.served(), Keys(config.client_keys()), more)
+        return routes
+
+    def report(self) -> tuple[RouteReport, ...]:
+        """How each route and each of its targets does."""
+        return self._routes.report() if self._routes is not None else ()
+
+    def families(self) -> Iterable[Family]:
+        """Metrics, as a source of `core.metrics.Registry`."""
+        return self._routes.families() if self._routes is not None else ()
+
+    def stats(self) -> dict[str, BackendStats]:
+        """Load of each backend."""
+        return {name: held.backend.stats() for name, held in self._held.items()}
+
+    def backends(self) -> Mapping[str, Held]:
+        """What is up."""
+        return self._held
+
+    def _retire(self, held: Held) -> None:
+        task = asyncio.get_running_loop().create_task(_close_when_idle(held))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def close(self) -> None:
+        """End everything."""
+        for task in tuple(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        if self._routes is not None:
+            self._routes.close()
+        for held in self._held.values():
+            await held.close()
+        self._held = {}
+
+
+async def _close_when_idle(held: Held) -> None:
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_RETIRE):
+                while True:
+                    stats = held.backend.stats()
+                    in_flight = getattr(held.backend, "in_flight", stats.running + stats.waiting)
+                    if not in_flight:
+                        break
+                    await asyncio.sleep(_RETIRE_POLL)
+    finally:
+        log.info("%s is no longer configured: closed", held.config.name)
+        await held.close()
+
+
+def _own_names(config: FileConfig) -> list[RouteConfig]:
+    """Routes for engines, and for the listed models of backends, that no route names."""
+    routed = {target.backend for route in config.routes for target in route.targets}
+    taken = {name for route in config.routes for name in (route.name, *route.aliases)}
+    made: dict[str, list[Target]] = {}
+    for engine in config.engines:
+        if engine.name not in routed:
+            made.setdefault(engine.name, []).append(Target(backend=engine.name, model=engine.name))
+    for backend in config.backends:
+        for model in backend.models if backend.name not in routed else ():
+            made.setdefault(model, []).append(Target(backend=backend.name, model=model))
+    aliases = config.server.served_model_name
+    found: list[RouteConfig] = []
+    for name, targets in made.items():
+        if name not in taken:
+            found.append(RouteConfig(name=name, targets=tuple(targets)))
+    if aliases and found and not config.routes:
+        found[0] = msgspec.structs.replace(found[0], aliases=aliases)
+    return found
+
+
+class _Made:
+    """Routes that are made when somebody asks for them, and kept; the oldest go first."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
+        self._models: dict[str, ServedModel] = {}
+
+    def _make(self, config: RouteConfig, label: str = "") -> ServedModel:
+        route = self._routes.further(config)
+        model = self._models[config.name] = ServedModel(config.name, route, label=label)
+        if len(self._models) > _MADE:
+            oldest = next(iter(self._models))
+            del self._models[oldest]
+        return model
+
+
+class _Patterns(_Made):
+    """Routes whose names have a `*`. They are not listed: nobody knows what they stand for."""
+
+    def __init__(self, configs: Sequence[RouteConfig], routes: Routes) -> None:
+        super().__init__(routes)
+        by_name = {config.name: config for config in configs}
+        self._configs = [by_name[name] for name in most_specific(list(by_name))]
+
+    def find(self, name: str) -> ServedModel | None:
+        """The route that fits best, made for this very name."""
+        known = self._models.get(name)
+        if known is not None or not name:
+            return known
+        for config in self._configs:
+            found = match(config.name, name)
+            if found is not None:
+                targets = tuple(
+                    msgspec.structs.replace(target, model=fill(target.model, found))
+                    for target in config.targets
+                )
+                made = msgspec.structs.replace(config, name=name, aliases=(), targets=targets)
+                return self._make(made, label=config.name)
+        return None
+
+    def listed(self) -> Sequence[ServedModel]:
+        """None."""
+        return ()
+
+
+class _Listed(_Made):
+    """The models of backends that offer all that they have. The first that lists a name has it."""
+
+    def __init__(self, backends: Mapping[str, Backend], routes: Routes) -> None:
+        super().__init__(routes)
+        self._backends = backends
+
+    def find(self, name: str) -> ServedModel | None:
+        """The model, if a backend lists it now; also as `backend/model`."""
+        holders = self._holders()
+        holder = holders.get(name)
+        model = name
+        if holder is None:
+            prefix, _, model = name.partition("/")
+            holder = prefix if prefix in self._backends and model else None
+        if holder is None:
+            return None
+        known = self._models.get(name)
+        return known or self._make(
+            RouteConfig(name=name, targets=(Target(backend=holder, model=model),))
+        )
+
+    def listed(self) -> Sequence[ServedModel]:
+        """All that are listed now."""
+        return [found for name in self._holders() if (found := self.find(name)) is not None]
+
+    def _holders(self) -> dict[str, str]:
+        holders: dict[str, str] = {}
+        for backend_name, backend in self._backends.items():
+            for card in backend.models():
+                holders.setdefault(card.name, backend_name)
+        return holders
