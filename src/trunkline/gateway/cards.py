@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec.structs import asdict, replace
 
@@ -35,13 +36,22 @@ def route_card(name: str, aliases: tuple[str, ...], endpoints: Iterable[Endpoint
     return replace(merged, **common)
 
 
+# Figures that do not add up.
+_LARGEST = ("kv_usage", "ttft")
+
+
 def total(backends: Sequence[Backend]) -> BackendStats:
-    """Load and counters of several backends together."""
-    sums: dict[str, float] = {}
+    """Load and counters of several backends together; of shares and means, the largest."""
+    merged: dict[str, Any] = {}
     for backend in backends:
         for name, value in asdict(backend.stats()).items():
-            sums[name] = sums.get(name, 0) + value
-    return BackendStats(**sums)  # type: ignore[arg-type]
+            if name not in merged:
+                merged[name] = value
+            elif name in _LARGEST:
+                merged[name] = max(merged[name], value)
+            else:
+                merged[name] += value
+    return BackendStats(**merged)
 
 
 def _card(endpoint: Endpoint) -> ModelCard | None:

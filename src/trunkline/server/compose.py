@@ -8,9 +8,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.connect import connect
 from trunkline.backends.http.client import HttpClient
+from trunkline.core.errors import TrunklineError
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
 from trunkline.residency.local import start_local
@@ -20,6 +23,7 @@ from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.watch import changes
 from trunkline.store.home import home
+from trunkline.store.resolve import resolve
 from trunkline.wire.speakers import SPEAKERS
 
 log = logging.getLogger("trunkline.server")
@@ -106,6 +110,11 @@ class _Opener:
                 await self._client.drop(pool)
 
             return Held(config, remote.backend, close_remote)
+        try:
+            found = resolve(config.model, "rules" if config.executor == "scripted" else "gguf")
+        except TrunklineError as error:
+            raise ValueError(f"engine {config.name!r}: {error.message}") from error
         stack = contextlib.AsyncExitStack()
-        engine = await stack.enter_async_context(start_local(config))
+        resolved = msgspec.structs.replace(config, model=str(found.path))
+        engine = await stack.enter_async_context(start_local(resolved))
         return Held(config, engine.backend, stack.aclose)

@@ -38,6 +38,7 @@ class Generation:
         "_active",
         "_codec",
         "_exchange",
+        "_first",
         "_generated",
         "_head",
         "_last",
@@ -78,6 +79,8 @@ class Generation:
         self._open = prompts
         self._usage = Usage(0, 0)
         self._timing = Timing()
+        # time.monotonic() of the first output; 0 = there was none.
+        self._first = 0.0
         # Output tokens seen so far, for calls that never complete.
         self._generated = 0
         # (prompt, row) -> time.monotonic() of its last output.
@@ -173,18 +176,26 @@ class Generation:
             elif isinstance(event, Completed):
                 self._open -= 1
                 self._usage = _sum(self._usage, event.usage)
-                self._timing = _longest(self._timing, event.timing)
+                self._timing = _longest(self._timing, self._told_or_seen(event.timing, now))
             elif isinstance(event, Routed):
                 self._note_backend(event)
             elif isinstance(event, Failed):
                 return event
         return None
 
+    def _told_or_seen(self, timing: Timing, now: float) -> Timing:
+        """Where the time went; what can be seen from here, where the backend does not tell."""
+        if timing.prefill or timing.decode:
+            return timing
+        first = self._first or now
+        return Timing(prefill=first - self._exchange.began, decode=now - first)
+
     def _note_output(self, key: tuple[int, int], now: float, tokens: int) -> None:
         before = self._last.get(key)
         if before is not None:
             self._metrics.itl.observe(now - before)
         elif not self._last:
+            self._first = now
             self._metrics.ttft.observe(now - self._exchange.began)
         self._last[key] = now
         self._generated += tokens
@@ -197,7 +208,7 @@ class Generation:
             f"x-trunkline-model: {routed.model}\r\n"
             f"x-trunkline-retries: {routed.retries}\r\n"
             f"x-trunkline-fallbacks: {routed.fallbacks}\r\n"
-            f"server-timing: route;dur={waited:.1f}\r\n"
+            f"server-timing: ttfb;dur={waited:.1f}\r\n"
         )
         if routed.arm:
             lines += f"x-trunkline-arm: {routed.arm}\r\n"
