@@ -64,8 +64,10 @@ class Site:
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             self._heads[key] = known
+        if not auth.signs:
+            return b"%bcontent-length: %d\r\n\r\n" % (known, len(body))
         signed = auth.sign(method, self.origin.authority, self._target(path), headers, body)
-        more = "".join(f"{name}: {value}\r\n" for name, value in signed).encode() if signed else b""
+        more = "".join(f"{name}: {value}\r\n" for name, value in signed).encode()
         return b"%bcontent-length: %d\r\n%b\r\n" % (known, len(body), more)
 
     async def fetch(

@@ -96,6 +96,8 @@ class GcpAuth:
     the machine that this runs on.
     """
 
+    signs = False
+
     def __init__(
         self,
         ask: Ask,

@@ -16,6 +16,9 @@ Fields = tuple[tuple[str, str], ...]
 class Auth(Protocol):
     """Adds credentials to requests of one backend."""
 
+    # True: each request has fields of its own, which `sign` makes.
+    signs: bool
+
     @property
     def ready(self) -> bool:
         """False: `prepare` must be awaited before the next request."""
@@ -40,6 +43,7 @@ class FixedAuth:
     """The same for every request. Implements `Auth`."""
 
     ready = True
+    signs = False
 
     def __init__(self, scheme: Scheme, key: Secret | None) -> None:
         self._key = key

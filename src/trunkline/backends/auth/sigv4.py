@@ -59,6 +59,7 @@ class SigV4Auth:
     """Signs each request for one region and service. Implements `Auth`."""
 
     ready = True
+    signs = True
 
     def __init__(
         self,

@@ -55,9 +55,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_complete",
         "_expects_length",
+        "_fields",
         "_head",
-        "_head_size",
-        "_headers",
         "_informational",
         "_keep",
         "_owner",
@@ -89,8 +88,8 @@ class Connection(asyncio.Protocol):
     def _begin(self) -> None:
         """Expect a response."""
         self._head: Head | None = None
-        self._headers: dict[str, str] = {}
-        self._head_size = 0
+        # Fields of the head, or of a trailer, which is dropped.
+        self._fields: list[tuple[bytes, bytes]] = []
         self._informational = False
         # True: the receiver knows the head.
         self._told = False
@@ -191,7 +190,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             problem = f"sent what is no HTTP response ({error})"
         bound = self._owner.max_header_bytes
-        if self._head_size > bound or (self._unseen > bound and not self._complete):
+        if self._unseen > bound and not self._complete:
             problem = f"sent a head or chunk that is over the limit of {bound} bytes"
         self._deliver(transfer)
         if problem and self._transfer is transfer:
@@ -221,25 +220,27 @@ class Connection(asyncio.Protocol):
         self._surplus = self._complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One field, or one trailer, which is dropped."""
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self._owner.max_header_bytes:
-            raise _Refused
-        if self._head is None:
-            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+        """One field."""
+        self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Keep the head, unless it is an interim one (100 Continue, 103 Early Hints)."""
-        self._unseen = 0
+        fields, self._fields = self._fields, []
         status = self._parser.get_status_code()
-        headers = self._headers
         if status < 200:
             self._informational = True
-            self._headers = {}
-            self._head_size = 0
             return
         if self._surplus:
             return
+        bound = self._owner.max_header_bytes
+        if self._unseen > bound and sum(len(n) + len(v) for n, v in fields) > bound:
+            raise _Refused
+        self._unseen = 0
+        # The first of each name counts.
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in reversed(fields)
+        }
         self._head = Head(status, headers)
         self._keep = self._parser.should_keep_alive()
         self._expects_length = (
