@@ -26,7 +26,8 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _CORE_TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = frozenset(_CORE_TAG + name for name in ("int", "float", "bool", "null"))
 _INT = re.compile(r"[-+]?[0-9]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+# As PyYAML writes them, with a point; "1e5" and "0E0" are words to it.
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+][0-9]+)?")
 _BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -88,7 +89,7 @@ def read_bool(text: str) -> bool | None:
 
 
 def to_plain(node: Node) -> Any:
-    """The node as Python's own types; numbers and truths are told by YAML 1.2's core schema."""
+    """The node as Python's own types: null, true and false, whole numbers, and those with a point."""
     match node:
         case Sequence(items=items):
             return [to_plain(item) for item in items]

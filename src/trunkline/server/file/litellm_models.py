@@ -210,6 +210,7 @@ class Deployments:
         except UnknownProvider as error:
             if not url:
                 self.report.note(name.place, f"{error}; the entry is left out")
+                params.ignore()
                 return None
             model = text.partition("/")[2] or text
             self.report.note(name.place, f"{error}; taken for a server with OpenAI's API")
@@ -220,6 +221,7 @@ class Deployments:
             found = msgspec.structs.replace(found, kind="openai-compatible")
         if found.kind == "vertex" and found.model.startswith("claude"):
             self.report.note(name.place, "Claude on Vertex AI is not supported; left out")
+            params.ignore()
             return None
         return found
 
@@ -269,10 +271,14 @@ class Deployments:
         return known
 
     def _values(self, params: Section, kind: str) -> dict[str, str]:
-        names = dict(_PROVIDER)
-        names["region_name"] = "location" if kind == "vertex" else "region"
-        found = {field: params.text(name) for name, field in names.items()}
-        return {field: value for field, value in found.items() if value}
+        # A provider's own parameter comes later, and wins.
+        region = {"region_name": "location" if kind == "vertex" else "region"}
+        found = {}
+        for name, field in {**region, **_PROVIDER}.items():
+            value = params.text(name)
+            if value:
+                found[field] = value
+        return found
 
     def _body(self, params: Section) -> dict[str, object]:
         body: dict[str, object] = {}

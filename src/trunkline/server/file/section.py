@@ -119,6 +119,10 @@ class Section:
         """A mapping inside this one; an empty one when it is not there."""
         return Section(self.take(name), self.place, self.report)
 
+    def ignore(self) -> None:
+        """All of it is left out; the reason has been noted."""
+        self._taken.update(self._node.entries)
+
     def entries(self) -> Iterator[tuple[str, Node]]:
         """All keys with their values, taken."""
         for name, node in self._node.entries.items():

@@ -218,6 +218,8 @@ class _Expander:
             self._reader.complain(node.place, message)
             return None
         items = targets.items if isinstance(targets, Sequence) else (targets,)
+        if isinstance(targets, Scalar) and targets.is_null:
+            items = ()
         found = [target for item in items if (target := self._target(item)) is not None]
         if not items:
             self._reader.complain(targets.place, "expected at least one target: backend/model")
