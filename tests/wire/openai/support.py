@@ -63,3 +63,17 @@ def events(sse: bytes) -> list[Any]:
         data = part.removeprefix("data: ")
         found.append(data if data == "[DONE]" else json.loads(data))
     return found
+
+
+def sse(*chunks: Any, done: bool = True) -> bytes:
+    """A stream of `chunks`."""
+    parts = [json.dumps(chunk) for chunk in chunks] + ["[DONE]"] * done
+    return "".join(f"data: {part}\n\n" for part in parts).encode()
+
+
+def chunk(
+    delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """A chunk of chat completions with one choice."""
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish, **more}
+    return {"id": "c", "object": "chat.completion.chunk", "model": "upstream", "choices": [choice]}

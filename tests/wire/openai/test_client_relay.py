@@ -1,0 +1,105 @@
+"""Chat completions passed on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.wire.client_support import ALL, WHOLE, raw, relay, terms
+from tests.wire.openai.support import GOLDEN, chunk, sse
+from trunkline.core.errors import UpstreamFailed
+from trunkline.core.types import Usage
+from trunkline.wire.openai.chat_client import ChatSpeaker
+
+SPEAKER = ChatSpeaker()
+
+USAGE_CHUNK = {
+    "model": "upstream",
+    "choices": [],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+}
+
+
+def test_patch_changes_the_model_and_asks_for_usage() -> None:
+    asked = raw(SPEAKER, b'{"model":"m","stream":true,"messages":[{"x": 1.50}],"max_tokens":5}')
+    assert SPEAKER.patch(asked, terms("stream_usage")).body == (
+        b'{"model":"upstream","stream":true,"messages":[{"x": 1.50}],"max_tokens":5,'
+        b'"stream_options":{"include_usage":true}}'
+    )
+    assert SPEAKER.patch(asked, terms("max_completion_tokens", extra_body={"k": 1})).body == (
+        b'{"model":"upstream","stream":true,"messages":[{"x": 1.50}],'
+        b'"max_completion_tokens":5,"k":1}'
+    )
+    kept = raw(SPEAKER, b'{"stream":true,"stream_options":{"x":1,"include_usage":false}}')
+    assert json.loads(SPEAKER.patch(kept, terms("stream_usage")).body)["stream_options"] == {
+        "x": 1,
+        "include_usage": True,
+    }
+    whole = raw(SPEAKER, b'{"model":"m","messages":[]}')
+    assert SPEAKER.patch(whole, terms("stream_usage")).body == b'{"model":"upstream","messages":[]}'
+
+
+def test_usage_that_the_client_did_not_ask_for_is_left_out() -> None:
+    content = sse(
+        chunk({"content": 'a "usage":{} "model":"upstream"'}), chunk({}, "stop"), done=False
+    )
+    body = content + sse(USAGE_CHUNK)
+    for wants, expected in ((False, content + b"data: [DONE]\n\n"), (True, body)):
+        options = b',"stream_options":{"include_usage":true}' if wants else b""
+        asked = raw(SPEAKER, b'{"stream":true%b}' % options, asked="upstream")
+        for size in (1, 10, None):
+            assert relay(SPEAKER, asked, body, size=size) == (expected, Usage(3, 2))
+
+
+def test_usage_beside_text_stays() -> None:
+    last = chunk({}, "stop") | {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    body = sse(chunk({"content": "a"}), last)
+    asked = raw(SPEAKER, b'{"stream":true}', asked="upstream")
+    assert relay(SPEAKER, asked, body) == (body, Usage(3, 2))
+
+
+def test_the_client_sees_the_name_that_it_used() -> None:
+    # Azure's first event names no model, and the others the one behind the deployment.
+    first = {"model": "", "choices": [], "prompt_filter_results": []}
+    body = sse(first, chunk({"content": '"model":"upstream"'}), chunk({}, "stop"))
+    asked = raw(SPEAKER, b'{"stream":true}', asked='my "model"')
+    ours, _ = relay(SPEAKER, asked, body, size=40)
+    events = [json.loads(part[6:]) for part in ours.decode().split("\n\n")[:-2]]
+    assert [event["model"] for event in events] == ['my "model"'] * 3
+    assert events[1]["choices"][0]["delta"]["content"] == '"model":"upstream"'
+
+
+def test_comments_and_other_line_ends_pass() -> None:
+    body = b": ping\r\n\r\n" + sse(chunk({"content": "a"}), chunk({}, "stop")).replace(
+        b"\n", b"\r\n"
+    )
+    asked = raw(SPEAKER, b'{"stream":true}', asked="upstream")
+    for size in (1, 10, None):
+        assert relay(SPEAKER, asked, body, size=size)[0] == body
+
+
+def test_a_stream_that_ends_without_an_empty_line() -> None:
+    body = sse(chunk({"content": "a"}), chunk({}, "stop"))
+    asked = raw(SPEAKER, b'{"stream":true}', asked="upstream")
+    assert relay(SPEAKER, asked, body.rstrip())[0] == body
+
+
+@pytest.mark.parametrize("body", [b"", sse(chunk({"content": "x"}), done=False)])
+def test_a_cut_stream_is_not_passed_on_as_whole(body: bytes) -> None:
+    asked = raw(SPEAKER, b'{"stream":true}')
+    with pytest.raises(UpstreamFailed):
+        relay(SPEAKER, asked, body)
+
+
+def test_a_whole_answer_is_passed_on() -> None:
+    body = (GOLDEN / "chat_completion.json").read_bytes()
+    asked = raw(SPEAKER, b'{"messages":[]}', asked="upstream")
+    assert relay(SPEAKER, asked, body, head=WHOLE) == (body, Usage(19, 10))
+    ours, _ = relay(SPEAKER, raw(SPEAKER, b"{}", asked="mine"), body, head=WHOLE)
+    assert json.loads(ours) == {**json.loads(body), "model": "mine"}
+    for broken in (b"", body[:-9], b"{}", b'{"error":{"message":"x"}}'):
+        with pytest.raises(UpstreamFailed):
+            relay(SPEAKER, asked, broken, head=WHOLE)
+    with pytest.raises(UpstreamFailed):
+        SPEAKER.relay(raw(SPEAKER, b'{"stream":true}'), ALL, WHOLE)
