@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 import yaml
 
 from trunkline.cli import serve
@@ -165,12 +164,10 @@ def test_what_the_file_says_reaches_the_server(
         callbacks["on_listening"](("http://127.0.0.1:82",))
         seen.append((loaded, server, reload))
 
-    module = types.ModuleType("trunkline.server.compose")
-    module.serve_file = serve_file  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "trunkline.server.compose", module)
+    monkeypatch.setattr(serve, "serve_file", serve_file)
     path = write(tmp_path, LITELLM)
     # Whatever loop pytest has stays as it is.
-    monkeypatch.setattr(serve.uvloop, "run", asyncio.run)
+    monkeypatch.setattr(uvloop, "run", asyncio.run)
     assert serve.run(["--config", path, "--port", "82"]) == 0
     ((loaded, server, reload),) = seen
     assert server == loaded.config.server

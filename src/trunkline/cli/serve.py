@@ -27,6 +27,7 @@ from trunkline.cli.terminal import StatusLine
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import FrontStatus
 from trunkline.server.app import run as run_server
+from trunkline.server.compose import serve_file
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import FileConfig, Loaded
 from trunkline.server.file.load import load
@@ -110,8 +111,6 @@ def run(argv: Sequence[str]) -> int:
 
 def _serve_file(arguments: argparse.Namespace) -> int:
     """Serve what a configuration file names."""
-    from trunkline.server.compose import serve_file
-
     _refuse_engine_flags(arguments)
 
     def read() -> Loaded:

@@ -89,7 +89,7 @@ def read_bool(text: str) -> bool | None:
 
 
 def to_plain(node: Node) -> Any:
-    """The node as Python's own types: null, true and false, whole numbers, and those with a point."""
+    """The node as Python's own types: null, truths, whole numbers, numbers with a point, texts."""
     match node:
         case Sequence(items=items):
             return [to_plain(item) for item in items]

@@ -44,6 +44,8 @@ _HF_PROVIDERS = re.compile(
     "novita|nscale|replicate|sambanova|together"
 )
 
+# What signs a request, where no key of Bedrock's own is there.
+_AWS_CREDENTIALS = ("access_key_id", "secret_access_key", "session_token")
 _OLLAMA_PORTS = {"http": 80, "https": 443}
 _OLLAMA_PORT = 11434
 
@@ -128,6 +130,9 @@ def complete(config: BackendConfig, environ: Mapping[str, str]) -> BackendConfig
     if not config.api_key:
         changes["api_key"] = _first(kind.key_variables, environ)
     found = {value.name: _first(value.variables, environ) for value in kind.values}
+    own = config.api_key or changes.get("api_key") or "access_key_id" in config.provider
+    if kind.auth == "sigv4" and not own:
+        found |= {name: environ.get(f"AWS_{name.upper()}", "") for name in _AWS_CREDENTIALS}
     changes["provider"] = {
         **{name: value for name, value in found.items() if value},
         **config.provider,
