@@ -107,4 +107,6 @@ class RouteState:
 
     def _free(self) -> bool:
         now = self.clock.time()
-        return any(endpoint.usable(now) for endpoint in self.endpoints)
+        if any(endpoint.usable(now) for endpoint in self.endpoints):
+            return True
+        return self.chooser.free_in(now) is None

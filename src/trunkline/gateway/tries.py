@@ -101,15 +101,26 @@ class Tries(msgspec.Struct, eq=False):
     def go_on(self) -> None:
         """Ask whom we have not asked yet, else whoever may do better now."""
         self._timer = None
-        state = self._state
-        now = state.clock.time()
-        endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
-        if endpoint is None and self._made:
-            endpoint = state.chooser.choose(self._ask, now, self._barred)
+        now = self._state.clock.time()
+        endpoint = self._pick(now)
         if endpoint is None:
             self._blocked()
         else:
             self._try(endpoint, now)
+
+    def take_turn(self) -> bool:
+        """As of `waiting.Waits`."""
+        state = self._state
+        now = state.clock.time()
+        endpoint = self._pick(now)
+        if endpoint is None and state.chooser.free_in(now, self._barred) is not None:
+            return False
+        state.waiting.leave(self)
+        if endpoint is None:
+            self._blocked()
+        else:
+            self._try(endpoint, now)
+        return True
 
     def waited_too_long(self) -> None:
         """No target came below its limits in time."""
@@ -156,6 +167,13 @@ class Tries(msgspec.Struct, eq=False):
         self.passed(attempt, events if routed is None else (routed, *events))
 
     # Steps.
+
+    def _pick(self, now: float) -> Endpoint | None:
+        chooser = self._state.chooser
+        endpoint = chooser.choose(self._ask, now, (*self._made, *self._barred))
+        if endpoint is None and self._made:
+            endpoint = chooser.choose(self._ask, now, self._barred)
+        return endpoint
 
     def _begin_late(self) -> None:
         self._timer = None

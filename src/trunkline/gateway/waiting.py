@@ -7,15 +7,16 @@ from typing import Protocol
 
 from trunkline.gateway.clock import Clock, Timer
 
-# Limits a minute are looked at so often while somebody waits, in seconds.
+# Limits a minute are looked at so often while somebody waits, in seconds; and the least pause.
 _LOOK = 0.5
+_PAUSE = 0.001
 
 
 class Waits(Protocol):
     """One that waits."""
 
-    def go_on(self) -> None:
-        """Its turn has come; it is not in the queue any more."""
+    def take_turn(self) -> bool:
+        """Go on, if there is a target for it: then it has left the queue."""
 
     def waited_too_long(self) -> None:
         """Its time is over; it is not in the queue any more."""
@@ -28,7 +29,7 @@ class WaitingRoom:
         self._clock = clock
         self._most = most
         self._longest = longest
-        # Whether a target may take a request now.
+        # Whether a target may take a request now, or none ever will.
         self._free = free
         # When each must be told that it is too late, in the order of arrival.
         self.inside: dict[Waits, float] = {}
@@ -56,16 +57,17 @@ class WaitingRoom:
         self._timer = self._clock.call_later(0.0, self._look)
 
     def _wake(self) -> None:
-        while self.inside and self._free():
-            one = next(iter(self.inside))
-            self.leave(one)
-            one.go_on()
+        for one in tuple(self.inside):
+            if not self._free():
+                break
+            # One that waits for a certain target stays where it is.
+            one.take_turn()
 
     def _look_later(self) -> None:
         if self._timer is None and self.inside:
             # All wait equally long, so that the first one's time is over first.
             left = next(iter(self.inside.values())) - self._clock.time()
-            self._timer = self._clock.call_later(max(0.0, min(_LOOK, left)), self._look)
+            self._timer = self._clock.call_later(max(_PAUSE, min(_LOOK, left)), self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.gateway.fakes import FakeSpeaker, Setup, Sink, chat, config
+from trunkline.core.errors import EngineCrashed, InvalidRequest, UpstreamFailed, UpstreamTimeout
+from trunkline.core.types import (
+    ChatInput,
+    Completed,
+    Delta,
+    Grammar,
+    Message,
+    Relayed,
+    Resumed,
+    Routed,
+    RowFinished,
+    SamplingParams,
+    TextInput,
+    TokenLogprob,
+    TokensInput,
+    ToolCallDelta,
+    Usage,
+)
+from trunkline.gateway.config import Retries, Target
+
+DOWN = UpstreamFailed("connection reset")
+TARGETS = (
+    Target(backend="a", model="m"),
+    Target(backend="b", model="m", order=1),
+    Target(backend="c", model="m", order=2),
+)
+
+
+def broken(*pieces: str, **changes: object) -> tuple[Setup, Sink, Callable[[], None]]:
+    """A stream of `a` that broke off after `pieces`."""
+    setup = Setup(config(*TARGETS))
+    sink, cancel = setup.submit(**changes)
+    for piece in pieces:
+        setup["a"].last.text(piece)
+    setup["a"].last.fail(DOWN)
+    return setup, sink, cancel
+
+
+@pytest.mark.parametrize("error", [DOWN, UpstreamTimeout("idle"), EngineCrashed("died")])
+def test_another_target_goes_on_with_the_text(error: UpstreamFailed) -> None:
+    setup = Setup(config(*TARGETS))
+    sink, _ = setup.submit(input=chat("hi"))
+    setup["a"].last.text("The quick", 2)
+    setup["a"].last.fail(error)
+    rest = setup["b"].last
+    asked = rest.request()
+    assert isinstance(asked.input, ChatInput)
+    assert asked.input.messages[1:] == (Message("assistant", "The quick"),)
+    assert asked.input.continue_final_message
+    assert not asked.input.add_generation_prompt
+    assert asked.sampling.max_tokens == 98
+    rest.text(" brown", 1)
+    rest.finish(Usage(12, 1, 4))
+    assert sink.text == "The quick brown"
+    assert sink.completed.usage == Usage(10, 3, 4)
+    assert sink.routed.backend == "a"
+    assert setup.route.state.counters.continued == 1
+    assert setup.in_flight() == 0
+
+
+def test_a_raw_prompt_goes_on_behind_its_text() -> None:
+    setup, sink, _ = broken("to be", " or", input=TextInput("Once: "))
+    assert setup["b"].last.request().input == TextInput("Once: to be or")
+    setup["b"].last.text(" not")
+    setup["b"].last.finish()
+    assert sink.text == "to be or not"
+
+
+def test_an_answer_that_the_client_began_goes_on() -> None:
+    begun = ChatInput(
+        (Message("user", "hi"), Message("assistant", "Well")),
+        add_generation_prompt=False,
+        continue_final_message=True,
+    )
+    setup, _, _ = broken(", then", input=begun)
+    asked = setup["b"].last.request().input
+    assert isinstance(asked, ChatInput)
+    assert asked.messages[1:] == (Message("assistant", "Well, then"),)
+
+
+@pytest.mark.parametrize(
+    ("sent", "rest", "whole"),
+    [
+        ("Hello ", [" ", "there"], "Hello there"),
+        ("Hello ", [" there"], "Hello there"),
+        ("Hello ", ["there"], "Hello there"),
+        ("Hello\n", ["\n\nthere"], "Hello\n\nthere"),
+        ("Hello", [" there"], "Hello there"),
+        (" \n", [" ", "\nHello"], " \nHello"),
+    ],
+)
+def test_white_space_is_neither_doubled_nor_lost(sent: str, rest: list[str], whole: str) -> None:
+    setup, sink, _ = broken(sent)
+    asked = setup["b"].last.request().input
+    assert isinstance(asked, ChatInput)
+    if sent.strip():
+        assert asked.messages[-1].content == sent.rstrip()
+    else:
+        assert asked == chat("hi")
+    for piece in rest:
+        setup["b"].last.text(piece)
+    setup["b"].last.finish()
+    assert sink.text == whole
+
+
+def test_it_may_break_off_again() -> None:
+    setup, sink, _ = broken("one ")
+    setup["b"].last.text("two ")
+    setup["b"].last.fail(DOWN)
+    asked = setup["c"].last.request()
+    assert isinstance(asked.input, ChatInput)
+    assert asked.input.messages[-1].content == "one two"
+    assert asked.sampling.max_tokens == 98
+    setup["c"].last.text(" three")
+    setup["c"].last.finish(Usage(22, 1))
+    assert sink.text == "one two three"
+    assert sink.completed.usage == Usage(20, 3)
+
+
+def test_a_target_that_cannot_go_on_is_passed_over() -> None:
+    setup, sink, _ = broken("one")
+    setup["b"].last.fail(InvalidRequest("cannot continue"))
+    setup["c"].last.send(
+        Routed("r1", "c", "m", dropped=("continue_final_message",)), Delta("r1", 0, "?")
+    )
+    assert setup["c"].last.cancelled
+    assert (sink.text, sink.error) == ("one", "upstream_failed")
+    assert setup.in_flight() == 0
+
+
+def test_retries_bound_it() -> None:
+    setup = Setup(config(*TARGETS, retries=Retries(attempts=0)))
+    sink, _ = setup.submit()
+    setup["a"].last.text("one")
+    setup["a"].last.fail(DOWN)
+    assert sink.error == "upstream_failed"
+    assert setup["b"].calls == []
+
+
+def test_cancel_stops_who_goes_on() -> None:
+    setup, sink, cancel = broken("one")
+    cancel()
+    assert setup["b"].last.cancelled
+    assert sink.text == "one"
+    assert not sink.ended
+
+
+def test_all_that_was_asked_for_is_there() -> None:
+    setup, sink, _ = broken("one", "two", sampling=SamplingParams(max_tokens=2))
+    assert setup["b"].calls == []
+    assert isinstance(sink.events[-2], RowFinished)
+    assert sink.events[-2].reason == "length"
+    assert sink.completed.usage.completion_tokens == 2
+
+
+def test_thinking_that_is_over_goes_with_it() -> None:
+    setup = Setup(config(*TARGETS))
+    sink, _ = setup.submit()
+    setup["a"].last.send(Delta("r1", 0, "", (1,), reasoning="hm"))
+    setup["a"].last.send(Delta("r1", 0, "So", (1,)))
+    setup["a"].last.fail(DOWN)
+    asked = setup["b"].last.request().input
+    assert isinstance(asked, ChatInput)
+    assert asked.messages[-1] == Message("assistant", "So", reasoning_content="hm")
+    assert not sink.ended
+
+
+LOGPROB = TokenLogprob("x", b"x", 1, -1.0)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        Delta("r1", 0, "x", tool_calls=(ToolCallDelta(0, "id", "f", "{"),)),
+        Delta("r1", 0, "x", logprobs=(LOGPROB,)),
+        Delta("r1", 0, "", reasoning="still thinking"),
+    ],
+    ids=["tool call", "logprobs", "thinking"],
+)
+def test_what_is_under_way_cannot_go_on_elsewhere(delta: Delta) -> None:
+    setup = Setup(config(*TARGETS))
+    sink, _ = setup.submit()
+    setup["a"].last.send(delta)
+    setup["a"].last.fail(DOWN)
+    assert sink.error == "upstream_failed"
+    assert setup["b"].calls == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n": 2},
+        {"sampling": SamplingParams(logprobs=0)},
+        {"grammar": Grammar("json_object")},
+        {"tool_choice": "required"},
+        {"show_prompt": True},
+        {"input": TokensInput((1, 2))},
+        {"input": ChatInput((Message("user", "x"),), prefix_ids=(1,))},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_requests_that_cannot_be_split_are_not(changes: dict[str, object]) -> None:
+    setup, sink, _ = broken("one", **changes)
+    assert sink.error == "upstream_failed"
+    assert setup["b"].calls == []
+
+
+def test_a_finished_row_is_not_continued() -> None:
+    setup = Setup(config(*TARGETS))
+    sink, _ = setup.submit()
+    setup["a"].last.send(Delta("r1", 0, "one"), RowFinished("r1", 0, "stop"))
+    setup["a"].last.fail(DOWN)
+    assert sink.error == "upstream_failed"
+
+
+def relayed(speaker: bool = True, **changes: object) -> tuple[Setup, Sink]:
+    setup = Setup(
+        config(*TARGETS),
+        relays="ab",
+        speakers={"test.chat": FakeSpeaker()} if speaker else None,
+    )
+    sink, _ = setup.relay(**changes)
+    return setup, sink
+
+
+def test_a_relayed_stream_goes_on_in_core_events() -> None:
+    setup, sink = relayed()
+    setup["a"].last.text("one \n")
+    setup["a"].last.text("two \n")
+    setup["a"].last.fail(DOWN)
+    rest = setup["b"].last
+    asked = rest.request()
+    assert isinstance(asked.input, ChatInput)
+    assert asked.input.messages[-1].content == "one \ntwo"
+    assert asked.sampling.max_tokens == 98
+    rest.text("three")
+    rest.finish(Usage(12, 1))
+    assert [type(event) for event in sink.events] == [
+        *(Routed, Relayed, Relayed, Resumed, Delta, RowFinished, Completed)
+    ]
+    resumed = sink.events[3]
+    assert isinstance(resumed, Resumed)
+    assert resumed.sent.text == "one \ntwo \n"
+    assert sink.completed.usage == Usage(10, 3)
+
+
+def test_after_a_change_of_hands_deltas_are_known() -> None:
+    setup, sink = relayed()
+    setup["a"].last.text("one \n")
+    setup["a"].last.fail(DOWN)
+    setup["b"].last.text("two ")
+    setup["b"].last.fail(DOWN)
+    asked = setup["c"].last.request().input
+    assert isinstance(asked, ChatInput)
+    assert asked.messages[-1].content == "one \ntwo"
+    setup["c"].last.text("three")
+    setup["c"].last.finish()
+    assert sum(isinstance(event, Resumed) for event in sink.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("speaker", "text", "changes"),
+    [
+        (False, "one\n", {}),
+        (True, "one!\n", {}),
+        (True, "one\n\0", {}),
+        (True, "one\n", {"stream": False}),
+        (True, "one\n", {"bad": True}),
+        (True, "x" * (1 << 20) + "\n", {}),
+    ],
+    ids=["nobody reads it", "unreadable", "finished", "whole", "undecodable", "too long"],
+)
+def test_a_relayed_stream_that_is_not_known_ends(
+    speaker: bool, text: str, changes: dict[str, object]
+) -> None:
+    setup, sink = relayed(speaker, **changes)
+    setup["a"].last.text(text)
+    setup["a"].last.text("more\n")
+    setup["a"].last.fail(DOWN)
+    assert sink.error == "upstream_failed"
+    assert setup["b"].calls == []
