@@ -29,6 +29,7 @@ def test_rows_are_consistent(kind: Kind) -> None:
     assert kind.preferred
     assert set(kind.preferred) <= set(kind.paths)
     assert kind.features <= set(get_args(Feature))
+    assert set(kind.without) <= set(kind.paths)
     known = {value.name for value in kind.values} | {"model", "tail"}
     for path in kind.paths.values():
         assert set(BRACES.findall(path)) <= known

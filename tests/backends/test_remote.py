@@ -363,6 +363,15 @@ async def test_features_and_operations() -> None:
         assert not one.relays("openai.completions")
 
 
+async def test_features_of_one_operation() -> None:
+    """Ollama takes top_k in its own dialect; in OpenAI's it would be ignored without a word."""
+    async with backend(answering(), kind="ollama") as one:
+        assert "top_k" in one.terms("m", "ollama.chat").features
+        assert "top_k" not in one.terms("m", "openai.chat").features
+    async with backend(answering(), kind="ollama", features={"top_k": True}) as one:
+        assert "top_k" in one.terms("m", "openai.chat").features
+
+
 async def test_models_of_configuration_and_list() -> None:
     async with backend(answering(), models=("a", "b")) as one:
         one.set_models((ModelCard("a", 4096), ModelCard("z", 1)))

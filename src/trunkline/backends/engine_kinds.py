@@ -31,6 +31,8 @@ _COMMON: frozenset[Feature] = frozenset(
     )
 )
 _SAMPLING: frozenset[Feature] = frozenset(("top_k", "min_p", "repetition_penalty", "logit_bias"))
+# Taken by some servers in their own dialect alone, and ignored without a word in OpenAI's.
+_OWN_SAMPLING: frozenset[Feature] = frozenset(("top_k", "min_p", "typical_p", "repetition_penalty"))
 _VLLM: frozenset[Feature] = frozenset(
     (
         *_COMMON,
@@ -129,6 +131,7 @@ TGI = Kind(
     tokens="tgi",
     features=_COMMON
     | {"tool_choice", "grammar", "top_k", "typical_p", "repetition_penalty", "truncate_prompt"},
+    without=dict.fromkeys(_OPENAI, _OWN_SAMPLING | {"truncate_prompt"}),
 )
 
 TENSORRT_LLM = Kind(
@@ -231,6 +234,7 @@ OLLAMA = Kind(
     version_path="/api/version",
     probe=False,
     features=_COMMON | {"top_k", "min_p", "typical_p", "repetition_penalty", "reasoning"},
+    without=dict.fromkeys((*_OPENAI, "openai.responses"), _OWN_SAMPLING),
 )
 
 LLAMACPP = Kind(

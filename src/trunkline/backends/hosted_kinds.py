@@ -29,6 +29,10 @@ _OPENAI: frozenset[Feature] = frozenset(
         "reasoning",
     )
 )
+# The older operation keeps the older name.
+_COMPLETIONS: Mapping[str, frozenset[Feature]] = {
+    "openai.completions": frozenset(("max_completion_tokens",))
+}
 # What hosts of open models take, which run vLLM, SGLang or the like.
 _OPEN: frozenset[Feature] = _OPENAI | {"top_k", "min_p", "repetition_penalty"}
 
@@ -70,6 +74,7 @@ OPENAI = Kind(
     key_variables=("OPENAI_API_KEY",),
     models=ModelList(),
     features=_OPENAI | {"max_completion_tokens", "token_ids"},
+    without=_COMPLETIONS,
 )
 
 AZURE = Kind(
@@ -91,6 +96,7 @@ AZURE = Kind(
         Value("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION"), "2024-10-21"),
     ),
     features=_OPENAI | {"max_completion_tokens", "token_ids"},
+    without=_COMPLETIONS,
 )
 
 ANTHROPIC = Kind(

@@ -109,3 +109,5 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     # Path that tells the version, whose change means that the server is another one.
     version_path: str = ""
     features: frozenset[Feature] = frozenset()
+    # Operation -> features that it does not take, although others of this server do.
+    without: Mapping[str, frozenset[Feature]] = {}

@@ -93,7 +93,7 @@ class RemoteBackend:
         self._missing = missing
         self._speakers = speakers
         self._calls: set[RemoteCall] = set()
-        self._terms: dict[str, Terms] = {}
+        self._terms: dict[tuple[str, str], Terms] = {}
         self._listed: dict[str, ModelCard] = {}
         self._stats: BackendStats | None = None
         self._health = Health("ready")
@@ -111,6 +111,8 @@ class RemoteBackend:
         for name, there in self.config.features.items():
             (features.add if there else features.discard)(name)  # type: ignore[arg-type]
         self.features: frozenset[Feature] = frozenset(features)
+        given = frozenset(name for name, there in self.config.features.items() if there)
+        self._without = {op: lacks - given for op, lacks in self.kind.without.items()}
         self._terms.clear()
         paths = dict(self.kind.paths)
         for operation, there in found.operations.items():
@@ -136,8 +138,7 @@ class RemoteBackend:
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Translate to the dialect that fits best, and send."""
         try:
-            terms = self.terms(request.model)
-            speaker, outgoing = self._encode(request, terms)
+            speaker, terms, outgoing = self._encode(request)
             make = functools.partial(speaker.reader, request, terms)
             call = RemoteCall(
                 self,
@@ -160,7 +161,7 @@ class RemoteBackend:
         """Send the body nearly as it is."""
         try:
             speaker = self._speakers[raw.operation]
-            terms = self.terms(raw.model)
+            terms = self.terms(raw.model, raw.operation)
             outgoing = speaker.patch(raw, terms)
             make = functools.partial(speaker.relay, raw, terms)
             call = RemoteCall(
@@ -250,16 +251,16 @@ class RemoteBackend:
         for call in tuple(self._calls):
             call.cancel()
 
-    def terms(self, model: str) -> Terms:
-        """What the server takes for `model`."""
-        terms = self._terms.get(model)
+    def terms(self, model: str, operation: str = "") -> Terms:
+        """What the server takes for `model`, with `operation` in particular."""
+        terms = self._terms.get((model, operation))
         if terms is None:
             if len(self._terms) >= _MAX_TERMS:
                 self._terms.clear()
             card = self._listed.get(model)
-            terms = self._terms[model] = Terms(
+            terms = self._terms[model, operation] = Terms(
                 model=model,
-                features=self.features,
+                features=self.features - self._without.get(operation, frozenset()),
                 context_length=card.context_length if card else 0,
                 unsupported=self.config.unsupported,
                 extra_body=self.config.extra_body,
@@ -268,12 +269,13 @@ class RemoteBackend:
 
     # internals
 
-    def _encode(self, request: Request, terms: Terms) -> tuple[Speaker, Outgoing]:
+    def _encode(self, request: Request) -> tuple[Speaker, Terms, Outgoing]:
         """The first dialect that can express `request`. Raises what the best one of them says."""
         first: Unsupported | None = None
         for speaker in self._candidates(request.input):
+            terms = self.terms(request.model, speaker.operation)
             try:
-                return speaker, speaker.encode(request, terms)
+                return speaker, terms, speaker.encode(request, terms)
             except Unsupported as error:
                 first = first or error
         raise first or Unsupported(f"{self.title} speaks no dialect that we know")
