@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 
+from trunkline.core.errors import TrunklineError
 from trunkline.core.types import (
     ChatInput,
     Completed,
@@ -22,7 +23,7 @@ from trunkline.core.types import (
     TextInput,
     Usage,
 )
-from trunkline.wire.client import Feature, Head, Outgoing, Speaker, Terms
+from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Speaker, Terms
 
 EVERYTHING: frozenset[Feature] = frozenset(get_args(Feature)) - {"max_completion_tokens"}
 EVENTS = "text/event-stream"
@@ -47,7 +48,7 @@ class Heard(msgspec.Struct):
 
     text: str = ""
     reasoning: str = ""
-    # (id, name, arguments)
+    # Id, name and arguments of each.
     calls: list[tuple[str | None, str | None, str]] = []
     logprobs: list[tuple[str, float]] = []
     token_ids: list[int] = []
@@ -112,6 +113,16 @@ def read(
     return found[0]
 
 
+def fails(reading: Reader | Relay, data: bytes) -> TrunklineError:
+    """The error that a reader or a relay of `data` raises, sooner or later."""
+    try:
+        reading.feed(data)
+        reading.end()
+    except TrunklineError as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
 def heard(events: Sequence[Event]) -> Heard:
     """Adds `events` up; asserts that they are in order."""
     said = Heard()
@@ -137,7 +148,9 @@ def heard(events: Sequence[Event]) -> Heard:
     return said
 
 
-def raw(operation: str, sent: Any, *, stream: bool = True, asked_model: str = "alias") -> RawRequest:
+def raw(
+    operation: str, sent: Any, *, stream: bool = True, asked_model: str = "alias"
+) -> RawRequest:
     """A request to be passed on."""
     fields = msgspec.json.decode(json.dumps(sent), type=dict[str, msgspec.Raw])
     return RawRequest(

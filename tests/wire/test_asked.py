@@ -24,7 +24,7 @@ def test_what_finds_no_place_is_refused_by_its_name() -> None:
 def test_what_finds_no_place_is_left_out_and_told_where_the_terms_say_so() -> None:
     request = asking(sampling=SamplingParams(temperature=0.5, top_k=3, seed=1), n=2)
     asked = Asked(request, terms(unsupported="drop"))
-    sent = {}
+    sent: dict[str, object] = {}
     asked.put(sent, "temperature", "temperature")
     outgoing = asked.outgoing("/x", sent)
     assert body(outgoing) == {"temperature": 0.5}
@@ -89,5 +89,5 @@ def test_only_the_prompts_that_there_are() -> None:
 def test_a_schema_loses_what_is_our_own() -> None:
     text = '{"x-guidance":{"lenient":true},"type":"object"}'
     assert schema_of(Grammar("json_schema", text)) == {"type": "object"}
-    with pytest.raises(InvalidRequest, match="no|not"):
+    with pytest.raises(InvalidRequest, match="not a JSON object"):
         schema_of(Grammar("json_schema", "true"))

@@ -30,13 +30,11 @@ from trunkline.wire.failures import failure, rejected, retry_after_of
         "The input token count (1091639) exceeds the maximum number of tokens allowed (1048576).",
         "The input token count exceeds the maximum number of tokens allowed 1048576.",
         "Input is too long for requested model.",
-        "The model returned the following errors: prompt is too long: 200049 tokens > 200000 maximum",
+        "The model returned the following errors: prompt is too long: 200049 tokens > 200000",
         "too many tokens: total number of tokens (prompt and prediction) cannot exceed 2048",
-        "This model's maximum context length is 8192 tokens. However, your request has 8195 input "
-        "tokens. Please reduce the length of the input messages.",
+        "This model's maximum context length is 8192 tokens. However, your request has 8195",
         "`inputs` must have less than 1024 tokens. Given: 2048",
-        "`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 2000 `inputs` tokens and 100 "
-        "`max_new_tokens`",
+        "`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 2000 `inputs` tokens and 100",
         "the prompt is longer than the context length currently available to the model",
         "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
     ],

@@ -16,6 +16,7 @@ from tests.wire.speaking import (
     body,
     called,
     chat,
+    fails,
     head,
     read,
     terms,
@@ -157,11 +158,7 @@ def test_how_answers_end(reason: str, finish: str) -> None:
     ],
 )
 def test_streams_that_fail(data: bytes, kind: type[TrunklineError]) -> None:
-    reader = CONVERSE.reader(asking(), terms(), head(STREAM))
-    with pytest.raises(TrunklineError) as caught:
-        reader.feed(data)
-        reader.end()
-    assert type(caught.value) is kind
+    assert type(fails(CONVERSE.reader(asking(), terms(), head(STREAM)), data)) is kind
 
 
 @pytest.mark.parametrize(

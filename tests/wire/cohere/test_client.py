@@ -15,6 +15,7 @@ from tests.wire.speaking import (
     body,
     called,
     chat,
+    fails,
     head,
     raw,
     read,
@@ -162,11 +163,7 @@ def test_a_whole_answer() -> None:
     ],
 )
 def test_streams_that_fail(events: Any, kind: type[TrunklineError]) -> None:
-    reader = CHAT.reader(asking(), terms(), head())
-    with pytest.raises(TrunklineError) as caught:
-        reader.feed(_events(*events))
-        reader.end()
-    assert type(caught.value) is kind
+    assert type(fails(CHAT.reader(asking(), terms(), head()), _events(*events))) is kind
 
 
 @pytest.mark.parametrize(

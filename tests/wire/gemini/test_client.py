@@ -1,5 +1,5 @@
-"""generateContent, after ai.google.dev/api/generate-content and .../gemini-api/docs/function-calling,
-.../thinking and .../thought-signatures (read 2026-11-21)."""
+"""generateContent, after ai.google.dev/api/generate-content and .../gemini-api/docs/...:
+function-calling, thinking and thought-signatures (read 2026-11-21)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.wire.speaking import (
     body,
     called,
     chat,
+    fails,
     head,
     raw,
     read,
@@ -146,10 +147,7 @@ def test_log_probabilities() -> None:
 def test_answers_that_fail(answer: Any, kind: type[TrunklineError], stream: bool) -> None:
     data = _events(answer) if stream else json.dumps(answer).encode()
     reader = GENERATE.reader(asking(), terms(), head() if stream else head(JSON))
-    with pytest.raises(TrunklineError) as caught:
-        reader.feed(data)
-        reader.end()
-    assert type(caught.value) is kind
+    assert type(fails(reader, data)) is kind
 
 
 def _failed(status: int, message: str, **more: Any) -> TrunklineError:

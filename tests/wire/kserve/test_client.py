@@ -10,7 +10,7 @@ import pytest
 from tests.wire.speaking import JSON, asking, body, head, passed, raw, read, terms
 from tests.wire.support import ANSWER, GOLDEN, TIMING, delta
 from trunkline.core.errors import ContextOverflow, Unsupported, UpstreamFailed, UpstreamRefused
-from trunkline.core.types import Completed, RowFinished, SamplingParams, TextInput, Usage
+from trunkline.core.types import Completed, Event, RowFinished, SamplingParams, TextInput, Usage
 from trunkline.wire.codec import Incoming
 from trunkline.wire.kserve.client import GENERATE
 from trunkline.wire.kserve.generate import GENERATE as WHOLE
@@ -44,7 +44,7 @@ def test_what_our_server_says_is_what_is_heard(stream: bool) -> None:
     (request,) = ask.requests("r", "m", "")  # type: ignore[union-attr]
     assert request.sampling.max_tokens == 2
     renderer = ask.renderer(ANSWER)  # type: ignore[union-attr]
-    events = [
+    events: list[Event] = [
         delta("Hé"),
         delta(" 🌍"),
         RowFinished("r", 0, "length"),

@@ -18,6 +18,7 @@ from trunkline.core.errors import (
 )
 from trunkline.core.types import (
     Completed,
+    Event,
     Grammar,
     MixedInput,
     RowFinished,
@@ -59,7 +60,7 @@ def test_recorded_whole_answers() -> None:
 def test_what_our_server_says_is_what_is_heard(stream: bool) -> None:
     sent = {"prompt": "Hello", "stream": stream, "n_probs": 1, "return_tokens": True}
     renderer = decode_completion(json.dumps(sent).encode()).renderer(ANSWER)
-    events = [
+    events: list[Event] = [
         delta("Hé", token("Hé", 3, top=1)),
         delta(" 🌍", token(" 🌍", 4, top=1)),
         RowFinished("r", 0, "length"),

@@ -15,6 +15,7 @@ from tests.wire.speaking import (
     body,
     called,
     chat,
+    fails,
     head,
     passed,
     raw,
@@ -120,10 +121,7 @@ def test_streams_that_fail(line: bytes, kind: type[TrunklineError], relays: bool
     reading: Any = CHAT.relay(request, terms(), head(LINES))
     if not relays:
         reading = CHAT.reader(asking(), terms(), head(LINES))
-    with pytest.raises(TrunklineError) as caught:
-        reading.feed(line)
-        reading.end()
-    assert type(caught.value) is kind
+    assert type(fails(reading, line)) is kind
 
 
 @pytest.mark.parametrize(
