@@ -124,7 +124,7 @@ def test_awkward_answers(name: str, case: Case, stream: bool) -> None:
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 arguments = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=5), max_size=3)
-reasons = st.sampled_from(("stop", "length", "content_filter"))
+reasons: st.SearchStrategy[FinishReason] = st.sampled_from(("stop", "length", "content_filter"))
 
 
 @st.composite

@@ -13,6 +13,7 @@ from trunkline.core.errors import (
     InvalidRequest,
     PayloadTooLarge,
     RateLimited,
+    TrunklineError,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimeout,
@@ -171,7 +172,7 @@ def test_content_that_is_refused(status: int, body: Any) -> None:
         (500, b"\xff\xfe", UpstreamFailed),
     ],
 )  # fmt: skip
-def test_statuses(status: int, body: Any, kind: type[Exception]) -> None:
+def test_statuses(status: int, body: Any, kind: type[TrunklineError]) -> None:
     error = told(status, body)
     assert isinstance(error, kind)
     assert "sk-" not in error.message

@@ -32,8 +32,6 @@ class EventPassing:
         # Output tokens, as far as can be told by counting.
         self._counted = 0
         self._usage: Usage | None = None
-        # True: what came is a whole answer.
-        self._ended = False
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """What `data` completes. Raises what the server reports."""
@@ -62,7 +60,7 @@ class EventPassing:
         if rest := self._rest.strip():
             self._rest = b""
             left = self._passed(rest + self._gap)
-        if not self._ended:
+        if not self._whole():
             raise UpstreamFailed("The backend's answer is cut off.")
         usage = Usage(0, self._counted) if self._usage is None else self._usage
         return (*left, Completed(self._id, usage, Timing()))
@@ -77,6 +75,10 @@ class EventPassing:
         tokens = self._tokens(data)
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
+
+    def _whole(self) -> bool:
+        """Whether what came is a whole answer."""
+        raise NotImplementedError
 
     def _special(self, data: bytes) -> bool:
         """Whether the events of `data` must be looked at one by one."""

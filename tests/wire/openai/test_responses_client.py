@@ -28,7 +28,10 @@ from trunkline.wire.openai.responses import decode_responses
 from trunkline.wire.openai.responses_client import ResponsesSpeaker
 
 SPEAKER = ResponsesSpeaker()
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object"}},
+}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
 SCHEMA = (
     '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],'

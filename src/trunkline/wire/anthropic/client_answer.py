@@ -238,7 +238,11 @@ class MessagePassing(EventPassing):
         super().__init__(request_id)
         # The client's name of the model, where it differs.
         self._name = name
+        self._ended = False
         self._counts = _Counts()
+
+    def _whole(self) -> bool:
+        return self._ended
 
     def _special(self, data: bytes) -> bool:
         """The events around the blocks, and errors."""

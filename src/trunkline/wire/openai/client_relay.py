@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 
 import msgspec
 from msgspec import Raw
@@ -20,6 +21,8 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 _DONE = (b"data: [DONE]", b"data:[DONE]")
+# Pieces that may follow the last one of a row: usage, and the end.
+_LAST = 8
 
 
 class StreamOptions(msgspec.Struct):
@@ -100,6 +103,13 @@ class _Stream(EventPassing):
         self._new = b'"model":' + _encoder.encode(name) if name is not None else b""
         self._old = b""
         self._keeps_usage = wants_usage(raw)
+        # What came last: looking for the end in it once is cheaper than in all as it comes.
+        self._last: deque[bytes] = deque(maxlen=_LAST)
+
+    def _whole(self) -> bool:
+        return any(
+            one.rstrip().endswith(_DONE) or _FINISHED.search(one) is not None for one in self._last
+        )
 
     def _special(self, data: bytes) -> bool:
         """Usage or an error may be in it. OpenAI sends `"usage":null` with every event."""
@@ -116,9 +126,7 @@ class _Stream(EventPassing):
         return event
 
     def _finally(self, data: bytes) -> bytes:
-        if not self._ended:
-            last = b"[DONE]" in data and data.rstrip().endswith(_DONE)
-            self._ended = last or _FINISHED.search(data) is not None
+        self._last.append(data)
         if not self._new:
             return data
         if self._old and (changed := data.replace(self._old, self._new)) is not data:

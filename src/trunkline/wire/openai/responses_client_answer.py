@@ -238,6 +238,10 @@ class ResponseStream(EventPassing):
         super().__init__(request_id)
         # The client's name of the model, where it differs.
         self._name = name
+        self._ended = False
+
+    def _whole(self) -> bool:
+        return self._ended
 
     def _special(self, data: bytes) -> bool:
         """Events that tell of the response as a whole, and errors."""
