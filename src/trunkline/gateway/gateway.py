@@ -93,6 +93,8 @@ class Gateway:
         self._models = tuple(models)
         self._more = tuple(more)
         self._by_name = by_name
+        # Operations that some model has been seen to take.
+        self._relayed: set[str] = set()
         self.keys.replace(keys)
 
     @property
@@ -137,9 +139,12 @@ class Gateway:
 
     def relays(self, operation: str) -> bool:
         """Whether any model may take bodies of this operation as they are."""
-        if self._more:
+        if self._more or operation in self._relayed:
             return True
-        return any(model.backend.relays(operation) for model in self._models)
+        if any(model.backend.relays(operation) for model in self._models):
+            self._relayed.add(operation)
+            return True
+        return False
 
     def names(self) -> tuple[str, ...]:
         """Every name that a model is known to answer to."""

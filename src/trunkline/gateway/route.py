@@ -86,6 +86,9 @@ class Route:
 
     def relays(self, operation: str) -> bool:
         """Whether a target does, or a route that it falls back to."""
+        for one in self.endpoints:
+            if one.backend.relays(operation):
+                return True
         return self._relays(operation, set())
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:

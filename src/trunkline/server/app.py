@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -111,8 +112,19 @@ async def serve(
         await server.stop()
 
 
+def _calm_collector() -> None:
+    """Let the garbage collector leave alone what lives as long as the process, and look less often.
+
+    A request makes some hundred objects and no cycles; looking for these took 4 % of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 async def run_until_signal(server: Server) -> None:
     """Wait for SIGTERM or SIGINT, and drain; a second one ends at once."""
+    _calm_collector()
     with _signals() as (stop, hurry):
         await stop.wait()
         log.info("draining; a second signal ends at once")

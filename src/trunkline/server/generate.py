@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import secrets
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
@@ -18,7 +17,7 @@ from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.generation import Generation
 from trunkline.server.http.exchange import Exchange, HttpRequest
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.replies import respond_error
+from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup
 from trunkline.wire.raw import peek
@@ -31,6 +30,7 @@ class Generator:
         self._gateway = gateway
         self._stored = stored
         self._metrics = metrics
+        self._ids = Ids()
         # Calls under way.
         self._active: set[Generation] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -39,7 +39,7 @@ class Generator:
         self, exchange: Exchange, codec: Codec, path: Mapping[str, str] | None = None
     ) -> None:
         """Decode, find a backend and begin; `path` are the variables of the route."""
-        request_id = codec.id_prefix + secrets.token_hex(12)
+        request_id = codec.id_prefix + self._ids.next()
         request = exchange.request
         try:
             tenant = self._gateway.keys.tenant(
@@ -105,9 +105,12 @@ class Generator:
         """
         if not self._gateway.relays(codec.operation):
             return False
-        peeked = peek(came)
+        peeked = peek(came, streams=codec.streams == "unless_declined")
         if peeked is None:
             return False
+        stream = peeked.stream
+        if codec.streams in ("always", "never"):
+            stream = codec.streams == "always"
         model = self._gateway.resolve(self._name(codec, peeked.model))
         if not model.backend.relays(codec.operation):
             return False
@@ -118,14 +121,14 @@ class Generator:
             codec,
             request_id,
             self._metrics.model(model.metric_name()),
-            stream=peeked.stream,
+            stream=stream,
         )
         raw = RawRequest(
             id=request_id,
             operation=codec.operation,
             model=model.name,
             asked_model=peeked.model or model.name,
-            stream=peeked.stream,
+            stream=stream,
             fields=peeked.fields,
             headers=_dialect_headers(came),
             tenant=tenant,
@@ -226,7 +229,8 @@ class _PromptSink:
 
 def incoming(request: HttpRequest, path: Mapping[str, str] | None = None) -> Incoming:
     """What a codec sees of `request`; `path` are the variables of its route."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers:
-        headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+    # The first of each name counts.
+    headers = {
+        name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.headers)
+    }
     return Incoming(request.body, path or {}, headers, request.query.decode("latin-1"))

@@ -23,6 +23,20 @@ def respond_error(
     exchange.respond(codec.status(error), codec.error(error), JSON, lines)
 
 
+class Ids:
+    """Ids that nobody can guess: 96 random bits each, fetched from the system 128 at a time."""
+
+    def __init__(self) -> None:
+        self._ready: list[str] = []
+
+    def next(self) -> str:
+        """24 hexadecimal digits."""
+        if not self._ready:
+            digits = secrets.token_hex(12 * 128)
+            self._ready = [digits[i : i + 24] for i in range(0, len(digits), 24)]
+        return self._ready.pop()
+
+
 def new_request_id() -> str:
     """Of a request that has failed before a codec gave it an id."""
     return f"req_{secrets.token_hex(12)}"

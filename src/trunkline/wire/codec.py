@@ -7,7 +7,7 @@ A route that generates text has a `Codec` whose `decode` gives an `Ask`; one tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -125,5 +125,8 @@ class Codec(msgspec.Struct, frozen=True):
     # Name of the operation, where another server may be spoken to in the same words and the
     # request can be passed on as it is: "openai.chat". "" = always decoded.
     operation: str = ""
+    # Whether an answer is a stream: as the body's `stream` says, with the default that it has
+    # there, or, whatever the body says, because the route is for streams or for whole answers.
+    streams: Literal["asked", "unless_declined", "always", "never"] = "asked"
     # Further header lines of a whole answer, each ended by CRLF (TGI's timings).
     headers: Callable[[Usage, Timing], bytes] = _no_headers
