@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+import trunkline
 from tests.backends.fakes import Sink
 from tests.backends.http.peer import until
+from tests.support.llama_server import llama_server
 from tests.support.server import Server, serve, write_rules
 from trunkline.backends.config import BackendConfig, Timeouts
 from trunkline.backends.connect import Remote, connect
@@ -28,6 +31,7 @@ from trunkline.core.types import (
     RowFinished,
     SamplingParams,
     TextInput,
+    TokensInput,
 )
 from trunkline.wire.speakers import SPEAKERS
 
@@ -47,10 +51,19 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def llamacpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """llama.cpp's own server; its URL."""
+    model = Path(trunkline.__file__).parent / "models_bundled" / "caboose.gguf"
+    with llama_server(model, tmp_path_factory.mktemp("llama.cpp")) as url:
+        yield url
+
+
 @contextlib.asynccontextmanager
-async def remote(server: Server, **config: Any) -> AsyncIterator[Remote]:
+async def remote(server: Server | str, **config: Any) -> AsyncIterator[Remote]:
     client = HttpClient()
-    given = {"name": "other", "kind": "trunkline", "url": server.url, "probe": False, **config}
+    url = server if isinstance(server, str) else server.url
+    given = {"name": "other", "kind": "trunkline", "url": url, "probe": False, **config}
     found = connect(BackendConfig(**given), client, SPEAKERS, {})
     try:
         yield found
@@ -157,3 +170,40 @@ async def test_probe_of_a_real_server(upstream: Server) -> None:
         assert told is not None
         assert {"stream", "stream_usage"} <= told.gained
         assert told.operations == {"anthropic.messages": True, "openai.responses": True}
+
+
+async def test_llamacpp_answers(llamacpp: str) -> None:
+    """Chat, prompts of text, and of tokens."""
+    async with remote(llamacpp, kind="llamacpp", dialect="openai") as found:
+        name = await model(found)
+        backend = found.backend
+        tokenization = await backend.tokenize(request("Once upon a time", name, raw=True))
+        assert tokenization.token_ids
+        inputs = (
+            ChatInput((Message("user", "Hi"),)),
+            TextInput("Once upon a time"),
+            TokensInput(tokenization.token_ids),
+        )
+        for given in inputs:
+            sampling = SamplingParams(max_tokens=8, temperature=0.0)
+            sink = Sink()
+            backend.submit(Request(id="r", model=name, input=given, sampling=sampling), sink)
+            last = (await sink.done())[-1]
+            assert isinstance(last, Completed), last
+            assert 0 < last.usage.completion_tokens <= 8
+            assert last.usage.prompt_tokens > 0
+
+
+async def test_llamacpp_is_known(llamacpp: str) -> None:
+    async with remote(llamacpp, kind="llamacpp", probe=True) as found:
+        name = await model(found)
+        assert found.backend.models()[0].context_length > 0
+        told = found.backend.conformance
+        assert told is not None
+        assert {"stream", "stream_usage", "tools"} <= told.gained
+        assert told.operations["anthropic.messages"]
+        chat = request("Hi", name)
+        tokenization = await found.backend.tokenize(chat)
+        assert "Hi" in tokenization.text
+        assert await found.backend.count_tokens(chat) == len(tokenization.token_ids)
+        assert (await found.backend.detokenize(tokenization.token_ids)).text

@@ -246,9 +246,8 @@ LLAMACPP = Kind(
         **RESPONSES,
         **MESSAGES,
         "llamacpp.completion": "",
-        "llamacpp.infill": "",
     },
-    preferred=("openai.chat", "llamacpp.completion", "llamacpp.infill", "openai.completions"),
+    preferred=("openai.chat", "llamacpp.completion", "openai.completions"),
     key_variables=("LLAMA_API_KEY",),
     # 503 while it loads.
     health=HealthCheck("/health"),
@@ -332,7 +331,6 @@ TRUNKLINE = Kind(
         "ollama.generate": "",
         "tgi.generate": "",
         "llamacpp.completion": "",
-        "llamacpp.infill": "",
         "kserve.generate": "",
     },
     preferred=_OPENAI,
