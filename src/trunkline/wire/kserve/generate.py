@@ -171,5 +171,13 @@ def _stream(incoming: Incoming) -> GenerateAsk:
 
 
 # Both with and without a version in the path.
-GENERATE = Codec("kserve-", _whole, render_error, stream_error, status=status)
-GENERATE_STREAM = msgspec.structs.replace(GENERATE, decode=_stream)
+GENERATE = Codec(
+    "kserve-",
+    _whole,
+    render_error,
+    stream_error,
+    status=status,
+    operation="kserve.generate",
+    streams="never",
+)
+GENERATE_STREAM = msgspec.structs.replace(GENERATE, decode=_stream, streams="always")

@@ -120,5 +120,12 @@ def _infill(incoming: Incoming) -> CompletionAsk:
     return decode_infill(incoming.body)
 
 
-COMPLETION = Codec("cmpl-", _decode, render_error, stream_error, status=status)
 INFILL = Codec("infill-", _infill, render_error, stream_error, status=status)
+COMPLETION = Codec(
+    "cmpl-",
+    _decode,
+    render_error,
+    stream_error,
+    status=status,
+    operation="llamacpp.completion",
+)

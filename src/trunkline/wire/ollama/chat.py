@@ -95,4 +95,6 @@ CHAT = Codec(
     whole_type=b"application/json; charset=utf-8",
     status=status,
     find_name=find_name,
+    operation="ollama.chat",
+    streams="unless_declined",
 )

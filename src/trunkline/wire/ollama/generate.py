@@ -140,4 +140,6 @@ GENERATE = Codec(
     whole_type=b"application/json; charset=utf-8",
     status=status,
     find_name=find_name,
+    operation="ollama.generate",
+    streams="unless_declined",
 )

@@ -135,6 +135,6 @@ ROOT = Codec(
     headers=timing_headers,
 )
 # POST /generate with `inputs`
-GENERATE = msgspec.structs.replace(ROOT, decode=_whole)
+GENERATE = msgspec.structs.replace(ROOT, decode=_whole, operation="tgi.generate", streams="never")
 # POST /generate_stream
-GENERATE_STREAM = msgspec.structs.replace(ROOT, decode=_stream)
+GENERATE_STREAM = msgspec.structs.replace(GENERATE, decode=_stream, streams="always")
