@@ -28,6 +28,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("serve", "trunkline.cli.serve", "serve a model over HTTP"),
     Command("run", "trunkline.cli.run", "chat with a model in the terminal, or answer one prompt"),
+    Command("status", "trunkline.cli.status", "how a server's models and backends do"),
     Command("config", "trunkline.cli.config", "check and explain configuration files"),
     Command("version", "trunkline.cli.version", "say which version this is"),
 )
@@ -38,7 +39,7 @@ def usage() -> str:
     lines = [
         f"usage: {PROGRAM} COMMAND [OPTIONS]",
         "",
-        "One LLM server that runs models itself.",
+        "One LLM server: it runs models itself, and stands in front of every other engine and API.",
         "",
         "commands:",
         *(f"  {command.name:<10} {command.summary}" for command in COMMANDS),

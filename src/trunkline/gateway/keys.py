@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from trunkline.core.errors import Unauthenticated
 
@@ -18,6 +18,15 @@ class Keys:
     def replace(self, other: Keys) -> None:
         """From now on these are the keys of `other`."""
         self._digests = other._digests
+
+    def fit(self, headers: Mapping[str, str]) -> bool:
+        """Whether `headers`, names in lower case, have a key, or none is needed."""
+        try:
+            given = (headers.get("authorization"), headers.get("x-api-key"))
+            self.tenant(*(None if key is None else key.encode("latin-1") for key in given))
+        except Unauthenticated:
+            return False
+        return True
 
     def tenant(self, authorization: bytes | None, x_api_key: bytes | None) -> str:
         """Name of the key's holder, the same in every process; "" when no keys are set.

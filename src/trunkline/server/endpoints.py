@@ -78,22 +78,24 @@ class _Pages:
 
     async def ready(self, request: Request) -> Response:
         """A model can be served, and we are not draining."""
-        return self._state(self._gateway.ready())
+        return self._state(request, self._gateway.ready())
 
     async def health(self, request: Request) -> Response:
         """A model can be served, and none has work without progress."""
         states = {health.state for health in self._gateway.health().values()}
-        return self._state("ready" in states and "stalled" not in states)
+        return self._state(request, "ready" in states and "stalled" not in states)
 
-    def _state(self, good: bool) -> Response:
+    def _state(self, request: Request, good: bool) -> Response:
         states = {health.state for health in self._gateway.health().values()}
         # llama.cpp's words, by which its clients tell a server that will be ready from others.
         why = "Loading model" if "starting" in states else "No model can answer"
         more = {
             "draining": self._gateway.draining,
             "models": {model.name: _details(model) for model in self._gateway.models},
-            "routes": msgspec.to_builtins(self._gateway.report()),
         }
+        if self._gateway.keys.fit(request.headers):
+            # Where requests go is for those alone who may send some.
+            more["routes"] = msgspec.to_builtins(self._gateway.report())
         body = health_body(good=good, why=why, more=more)
         return JSONResponse(body, status_code=200 if good else 503)
 
