@@ -69,6 +69,14 @@ def test_prompts() -> None:
     assert sent(prompt(TextInput("x", add_special_tokens=False)))["add_special_tokens"] is False
 
 
+def test_as_long_as_the_context_leaves() -> None:
+    small = msgspec.structs.replace(ALL, context_length=100)
+    assert sent(prompt(TextInput("é" * 10)), small)["max_tokens"] == 100 - 20 - 8
+    assert sent(prompt(TokensInput((1, 2))), small)["max_tokens"] == 98
+    assert sent(prompt(TextInput("x" * 200)), small)["max_tokens"] is None
+    assert sent(prompt(sampling=SamplingParams(max_tokens=5)), small)["max_tokens"] == 5
+
+
 @pytest.mark.parametrize(
     ("given", "param"),
     [

@@ -37,6 +37,8 @@ from trunkline.wire.sse import EventReader, ServerEvent
 from trunkline.wire.told import Reports, refusal
 
 _PATH = "/v1/completions"
+# Tokens that a server may put before and behind a prompt.
+_MARKS = 8
 
 
 class _Logprobs(msgspec.Struct):
@@ -73,8 +75,9 @@ class CompletionsSpeaker:
         asked = Asked(request, terms)
         body = open_body(asked)
         _place_prompt(asked, request, body)
+        most = longest(asked, request)
         # Without it servers stop after 16 tokens; null is vLLM's word for what the context leaves.
-        body["max_tokens"] = longest(asked, request)
+        body["max_tokens"] = _room(request, terms) if most is None else most
         place_sampling(asked, request, body)
         asked.place(body, "logprobs", "logprobs", "logprobs")
         place_grammar(asked, body)
@@ -96,6 +99,18 @@ class CompletionsSpeaker:
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """See `Speaker`."""
         return refusal(head, body)
+
+
+def _room(request: Request, terms: Terms) -> int | None:
+    """Tokens that the context leaves at least: none is shorter than a byte. None = not known."""
+    prompt = request.input
+    taken = 0
+    if isinstance(prompt, TokensInput):
+        taken = len(prompt.token_ids)
+    elif isinstance(prompt, TextInput):
+        taken = len(prompt.text.encode()) + _MARKS
+    room = terms.context_length - taken
+    return room if room > 0 else None
 
 
 def _place_prompt(asked: Asked, request: Request, body: Json) -> None:
