@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from tests.backends.http.peer import Peer, Talk, chunked, serve, whole
 from trunkline.backends.config import BackendConfig, Timeouts
 from trunkline.backends.connect import Remote, connect
 from trunkline.backends.http.client import HttpClient
+from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.remote import Conformance, RemoteBackend
+from trunkline.backends.remote_call import RemoteCall
 from trunkline.core.errors import (
     RateLimited,
     Unsupported,
@@ -383,6 +386,25 @@ async def test_models_of_configuration_and_list() -> None:
     async with backend(answering()) as one:
         one.set_models((ModelCard("a", 4096), ModelCard("z", 1)))
         assert [card.name for card in one.models()] == ["a", "z"]
+
+
+async def test_calls_are_freed_without_the_garbage_collector() -> None:
+    answer = chunked(b"x", lines=EVENTS)
+    broken = b"HTTP/1.1 500 No\r\ncontent-length: 1\r\n\r\nx"
+    for pieces in (answer, broken):
+        async with backend(answering(pieces)) as one:
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(10):
+                    sink = Sink()
+                    one.submit(chat(), sink)
+                    await sink.done()
+                await asyncio.sleep(0.01)
+                left = [o for o in gc.get_objects() if isinstance(o, RemoteCall | Transfer)]
+                assert left == []
+            finally:
+                gc.enable()
 
 
 async def test_a_thousand_calls_leave_nothing_behind() -> None:

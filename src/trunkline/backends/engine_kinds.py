@@ -119,7 +119,8 @@ TGI = Kind(
     port=3000,
     paths={**OPENAI_PATHS, "tgi.generate": ""},
     preferred=("openai.chat", "tgi.generate", "openai.completions"),
-    key_variables=("TGI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+    # Not HF_TOKEN: a token of the hub is not for any server at any address.
+    key_variables=("TGI_API_KEY",),
     health=HealthCheck("/health"),
     metrics=MetricNames(
         running=("tgi_batch_current_size",),

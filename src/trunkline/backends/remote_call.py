@@ -266,8 +266,10 @@ class RemoteCall:
         self._sink = None
         self._owner.ticker.discard(self)
         self._owner.ended(self)
-        if self._transfer is not None:
-            self._transfer.cancel()
+        # Let go of each other, so that nothing waits for the garbage collector.
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None:
+            transfer.cancel()
         if self._preparing is not None and self._preparing is not asyncio.current_task():
             self._preparing.cancel()
 
