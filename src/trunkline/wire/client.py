@@ -57,8 +57,8 @@ Feature = Literal[
     "cache_salt",
     "priority",
     "typical_p",
-    # Grammars by the older `guided_regex` and so on (vLLM), or by `regex` and `ebnf` (SGLang); where
-    # neither is there, "grammar" means `structured_outputs` (vLLM).
+    # Grammars by the older `guided_regex` and so on (vLLM), or by `regex` and `ebnf` (SGLang);
+    # where neither is there, "grammar" means `structured_outputs` (vLLM).
     "guided_fields",
     "ebnf_fields",
 ]
