@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from tests.wire.speaking import WEATHER, asking, body, chat, terms
 from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import Grammar, SamplingParams, TextInput, TokensInput
 from trunkline.wire.asked import Asked, Reasoning, chat_input, prompt_text, schema_of
+from trunkline.wire.client import Terms
+from trunkline.wire.codec import Incoming
+from trunkline.wire.speakers import SPEAKERS
+from trunkline.wire.table import ROUTES
 
 
 def test_what_finds_no_place_is_refused_by_its_name() -> None:
@@ -91,3 +98,32 @@ def test_a_schema_loses_what_is_our_own() -> None:
     assert schema_of(Grammar("json_schema", text)) == {"type": "object"}
     with pytest.raises(InvalidRequest, match="not a JSON object"):
         schema_of(Grammar("json_schema", "true"))
+
+
+def test_what_nobody_asked_for_is_left_out_without_a_word() -> None:
+    request = asking(sampling=SamplingParams(top_k=40, seed=7), implied=("top_k",))
+    with pytest.raises(Unsupported, match="'seed'"):
+        Asked(request, terms()).outgoing("/x", {})
+    asked = Asked(request, terms("top_k", unsupported="drop"))
+    assert asked.outgoing("/x", {}).dropped == ("seed",)
+
+
+@pytest.mark.parametrize("operation", ["cohere.chat", "bedrock.converse", "gemini.generate"])
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_what_a_client_does_not_say_is_no_reason_to_refuse(path: str, operation: str) -> None:
+    codec = next(route.codec for route in ROUTES if route.path == path)
+    assert codec is not None
+    sent = {"model": "m", "prompt": "Hi", "messages": [{"role": "user", "content": "Hi"}]}
+    ask: Any = codec.decode(Incoming(json.dumps(sent).encode()))
+    (request,) = ask.requests("r", "m", "")
+    assert SPEAKERS[operation].encode(request, terms("top_k")).dropped == ()
+
+
+def test_a_plain_stream_of_tgi_and_llamacpp_suits_any_server() -> None:
+    for path, sent in (("/generate_stream", {"inputs": "Hi"}), ("/completion", {"prompt": "Hi"})):
+        codec = next(route.codec for route in ROUTES if route.path == path)
+        assert codec is not None
+        ask: Any = codec.decode(Incoming(json.dumps(sent).encode()))
+        (request,) = ask.requests("r", "m", "")
+        bare = Terms(model="m", features=frozenset(("stream",)))
+        assert SPEAKERS["openai.completions"].encode(request, bare).dropped == ()

@@ -149,6 +149,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cache_salt: str = ""
     # What the client gave to stay with one backend: a session, user or cache key.
     affinity: str = ""
+    # Fields of this request and of `sampling` that the client did not ask for but its dialect has
+    # by default: a server that cannot honour them goes without.
+    implied: tuple[str, ...] = ()
     # True: `Completed` tells the prompt's token ids.
     return_prompt_ids: bool = False
     # True: `PromptTokens` tell the prompt before the answer begins.

@@ -57,6 +57,7 @@ class Asked:
     def __init__(self, request: Request, terms: Terms) -> None:
         self.terms = terms
         self._left = _asks(request)
+        self._implied = frozenset(request.implied)
         self._passed_over: list[str] = []
 
     def has(self, *features: Feature) -> bool:
@@ -105,7 +106,7 @@ class Asked:
         self, path: str, body: Json, headers: tuple[tuple[str, str], ...] = ()
     ) -> Outgoing:
         """The finished request. Raises `Unsupported`, naming the first field without a place."""
-        dropped = tuple(self._left)
+        dropped = tuple(name for name in self._left if name not in self._implied)
         if dropped and self.terms.unsupported == "refuse":
             raise _unsupported(dropped[0], self.terms.model)
         return Outgoing(

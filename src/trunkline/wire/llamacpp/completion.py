@@ -15,7 +15,7 @@ from trunkline.wire.llamacpp.errors import render_error, status, stream_error
 from trunkline.wire.llamacpp.fields import CompletionFields, decode
 from trunkline.wire.llamacpp.infill import InfillFields, infill_input
 from trunkline.wire.llamacpp.prompts import prompts
-from trunkline.wire.llamacpp.sampling import sampling, settings
+from trunkline.wire.llamacpp.sampling import implied, sampling, settings
 from trunkline.wire.openai.formats import json_schema
 
 _MAX_STOPS = 64
@@ -64,6 +64,7 @@ class CompletionAsk:
             sampling=self._sampling,
             n=self._rows,
             stop=self._stop,
+            implied=implied(self._fields),
             grammar=self._grammar,
             tool_choice="none",
             overflow="cap",

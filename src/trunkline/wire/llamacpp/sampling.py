@@ -71,6 +71,12 @@ def sampling(fields: CompletionFields) -> SamplingParams:
     )
 
 
+def implied(fields: CompletionFields) -> tuple[str, ...]:
+    """What is not asked for, but there by default."""
+    names = ("temperature", "top_k", "top_p", "min_p")
+    return tuple(name for name in names if getattr(fields, name) is None)
+
+
 def settings(params: SamplingParams, *, only_sampling: bool = False) -> Json:
     """The part of `generation_settings` that says how tokens are chosen."""
     seed = RANDOM_SEED if params.seed is None else params.seed

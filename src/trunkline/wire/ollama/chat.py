@@ -63,6 +63,7 @@ class ChatAsk:
             ),
             sampling=self._common.options.sampling,
             stop=self._common.options.stop,
+            implied=self._common.options.implied,
             grammar=self._common.grammar,
             tool_choice=self._tools.choice,
             overflow="cap",

@@ -27,7 +27,7 @@ from trunkline.core.types import (
 )
 from trunkline.wire.asked import Asked, arguments_of, chat_input, prompt_text, schema_of, text_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
-from trunkline.wire.failures import failure, rejected, shown
+from trunkline.wire.failures import failure, rejected, retry_after_of, shown
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
 from trunkline.wire.relays import LineRelay, WholeRelay, patched
 from trunkline.wire.sse import LineReader
@@ -169,7 +169,8 @@ class _Speaker:
         """{"error": "..."}; a full queue has status 503 there."""
         said = _words(body)
         if head.status == 503 and ("busy" in said or "maximum pending" in said):
-            return RateLimited(f"The backend takes no more for now: {shown(said)}")
+            words = f"The backend takes no more for now: {shown(said)}"
+            return RateLimited(words, retry_after=retry_after_of(head))
         return failure(head, said)
 
     def _outgoing(self, asked: Asked, body: Json) -> Outgoing:

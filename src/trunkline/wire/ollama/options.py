@@ -46,6 +46,8 @@ _FLOATS = frozenset(
 )
 # All options that there are.
 NAMES = _INTEGERS | _FLOATS | {"use_mmap", "stop"}
+# What has a default other than the neutral one.
+_DEFAULTED = ("temperature", "top_k", "top_p")
 _MAX_STOPS = 64
 # llama.cpp keeps the best token alone at 0; our filters want a share above 0.
 _LEAST_SHARE = 1e-6
@@ -58,6 +60,8 @@ class Options(msgspec.Struct, frozen=True):
     stop: tuple[str, ...]
     # 0 = not given.
     num_ctx: int
+    # Of `sampling`, what is not given but there by default.
+    implied: tuple[str, ...] = ()
 
 
 def read_options(given: Mapping[str, Any] | None, logprobs: int | None) -> Options:
@@ -84,7 +88,9 @@ def read_options(given: Mapping[str, Any] | None, logprobs: int | None) -> Optio
         max_tokens=num_predict if num_predict > 0 else None,
         logprobs=logprobs,
     )
-    return Options(sampling, _stops(options.get("stop", ())), max(0, options.get("num_ctx", 0)))
+    stops, context = _stops(options.get("stop", ())), max(0, options.get("num_ctx", 0))
+    implied = tuple(name for name in _DEFAULTED if name not in options)
+    return Options(sampling, stops, context, implied)
 
 
 def _share(value: float) -> float:

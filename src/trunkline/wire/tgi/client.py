@@ -18,7 +18,7 @@ from trunkline.core.errors import (
 from trunkline.core.types import Event, Json, RawRequest, Request, TokenLogprob, Usage
 from trunkline.wire.asked import Asked, prompt_text, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
-from trunkline.wire.failures import failure, rejected, shown
+from trunkline.wire.failures import failure, rejected, retry_after_of, shown
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
 from trunkline.wire.relays import EventRelay, WholeRelay, patched
 from trunkline.wire.sse import EventReader, ServerEvent
@@ -180,8 +180,11 @@ class GenerateSpeaker:
             return failure(head, body[:600].decode(errors="replace"))
         if answer.error is None:
             return failure(head, "")
-        if answer.error_type in ("overloaded", "validation"):
+        if answer.error_type == "validation":
             return _reported(answer)
+        if answer.error_type == "overloaded":
+            words = f"The backend takes no more for now: {shown(answer.error)}"
+            return RateLimited(words, retry_after=retry_after_of(head))
         return failure(head, answer.error)
 
 

@@ -50,6 +50,7 @@ class GenerateAsk:
             stop=tuple(parameters.stop or ()),
             # What stopped the generation is part of its text.
             include_stop=True,
+            implied=self._implied(),
             grammar=self._grammar,
             truncate_prompt=parameters.truncate,
             prompt_logprobs=0 if parameters.decoder_input_details else None,
@@ -79,6 +80,16 @@ class GenerateAsk:
     def _seed(self, request_id: str) -> int:
         given = self._parameters.seed
         return drawn_seed(request_id) if given is None else given
+
+    def _implied(self) -> tuple[str, ...]:
+        """A stream tells log probabilities, and a seed is drawn, though nobody asked."""
+        parameters = self._parameters
+        names = ["include_stop"]
+        if parameters.seed is None:
+            names.append("seed")
+        if not parameters.top_n_tokens:
+            names.append("logprobs")
+        return tuple(names)
 
     def _logprobs(self) -> int | None:
         parameters = self._parameters
