@@ -143,7 +143,7 @@ class Partial:
         elif isinstance(event, Delta):
             self._text.append(event.text)
             self._size += len(event.text) + len(event.reasoning)
-            self._tokens += len(event.token_ids) or 1
+            self._tokens += len(event.token_ids) or bool(event.text or event.reasoning)
             if event.reasoning:
                 self._reasoning.append(event.reasoning)
             if event.tool_calls or event.logprobs or event.row:
