@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -25,7 +26,9 @@ _URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 def dump(config: FileConfig, mask: bool = True) -> str:
     """YAML that `load` reads as the same configuration; with `mask` no secret is in it."""
     plain = _plain(config, mask, False)
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100) if plain else ""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(plain, Dumper=dumper, sort_keys=False, allow_unicode=True, width=100)
+    return str(text) if plain else ""
 
 
 def _plain(value: Any, mask: bool, secret: bool) -> Any:
@@ -58,11 +61,17 @@ def _text(text: str, mask: bool, secret: bool) -> str:
 def _fields(struct: msgspec.Struct, mask: bool) -> dict[str, Any]:
     """The fields that are not at their default."""
     found = {}
-    for field in msgspec.structs.fields(type(struct)):
+    for field in _infos(type(struct)):
         value = getattr(struct, field.name)
         if field.required or value != _default(field):
             found[field.encode_name] = _plain(value, mask, is_secret(field.name))
     return found
+
+
+@functools.cache
+def _infos(kind: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """The fields of a struct; their annotations are evaluated each time they are asked for."""
+    return msgspec.structs.fields(kind)
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:

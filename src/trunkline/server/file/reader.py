@@ -6,6 +6,7 @@ are those that msgspec sees.
 
 from __future__ import annotations
 
+import functools
 import math
 import typing
 from collections.abc import Sequence as Names
@@ -51,9 +52,8 @@ class Reader:
 
     def struct(self, kind: type[S], node: Node) -> S | None:
         """A struct; None, with the problems noted, when the node is none."""
-        info = typing.cast(inspect.StructType, inspect.type_info(kind))
         try:
-            return typing.cast(S, self._struct(info, node))
+            return typing.cast(S, self._struct(_info(kind), node))
         except _Invalid:
             return None
 
@@ -62,8 +62,8 @@ class Reader:
 
         Nothing is required. Returns the mapping, or None when it is none.
         """
-        info = typing.cast(inspect.StructType, inspect.type_info(kind))
-        known = {field.encode_name: field for field in info.fields if field.name not in skip}
+        fields = _info(kind).fields
+        known = {field.encode_name: field for field in fields if field.name not in skip}
         try:
             mapping = self._mapping(node)
             self._known(mapping, known)
@@ -259,6 +259,12 @@ class Reader:
         if bad:
             raise _Invalid
         return kind.cls(**values)
+
+
+@functools.cache
+def _info(kind: type[msgspec.Struct]) -> inspect.StructType:
+    """What a struct consists of; taking it apart takes a millisecond."""
+    return typing.cast(inspect.StructType, inspect.type_info(kind))
 
 
 def describe(field: inspect.Field) -> str:
