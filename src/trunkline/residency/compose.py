@@ -1,0 +1,213 @@
+"""From configurations to a residency that runs: launched engines and built-in models together.
+
+async with open_residency(backends, engines, budget, make_backend, launchers) as residency:
+    await residency.started()
+    residency.backend("qwen").submit(request, sink)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from trunkline.backends.auth.secrets import find_key, resolve
+from trunkline.backends.config import BackendConfig, LaunchConfig
+from trunkline.backends.kinds import KINDS, find_kind
+from trunkline.core.errors import Unavailable
+from trunkline.core.types import Backend
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.frames import FrontStatus
+from trunkline.residency.built_in import BuiltInResident
+from trunkline.residency.commands import ROWS, Row, command
+from trunkline.residency.containers import DockerLauncher, find_program
+from trunkline.residency.launched import LaunchedEngine, MakeBackend
+from trunkline.residency.launcher import Launcher, LaunchSpec, SubprocessLauncher
+from trunkline.residency.manager import Residency
+from trunkline.residency.on_demand import OnDemandBackend
+from trunkline.residency.slot import Resident, Slot
+
+# Variables that engines need although hosted APIs may use them too: to fetch models.
+_NEEDED = frozenset(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))
+# Keys that are no kind's own.
+_KEYS = frozenset(
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LITELLM_MASTER_KEY")
+)
+# What the name of a variable ends with whose value is not shown.
+_SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+_SHORTEST_SECRET = 4
+_WEIGHTS = frozenset((".safetensors", ".gguf", ".bin", ".pt", ".pth", ".engine"))
+# Of what is loaded beside weights, as a share of them: KV cache and buffers.
+_BESIDE = 0.25
+# Seconds between looks whether pinned ones are loaded.
+_LOOK = 0.05
+
+
+class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A built-in model and when it is loaded."""
+
+    config: EngineConfig
+    on_demand: bool = False
+    # Seconds without requests until it is unloaded; negative: never.
+    keep_alive: float = 300.0
+
+
+class Launchers(msgspec.Struct, frozen=True):
+    """Who starts what."""
+
+    processes: Launcher
+    containers: Launcher
+
+
+class OpenResidency:
+    """Everything that is launched or built in, by name."""
+
+    def __init__(self, residency: Residency) -> None:
+        self._residency = residency
+        self._backends: dict[str, Backend] = {}
+        # Those that are loaded at their first request.
+        self.on_demand: dict[str, OnDemandBackend] = {}
+
+    def backend(self, name: str) -> Backend:
+        """The same object at all times. Raises KeyError."""
+        return self._backends[name]
+
+    def slots(self) -> Mapping[str, Slot]:
+        """State of each, for pages that show it. Not to be changed."""
+        return self._residency.slots
+
+    @property
+    def memory_in_use(self) -> int:
+        """Bytes of the budget that are taken."""
+        return self._residency.in_use
+
+    async def started(self) -> None:
+        """Wait until all that start with the server are loaded.
+
+        Raises `Unavailable` with the reason of the first that cannot be; it is tried again.
+        """
+        pinned = [slot for slot in self._residency.slots.values() if slot.pinned]
+        while any(slot.phase != "loaded" for slot in pinned):
+            for slot in pinned:
+                if slot.failure is not None:
+                    raise Unavailable(slot.failure.message)
+            await asyncio.sleep(_LOOK)
+
+    def _add(self, resident: Resident, *, on_demand: bool, keep_alive: float) -> None:
+        slot = self._residency.add(resident, keep_alive=keep_alive, pinned=not on_demand)
+        self._backends[resident.name] = resident.backend
+        if on_demand:
+            facade = OnDemandBackend(self._residency, slot)
+            self._backends[resident.name] = self.on_demand[resident.name] = facade
+
+
+def local_launchers(logs: Path) -> Launchers:
+    """Processes and containers of this machine; output goes to files in `logs`."""
+    processes = SubprocessLauncher(logs)
+    return Launchers(processes, DockerLauncher(find_program(), processes))
+
+
+@contextlib.asynccontextmanager
+async def open_residency(
+    backends: Sequence[BackendConfig],
+    engines: Sequence[EnginePlan],
+    budget: int | None,
+    make_backend: MakeBackend,
+    launchers: Launchers,
+    environ: Mapping[str, str],
+    on_status: Callable[[FrontStatus], None] | None = None,
+) -> AsyncIterator[OpenResidency]:
+    """Those of `backends` that have `launch`, and `engines`; all stopped when the block ends.
+
+    Raises ValueError, naming the backend and its field, where one cannot be started as it is
+    configured or does not fit into the budget of bytes (None: no limit).
+    """
+    residency = Residency(budget)
+    opened = OpenResidency(residency)
+    planned: list[tuple[Resident, bool, float]] = [
+        (BuiltInResident(engine.config, on_status), engine.on_demand, engine.keep_alive)
+        for engine in engines
+    ]
+    for config in backends:
+        if config.launch is not None:
+            resident = launched(config, config.launch, make_backend, launchers, environ)
+            planned.append((resident, config.launch.on_demand, config.launch.keep_alive))
+    try:
+        # What is always there comes first: the others share what it leaves.
+        for one, on_demand, keep_alive in sorted(planned, key=lambda plan: plan[1]):
+            opened._add(one, on_demand=on_demand, keep_alive=keep_alive)
+        yield opened
+    finally:
+        await residency.close()
+
+
+def launched(
+    config: BackendConfig,
+    launch: LaunchConfig,
+    make_backend: MakeBackend,
+    launchers: Launchers,
+    environ: Mapping[str, str],
+) -> LaunchedEngine:
+    """The engine that `launch` describes. Raises ValueError."""
+    try:
+        spec = launch_spec(config, launch, environ)
+    except ValueError as error:
+        raise ValueError(f"backend {config.name!r}: {error}") from None
+    launcher = launchers.containers if launch.image else launchers.processes
+    memory = launch.memory or weights(launch.model)
+    return LaunchedEngine(config, spec, launcher, make_backend, memory=memory)
+
+
+def launch_spec(
+    config: BackendConfig, launch: LaunchConfig, environ: Mapping[str, str]
+) -> LaunchSpec:
+    """What is to be started. Raises ValueError where the configuration does not tell."""
+    kind = find_kind(config.kind)
+    row = ROWS.get(kind.name, Row())
+    made = command(kind.name, launch)
+    own = {name: resolve(value, environ) for name, value in made.env.items()}
+    key = find_key(config.api_key, (), environ)
+    if key is not None and row.key_variable:
+        own.setdefault(row.key_variable, key.reveal())
+    env = inherited(kind.key_variables, environ)
+    hidden = {value for name, value in {**env, **own}.items() if name.upper().endswith(_SECRET)}
+    if key is not None:
+        hidden.add(key.reveal())
+    return LaunchSpec(
+        name=config.name,
+        kind=kind.name,
+        command=msgspec.structs.replace(made, env=own),
+        env=env,
+        model=launch.model,
+        image=launch.image,
+        port=_port(config.url),
+        inner_port=kind.port,
+        in_image="" if launch.command else row.in_image,
+        stop_timeout=launch.stop_timeout,
+        secrets=tuple(value for value in hidden if len(value) >= _SHORTEST_SECRET),
+    )
+
+
+def inherited(own_keys: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Our environment without keys of others: an engine needs no key of a hosted API."""
+    keys = {name for kind in KINDS.values() for name in kind.key_variables} | _KEYS
+    keys -= {*own_keys, *_NEEDED}
+    return {name: value for name, value in environ.items() if name not in keys}
+
+
+def weights(model: str) -> int:
+    """Bytes that an engine will take for a model on our disk; 0 = it is not there."""
+    path = Path(model).expanduser()
+    if not model or not path.exists():
+        return 0
+    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in _WEIGHTS]
+    return int(sum(file.stat().st_size for file in files) * (1 + _BESIDE))
+
+
+def _port(url: str) -> int:
+    """The port that a configuration wants; 0 = any."""
+    return urlsplit(url).port or 0 if "://" in url else 0

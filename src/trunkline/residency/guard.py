@@ -1,0 +1,208 @@
+"""Beside each launched engine: writes its log, and ends it when we end, however that happens.
+
+Run as a script, with nothing but the standard library:
+
+    python guard.py --lifeline FD --log FILE --max-log BYTES --grace SECONDS [--cleanup JSON] ARGV
+
+Its standard output tells the engine's process id on a line of its own, then the status that it
+ended with (negative: the signal). SIGTERM, or the end of the pipe FD that the owner holds open,
+ends the engine: SIGTERM, after the grace SIGKILL to its whole process group, then the cleanup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# From <sys/prctl.h>.
+_PR_SET_PDEATHSIG = 1
+_PIECE = 65536
+# Seconds that the cleanup may take, and that the last output may come after the engine's end.
+_CLEANUP = 20.0
+_LINGER = 1.0
+_NOT_FOUND = 127
+
+
+class Log:
+    """A file of bounded size; what was in it before is in ``FILE.1``."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        self._path = path
+        self._most = most
+        self._file = self._open()
+        self._size = os.fstat(self._file).st_size
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, data: bytes) -> None:
+        """Add `data`. A full disk loses it: the engine must not stand still for its log."""
+        if self._size + len(data) > self._most and self._size:
+            os.close(self._file)
+            with contextlib.suppress(OSError):
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = self._open()
+            self._size = 0
+        with contextlib.suppress(OSError):
+            self._size += os.write(self._file, data)
+
+
+class Guard:
+    """One engine."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._log = Log(Path(options.log), options.max_log)
+        self._engine: subprocess.Popen[bytes] | None = None
+        # When patience ends; None: nobody has asked for the end yet.
+        self._deadline: float | None = None
+        self._killed = False
+        self._cleaned = False
+
+    def run(self) -> int:
+        """Until the engine has ended. Returns our exit status."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not self._start():
+            return _NOT_FOUND
+        assert self._engine is not None
+        assert self._engine.stdout is not None
+        self._watch(wake_read, self._engine.stdout.fileno())
+        # While it is not reaped its number, which is that of its group, cannot be another's.
+        self._kill_group()
+        status = self._engine.wait()
+        self._drain(self._engine.stdout.fileno())
+        self._clean()
+        self._tell(status)
+        return 0
+
+    def _start(self) -> bool:
+        parent = os.getpid()
+
+        def die_with_guard() -> None:
+            # No thread of ours runs: this is safe between fork and exec.
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                if os.getppid() != parent:
+                    os._exit(1)
+
+        self._log.write(f"---- {time.strftime('%F %T')} start ----\n".encode())
+        try:
+            self._engine = subprocess.Popen(
+                self._options.program,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_guard,  # noqa: PLW1509
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            self._log.write(f"cannot start {self._options.program[0]}: {error}\n".encode())
+            return False
+        self._tell(self._engine.pid)
+        return True
+
+    def _watch(self, wake: int, output: int) -> None:
+        """Until the engine has ended; it is not reaped then."""
+        reading = [wake, output, self._options.lifeline]
+        while not self._ended():
+            ready, _, _ = select.select(reading, (), (), self._patience())
+            if output in ready and not self._copy(output):
+                reading.remove(output)
+            if wake in ready:
+                self._signals(os.read(wake, 512))
+            if self._options.lifeline in ready and not os.read(self._options.lifeline, 512):
+                reading.remove(self._options.lifeline)
+                self._ask_to_end()
+            if self._patience() == 0:
+                self._killed = True
+                self._kill_group()
+                self._clean()
+
+    def _patience(self) -> float | None:
+        """Seconds until it has to be killed; None: it has not."""
+        if self._deadline is None or self._killed:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers:
+            self._ask_to_end()
+
+    def _ask_to_end(self) -> None:
+        if self._deadline is None and self._engine is not None:
+            self._deadline = time.monotonic() + self._options.grace
+            os.kill(self._engine.pid, signal.SIGTERM)
+
+    def _ended(self) -> bool:
+        assert self._engine is not None
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._engine.pid, flags) is not None
+
+    def _kill_group(self) -> None:
+        assert self._engine is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._engine.pid, signal.SIGKILL)
+
+    def _copy(self, output: int) -> bool:
+        """Log what is there; False at the end."""
+        data = os.read(output, _PIECE)
+        self._log.write(data)
+        return bool(data)
+
+    def _drain(self, output: int) -> None:
+        """The last words, which are often the reason."""
+        until = time.monotonic() + _LINGER
+        while time.monotonic() < until:
+            ready, _, _ = select.select([output], (), (), until - time.monotonic())
+            if not ready or not self._copy(output):
+                return
+
+    def _clean(self) -> None:
+        if self._cleaned or not self._options.cleanup:
+            return
+        self._cleaned = True
+        command = json.loads(self._options.cleanup)
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_CLEANUP,
+                check=False,
+            )
+
+    @staticmethod
+    def _tell(number: int) -> None:
+        with contextlib.suppress(OSError):
+            os.write(1, f"{number}\n".encode())
+
+
+def main(arguments: list[str]) -> int:
+    """Guard one engine."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--max-log", type=int, required=True)
+    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--cleanup", default="")
+    parser.add_argument("program", nargs=argparse.REMAINDER)
+    return Guard(parser.parse_args(arguments)).run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,230 @@
+"""A backend whose model is loaded at its first request: it waits its turn, then it is as if there.
+
+Loaded, a request costs one object more, and each batch of its events one look at the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+
+from trunkline.core.errors import InternalError, TrunklineError
+from trunkline.core.types import (
+    Backend,
+    BackendStats,
+    Call,
+    Completed,
+    Event,
+    EventSink,
+    Failed,
+    Health,
+    ModelCard,
+    RawRequest,
+    Request,
+    Tokenization,
+)
+from trunkline.residency.manager import Residency
+from trunkline.residency.slot import Slot
+from trunkline.residency.switch import Refused
+
+log = logging.getLogger("trunkline.residency")
+
+Begin = Callable[[EventSink], Call]
+
+
+class ResidentCall:
+    """Implements `Call`, `EventSink` and `slot.Waiter`: one request, from the queue to its end.
+
+    It counts as a user of its slot from `granted` to its last event, or until it is cancelled.
+    """
+
+    __slots__ = ("_begin", "_ended", "_inner", "_request_id", "_residency", "_sink", "_slot")
+
+    def __init__(
+        self, residency: Residency, slot: Slot, request_id: str, sink: EventSink, begin: Begin
+    ) -> None:
+        self._residency = residency
+        self._slot = slot
+        self._request_id = request_id
+        self._sink = sink
+        self._begin = begin
+        # None: it waits.
+        self._inner: Call | None = None
+        self._ended = False
+
+    # slot.Waiter
+
+    def granted(self) -> None:
+        """Send it."""
+        try:
+            self._inner = self._begin(self)
+        except TrunklineError as error:
+            self._fail(error)
+        except Exception as error:
+            # Others that wait are granted after it: a fault of ours must not stop that.
+            log.exception("a request cannot be sent to %s", self._slot.name)
+            self._fail(InternalError(f"the request cannot be sent: {error!r}"))
+
+    def refused(self, error: TrunklineError) -> None:
+        """Fail it."""
+        self._ended = True
+        self._inner = Refused(self._request_id, error, self._sink)
+
+    def _fail(self, error: TrunklineError) -> None:
+        self.refused(error)
+        self._residency.leave(self._slot)
+
+    # core.types.EventSink
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Hand on; the last event ends the use."""
+        last = type(events[-1])
+        if (last is Completed or last is Failed) and not self._ended:
+            self._ended = True
+            self._sink.on_events(events)
+            self._residency.leave(self._slot)
+        else:
+            self._sink.on_events(events)
+
+    # core.types.Call
+
+    def cancel(self) -> None:
+        """Leave the queue, or stop the work."""
+        if self._inner is None:
+            if not self._ended:
+                self._ended = True
+                self._residency.forget(self._slot, self)
+            return
+        self._inner.cancel()
+        if not self._ended:
+            self._ended = True
+            self._residency.leave(self._slot)
+
+
+class _Turn:
+    """Implements `slot.Waiter` for who awaits it."""
+
+    __slots__ = ("_future", "has")
+
+    def __init__(self, future: asyncio.Future[None]) -> None:
+        self._future = future
+        # It counts as a user.
+        self.has = False
+
+    def granted(self) -> None:
+        """Wake who awaits."""
+        self.has = True
+        if not self._future.done():
+            self._future.set_result(None)
+
+    def refused(self, error: TrunklineError) -> None:
+        """Wake who awaits."""
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+@contextlib.asynccontextmanager
+async def using(residency: Residency, slot: Slot) -> AsyncIterator[Backend]:
+    """Its backend, loaded for as long as the block lasts. Raises `TrunklineError`."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    turn = _Turn(future)
+    if residency.enter(slot, turn):
+        turn.has = True
+    try:
+        if not turn.has:
+            await future
+        yield slot.backend
+    finally:
+        residency.forget(slot, turn)
+        if turn.has:
+            residency.leave(slot)
+
+
+class OnDemandBackend:
+    """Implements `core.types.Backend` over one slot of a residency."""
+
+    def __init__(self, residency: Residency, slot: Slot) -> None:
+        self.name = slot.name
+        self._residency = residency
+        self._slot = slot
+        self._backend = slot.backend
+
+    def submit(self, request: Request, sink: EventSink) -> Call:
+        """Send it, or queue it until the model is loaded."""
+        backend = self._backend
+        return self._enter(request.id, sink, lambda call: backend.submit(request, call))
+
+    def relays(self, operation: str) -> bool:
+        """As what is loaded does, or will as far as is known."""
+        return self._backend.relays(operation)
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """As `submit`."""
+        backend = self._backend
+        return self._enter(raw.id, sink, lambda call: backend.relay(raw, call))
+
+    async def count_tokens(self, request: Request) -> int:
+        """Load and ask. Raises `TrunklineError`."""
+        async with using(self._residency, self._slot) as backend:
+            return await backend.count_tokens(request)
+
+    async def tokenize(self, request: Request) -> Tokenization:
+        """Load and ask. Raises `TrunklineError`."""
+        async with using(self._residency, self._slot) as backend:
+            return await backend.tokenize(request)
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """Load and ask. Raises `TrunklineError`."""
+        async with using(self._residency, self._slot) as backend:
+            return await backend.detokenize(token_ids)
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """Also while it is not loaded, as far as they are known."""
+        return self._backend.models()
+
+    def health(self) -> Health:
+        """Also "ready" while it is not loaded: a request loads it, after `load_seconds`."""
+        return self._residency.health(self._slot)
+
+    def stats(self) -> BackendStats:
+        """As what is loaded tells; requests in the queue count as waiting."""
+        stats = self._backend.stats()
+        waiting = len(self._slot.waiters)
+        return stats if not waiting else _with_waiting(stats, waiting)
+
+    # Ollama's keep_alive
+
+    @property
+    def resident(self) -> bool:
+        """Whether the model is in memory."""
+        return self._slot.phase == "loaded"
+
+    async def load(self) -> None:
+        """Load it, as a request does. Raises `TrunklineError`."""
+        async with using(self._residency, self._slot):
+            return
+
+    def keep(self, seconds: float) -> None:
+        """Keep it so long after its last request; negative: for ever, 0: `unload`."""
+        self._residency.keep(self.name, seconds)
+
+    def unload(self) -> None:
+        """Unload it as soon as no request uses it."""
+        self._residency.unload(self.name)
+
+    def _enter(self, request_id: str, sink: EventSink, begin: Begin) -> Call:
+        call = ResidentCall(self._residency, self._slot, request_id, sink, begin)
+        try:
+            if self._residency.enter(self._slot, call):
+                call.granted()
+        except TrunklineError as error:
+            return Refused(request_id, error, sink)
+        return call
+
+
+def _with_waiting(stats: BackendStats, waiting: int) -> BackendStats:
+    return msgspec.structs.replace(stats, waiting=stats.waiting + waiting)

@@ -1,0 +1,146 @@
+"""A backend that is there at times: what stands behind it comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from trunkline.core.errors import TrunklineError, Unavailable
+from trunkline.core.types import (
+    Backend,
+    BackendStats,
+    Call,
+    EventSink,
+    Failed,
+    Health,
+    ModelCard,
+    RawRequest,
+    Request,
+    Tokenization,
+)
+
+_RETRY = 1.0
+
+
+class Refused:
+    """Implements `Call`: fails a request as soon as its sender is done."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, request_id: str, error: TrunklineError, sink: EventSink) -> None:
+        failed = Failed(request_id, error.info())
+        self._handle = asyncio.get_running_loop().call_soon(sink.on_events, (failed,))
+
+    def cancel(self) -> None:
+        """Let it not fail any more."""
+        self._handle.cancel()
+
+
+class SwitchBackend:
+    """Implements `core.types.Backend`: as `current` does, or fails with the reason why none is.
+
+    `cards` are shown until the models are known.
+    """
+
+    def __init__(
+        self, title: str, cards: Sequence[ModelCard] = (), operations: frozenset[str] = frozenset()
+    ) -> None:
+        self.title = title
+        # Times that it was started again after it died.
+        self.restarts = 0
+        self._cards = tuple(cards)
+        # What it relays, as far as is known before it was there.
+        self._operations = operations
+        self._current: Backend | None = None
+        self._last: Backend | None = None
+        self._health = Health("starting", "not started yet")
+        self._retry = _RETRY
+
+    @property
+    def current(self) -> Backend | None:
+        """What answers now."""
+        return self._current
+
+    def up(self, backend: Backend) -> None:
+        """From now on `backend` answers."""
+        self._current = self._last = backend
+
+    def down(self, health: Health, retry_after: float = _RETRY) -> None:
+        """Nobody answers, for the reason in `health`; a retry makes sense in so many seconds."""
+        self._keep_cards()
+        self._current = None
+        self._health = health
+        self._retry = max(_RETRY, retry_after)
+
+    def why(self) -> Unavailable:
+        """The error of a request that comes now."""
+        health = self._health
+        detail = f": {health.detail}" if health.detail else ""
+        problem = f"{self.title} cannot answer now, it is {health.state}{detail}"
+        return Unavailable(problem, retry_after=self._retry)
+
+    # core.types.Backend
+
+    def submit(self, request: Request, sink: EventSink) -> Call:
+        """Hand on, or fail."""
+        current = self._current
+        if current is None:
+            return Refused(request.id, self.why(), sink)
+        return current.submit(request, sink)
+
+    def relays(self, operation: str) -> bool:
+        """As what answers, or answered last; what is to be expected before."""
+        known = self._current or self._last
+        return known.relays(operation) if known else operation in self._operations
+
+    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
+        """Hand on, or fail. Decodes it where what answers turned out not to speak the dialect."""
+        current = self._current
+        if current is None:
+            return Refused(raw.id, self.why(), sink)
+        if current.relays(raw.operation):
+            return current.relay(raw, sink)
+        try:
+            return current.submit(raw.translate(), sink)
+        except TrunklineError as error:
+            return Refused(raw.id, error, sink)
+
+    async def count_tokens(self, request: Request) -> int:
+        """Hand on. Raises `TrunklineError`."""
+        return await self._there().count_tokens(request)
+
+    async def tokenize(self, request: Request) -> Tokenization:
+        """Hand on. Raises `TrunklineError`."""
+        return await self._there().tokenize(request)
+
+    async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
+        """Hand on. Raises `TrunklineError`."""
+        return await self._there().detokenize(token_ids)
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """As what answers, or answered last."""
+        return (self._current.models() if self._current else ()) or self._cards
+
+    def health(self) -> Health:
+        """As what answers, or why nobody does."""
+        return self._current.health() if self._current else self._health
+
+    def stats(self) -> BackendStats:
+        """As what answers; its restarts and ours."""
+        stats = self._current.stats() if self._current else BackendStats()
+        if not self.restarts:
+            return stats
+        return msgspec.structs.replace(stats, restarts=stats.restarts + self.restarts)
+
+    # internals
+
+    def _there(self) -> Backend:
+        if self._current is None:
+            raise self.why()
+        return self._current
+
+    def _keep_cards(self) -> None:
+        if self._current is not None:
+            self._cards = self._current.models() or self._cards

@@ -1,0 +1,83 @@
+"""A small engine for tests: answers health and models as told. Run as a script.
+
+    python engine.py PORT [--slow SECONDS] [--say TEXT] [--exit STATUS] [--stubborn] [--child FILE]
+                     [--sick] [--crash-file FILE]
+
+`--crash-file`: ends with status 7 while that file is there, after removing it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--say", default="")
+    parser.add_argument("--exit", type=int, default=-1)
+    parser.add_argument("--stubborn", action="store_true")
+    parser.add_argument("--sick", action="store_true")
+    parser.add_argument("--child", default="")
+    parser.add_argument("--crash-file", default="")
+    options = parser.parse_args()
+    if options.stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if options.child:
+        sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+        child = subprocess.Popen(sleep)
+        Path(options.child).write_text(str(child.pid))
+    if options.say:
+        print(options.say, flush=True)
+    if options.exit >= 0:
+        print("the model does not exist", file=sys.stderr, flush=True)
+        raise SystemExit(options.exit)
+    began = time.monotonic()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = 200, {}
+            if self.path == "/health":
+                ready = time.monotonic() - began >= options.slow and not options.sick
+                status = 200 if ready else 503
+            elif self.path == "/v1/models":
+                body = {"object": "list", "data": [{"id": "tiny", "max_model_len": 512}]}
+            elif self.path == "/environment":
+                body = dict(os.environ)
+            else:
+                status = 404
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    if options.crash_file:
+        threading.Thread(target=crash, args=(Path(options.crash_file),), daemon=True).start()
+    HTTPServer(("127.0.0.1", options.port), Handler).serve_forever()
+
+
+def crash(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.02)
+    path.unlink()
+    print("CUDA error: out of patience", flush=True)
+    os._exit(7)
+
+
+if __name__ == "__main__":
+    main()

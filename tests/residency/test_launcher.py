@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trunkline.core.errors import Unavailable
+from trunkline.residency.commands import Command
+from trunkline.residency.launcher import LaunchSpec, Running, SubprocessLauncher, last_life
+
+ENGINE = str(Path(__file__).with_name("engine.py"))
+
+
+def spec(*arguments: str, **more: object) -> LaunchSpec:
+    command = Command(argv=(sys.executable, ENGINE, "{port}", *arguments), env={"MARK": "{port}"})
+    return LaunchSpec(
+        **{"name": "tiny", "kind": "vllm", "command": command, "env": dict(os.environ)} | more  # type: ignore[arg-type]
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+async def gone(pid: int) -> None:
+    await until(lambda: not alive(pid))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it took too long")
+
+
+async def answers(running: Running, path: str = "/health") -> bytes:
+    def ask() -> bytes:
+        with urllib.request.urlopen(running.url + path, timeout=5) as response:
+            data: bytes = response.read()
+            return data
+
+    for _ in range(500):
+        try:
+            return await asyncio.to_thread(ask)
+        except OSError:
+            await asyncio.sleep(0.02)
+    raise AssertionError("it does not answer")
+
+
+async def test_starts_on_a_free_port_with_its_environment_and_stops(tmp_path: Path) -> None:
+    running = await SubprocessLauncher(tmp_path).start(spec("--say", "hello"))
+    environment = await answers(running, "/environment")
+    assert f'"MARK": "{running.url.rsplit(":", 1)[1]}"'.encode() in environment
+    assert alive(running.pid)
+    assert await running.tail() == "hello"
+    assert await running.stop() == -signal.SIGTERM
+    assert not alive(running.pid)
+
+
+async def test_the_wanted_port_is_used_where_it_is_free(tmp_path: Path) -> None:
+    launcher = SubprocessLauncher(tmp_path)
+    first = await launcher.start(spec())
+    await answers(first)
+    port = int(first.url.rsplit(":", 1)[1])
+    second = await launcher.start(spec(name="other", port=port))
+    assert second.url != first.url
+    await first.stop()
+    await second.stop()
+    third = await launcher.start(spec(port=port))
+    assert third.url == first.url
+    await third.stop()
+
+
+async def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    arguments = ("--stubborn", "--child", str(note))
+    running = await SubprocessLauncher(tmp_path).start(spec(*arguments, stop_timeout=0.3))
+    await answers(running)
+    assert await running.stop() == -signal.SIGKILL
+    await gone(int(note.read_text()))
+
+
+async def test_children_go_with_an_engine_that_ends(tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    running = await SubprocessLauncher(tmp_path).start(spec("--child", str(note), "--exit", "3"))
+    assert await running.wait() == 3
+    assert await running.tail() == "the model does not exist"
+    await gone(int(note.read_text()))
+    assert await running.stop() == 3
+
+
+async def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
+    missing = spec(command=Command(argv=("no-such-engine", "serve")))
+    with pytest.raises(Unavailable, match="no program 'no-such-engine'"):
+        await SubprocessLauncher(tmp_path).start(missing)
+
+
+async def test_a_program_that_cannot_run_says_why(tmp_path: Path) -> None:
+    broken = tmp_path / "engine"
+    broken.write_text("#!/no/such/interpreter\n")
+    broken.chmod(0o755)
+    with pytest.raises(Unavailable, match="cannot start"):
+        await SubprocessLauncher(tmp_path).start(spec(command=Command(argv=(str(broken),))))
+
+
+async def test_cancelling_a_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
+    task = asyncio.create_task(SubprocessLauncher(tmp_path).start(spec("--say", mark)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: not any(mark in line for line in command_lines()))
+
+
+def command_lines() -> list[str]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and alive(int(folder.name)):
+            try:
+                found.append((folder / "cmdline").read_bytes().decode(errors="replace"))
+            except OSError:
+                continue
+    return found
+
+
+async def test_secrets_are_not_in_last_words(tmp_path: Path) -> None:
+    told = spec("--say", "my key is sk-123456", "--exit", "1", secrets=("sk-123456",))
+    running = await SubprocessLauncher(tmp_path).start(told)
+    await running.wait()
+    assert "my key is ***" in await running.tail()
+
+
+async def test_logs_are_bounded_and_private(tmp_path: Path) -> None:
+    noisy = "import sys\nfor i in range(4000): print(i, 'x' * 100)\nprint('the end')"
+    launcher = SubprocessLauncher(tmp_path / "logs", max_log=100_000)
+    command = Command(argv=(sys.executable, "-c", noisy))
+    running = await launcher.start(spec(name="org/model", command=command))
+    assert await running.wait() == 0
+    files = sorted((tmp_path / "logs").iterdir())
+    assert [file.name.rpartition(".log")[2] for file in files] == ["", ".1"]
+    assert all(file.stat().st_size <= 100_000 for file in files)
+    assert files[0].name.startswith("org_model-")
+    assert files[0].stat().st_mode & 0o077 == 0
+    assert (await running.tail()).endswith("the end")
+
+
+def test_only_the_last_life_is_shown() -> None:
+    data = b"---- 2026-01-01 10:00:00 start ----\nold\n---- 2026-01-01 11:00:00 start ----\nnew\n\n"
+    assert last_life(data) == "new"
+    assert last_life(b"") == ""
+    assert last_life("\n".join(f"line {i}" for i in range(100)).encode()).startswith("line 80")
+
+
+def test_engines_die_with_a_killed_server(tmp_path: Path) -> None:
+    """SIGKILL gives the server no chance to do anything about it."""
+    code = f"""
+        import asyncio, os, sys
+        from pathlib import Path
+        from trunkline.residency.commands import Command
+        from trunkline.residency.launcher import LaunchSpec, SubprocessLauncher
+        async def main():
+            argv = (sys.executable, {ENGINE!r}, "{{port}}", "--stubborn", "--say", "here")
+            spec = LaunchSpec(name="tiny", kind="vllm", command=Command(argv=argv),
+                              env=dict(os.environ), stop_timeout=0.2)
+            running = await SubprocessLauncher(Path({str(tmp_path)!r})).start(spec)
+            while "here" not in await running.tail():
+                await asyncio.sleep(0.02)
+            print(running.pid, flush=True)
+            await asyncio.sleep(60)
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        pid = int(server.stdout.readline())
+        assert alive(pid)
+        server.kill()
+    deadline = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
