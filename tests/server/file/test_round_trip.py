@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from trunkline.server.file.config import FileConfig
 from trunkline.server.file.dump import MASK, dump
 from trunkline.server.file.load import load
 
+T = TypeVar("T")
+
 # Texts that could be taken for something else.
 _TEXTS = st.sampled_from(
     ["no", "null", "1", "1.0", "a b", "a: b", "#x", "${A}", "$${A}", "é", "*", "&x", "- y", "0x1"]
@@ -25,12 +28,17 @@ _SECONDS = st.floats(0.5, 1000, allow_nan=False)
 _ANY = st.none() | st.booleans() | st.integers(-9, 9) | _TEXTS
 
 
+def _built(kind: type[T], /, **fields: st.SearchStrategy[Any]) -> st.SearchStrategy[T]:
+    """As `st.builds`, which evaluates the annotations of `kind` at every draw."""
+    return st.fixed_dictionaries(fields).map(lambda found: kind(**found))
+
+
 def _timeouts() -> st.SearchStrategy[Timeouts]:
-    return st.builds(Timeouts, connect=_SECONDS, idle=_SECONDS)
+    return _built(Timeouts, connect=_SECONDS, idle=_SECONDS)
 
 
 def _backend(name: str) -> st.SearchStrategy[BackendConfig]:
-    return st.builds(
+    return _built(
         BackendConfig,
         name=st.just(name),
         kind=st.sampled_from(sorted(KINDS)),
@@ -45,7 +53,7 @@ def _backend(name: str) -> st.SearchStrategy[BackendConfig]:
         timeouts=_timeouts(),
         provider=st.dictionaries(_NAMES, _TEXTS, max_size=2),
         launch=st.none()
-        | st.builds(
+        | _built(
             LaunchConfig,
             command=st.tuples(_TEXTS),
             args=st.tuples(_TEXTS),
@@ -57,7 +65,7 @@ def _backend(name: str) -> st.SearchStrategy[BackendConfig]:
 
 
 def _route(name: str, backends: list[str]) -> st.SearchStrategy[RouteConfig]:
-    target = st.builds(
+    target = _built(
         Target,
         backend=st.sampled_from(backends),
         model=st.just("") | _TEXTS,
@@ -65,15 +73,15 @@ def _route(name: str, backends: list[str]) -> st.SearchStrategy[RouteConfig]:
         order=st.integers(-3, 3),
         rpm=st.integers(0, 9),
     )
-    return st.builds(
+    return _built(
         RouteConfig,
         name=st.just(name),
         targets=st.lists(target, min_size=1, max_size=3).map(tuple),
         strategy=st.sampled_from(["weighted", "power_of_two", "lowest_cost"]),
-        retries=st.builds(Retries, attempts=st.integers(0, 20), base=_SECONDS),
-        breaker=st.builds(Breaker, failures=st.integers(1, 9)),
-        fallbacks=st.builds(Fallbacks, error=st.just(() if name == "r0" else ("r0",))),
-        hedge=st.none() | st.builds(Hedge, after=_SECONDS),
+        retries=_built(Retries, attempts=st.integers(0, 20), base=_SECONDS),
+        breaker=_built(Breaker, failures=st.integers(1, 9)),
+        fallbacks=_built(Fallbacks, error=st.just(() if name == "r0" else ("r0",))),
+        hedge=st.none() | _built(Hedge, after=_SECONDS),
         sticky=st.booleans(),
     )
 
