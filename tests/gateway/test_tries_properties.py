@@ -190,4 +190,4 @@ class Calls(RuleBasedStateMachine):
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestCalls.settings = settings(max_examples=35, stateful_step_count=30, deadline=None)
