@@ -30,6 +30,10 @@ from trunkline.wire.codec import Codec, Renderer
 
 log = logging.getLogger("trunkline.server")
 
+# Content type of the streams that may have comments, and one: readers of events pass it over.
+_EVENTS = b"text/event-stream"
+_COMMENT = b": keep-alive\n\n"
+
 
 class Generation:
     """One call under way; it may hold several requests, one per prompt."""
@@ -43,11 +47,13 @@ class Generation:
         "_head",
         "_last",
         "_metrics",
+        "_now",
         "_open",
         "_relayed",
         "_stream",
         "_timing",
         "_usage",
+        "_wrote",
         "calls",
         "keep",
         "renderer",
@@ -83,6 +89,8 @@ class Generation:
         self._first = 0.0
         # Output tokens seen so far, for calls that never complete.
         self._generated = 0
+        # time.monotonic() when the client last got something; before that, when it asked.
+        self._wrote = self._now = exchange.began
         # (prompt, row) -> time.monotonic() of its last output.
         self._last: dict[tuple[int, int], float] = {}
         # Pieces of a whole answer that is relayed.
@@ -92,6 +100,8 @@ class Generation:
         self.keep: Callable[[Renderer], None] = _forget
         active.add(self)
         exchange.on_gone = self.gone
+        if stream and codec.stream_type.startswith(_EVENTS):
+            exchange.on_tick = self._break_silence
 
     def take(self, prompt: int, events: Sequence[Event]) -> None:
         """Render and send events of request number `prompt`."""
@@ -112,6 +122,20 @@ class Generation:
             if not exchange.started:
                 self._begin_stream()
             exchange.write(data)
+            self._wrote = self._now
+
+    def _break_silence(self, now: float, longest: float) -> None:
+        """Send a comment after `longest` seconds without a byte; 0 = never.
+
+        Where nothing has come from a backend yet, this settles the status: what goes wrong after it
+        is told within the stream.
+        """
+        if not longest or now - self._wrote < longest:
+            return
+        self._wrote = now
+        if not self._exchange.started:
+            self._begin_stream()
+        self._exchange.write(_COMMENT)
 
     def _render(self, prompt: int, events: Sequence[Event]) -> bytes:
         """What to send of `events`; of whole answers only what is relayed."""
@@ -165,7 +189,7 @@ class Generation:
 
     def _observe(self, prompt: int, events: Sequence[Event]) -> Failed | None:
         """Count what `events` bring; returns the failure among them, if there is one."""
-        now = time.monotonic()
+        self._now = now = time.monotonic()
         for event in events:
             if isinstance(event, Delta):
                 self._note_output((prompt, event.row), now, len(event.token_ids))

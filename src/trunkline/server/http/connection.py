@@ -198,6 +198,9 @@ class Connection(asyncio.Protocol):
                 self.close()
             else:
                 self.cut()
+        exchange = self._current
+        if exchange is not None and exchange.on_tick is not None:
+            exchange.on_tick(now, self._limits.stream_keepalive)
 
     # internals
 

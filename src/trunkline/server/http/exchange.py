@@ -108,6 +108,7 @@ class Exchange:
         "gone_because",
         "model",
         "on_gone",
+        "on_tick",
         "refusal",
         "request",
         "route",
@@ -134,6 +135,9 @@ class Exchange:
         # Status of the response; 499 when the client went before there was one.
         self.status = 0
         self.on_gone: Callable[[], None] | None = None
+        # Called about once a second with time.monotonic() and seconds of silence to break
+        # (`Limits.stream_keepalive`), until the response is complete.
+        self.on_tick: Callable[[float, float], None] | None = None
         # Set where the connection refuses the request itself: status and reason.
         self.refusal: tuple[int, TrunklineError] | None = None
         # For log and metrics: what served it, the model's own name, prompt and output tokens.
@@ -212,6 +216,7 @@ class Exchange:
         if self.closed:
             return
         self.closed = True
+        self.on_tick = None
         self.gone_because = self.gone_because or because
         self.status = self.status or 499
         callback, self.on_gone = self.on_gone, None
@@ -231,5 +236,5 @@ class Exchange:
 
     def _finish(self, *, keep_alive: bool) -> None:
         self.closed = True
-        self.on_gone = None
+        self.on_gone = self.on_tick = None
         self._connection.finished(self, keep_alive=keep_alive)

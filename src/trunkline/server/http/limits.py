@@ -66,3 +66,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(gt=0, description="Seconds without a byte read by a client that has output waiting."),
     ] = 60.0
+    stream_keepalive: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds of silence after which a stream of events gets a comment, so that "
+            "nobody on the way takes it for dead; 0 = never.",
+        ),
+    ] = 15.0

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import time
+from math import inf
 from typing import NamedTuple
 
 from trunkline.server.http.connection import Connection
@@ -110,6 +111,7 @@ class Listener:
             limits.body_timeout,
             limits.keepalive_timeout,
             limits.write_timeout,
+            limits.stream_keepalive or inf,
         )
         while True:
             await asyncio.sleep(min(1.0, max(0.01, shortest / 4)))
