@@ -188,6 +188,29 @@ def test_system_turns_move_to_where_the_template_takes_them(role: str) -> None:
     )
 
 
+# As gpt-oss': instructions in front, and no word of those that come later.
+FRONT_ONLY = (
+    "{% if messages[0].role in ['developer', 'system'] %}<told>{{ messages[0].content | upper }}"
+    "{% set rest = messages[1:] %}{% else %}{% set rest = messages %}{% endif %}"
+    "{% for m in rest %}{% if m.role in ['user', 'assistant'] %}"
+    "<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}"
+)
+# Those without any place for instructions.
+NOWHERE = (
+    "{% for m in messages %}{% if m.role != 'system' %}"
+    "<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_instructions_that_a_template_passes_over_move_to_where_it_shows_them(role: str) -> None:
+    first, later = Message("system", "One."), Message(role, "Two.")
+    assert render(FRONT_ONLY, first, user()) == "<told>ONE.<user>Hi"
+    assert render(FRONT_ONLY, first, user(), later) == "<told>ONE.\n\nTWO.<user>Hi"
+    assert render(FRONT_ONLY, first, later, user()) == "<told>ONE.\n\nTWO.<user>Hi"
+    assert render(NOWHERE, first, user(), later) == "<user>One.\n\nTwo.\n\nHi"
+
+
 def test_what_no_form_helps_is_refused_in_the_words_of_the_first_try() -> None:
     with pytest.raises(InvalidRequest, match="System role not supported") as caught:
         render(NO_SYSTEM, Message("system", "Alone."))

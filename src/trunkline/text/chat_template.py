@@ -31,8 +31,10 @@ from trunkline.text.content_format import content_format
 from trunkline.text.conversation import (
     developer_as_system,
     knows_developer,
+    marked,
     other_forms,
     plain_text,
+    shows_instructions,
 )
 
 # Elements of a range; as in jinja2.sandbox.
@@ -86,16 +88,30 @@ class ChatTemplate:
             )
         if not self._knows_developer:
             chat = msgspec.structs.replace(chat, messages=developer_as_system(chat.messages))
+        refusal: TemplateRefused | None = None
+        prompt = ""
+        probe, marks = marked(chat.messages)
         try:
-            return self._said(chat)
-        except TemplateRefused as refusal:
-            for form in other_forms(chat.messages):
-                with contextlib.suppress(TemplateRefused):
+            prompt = self._said(chat)
+            if shows_instructions(chat.messages, prompt) or self._shows(chat, probe, marks):
+                return prompt
+        except TemplateRefused as refused:
+            refusal = refused
+        for form, twin in zip(other_forms(chat.messages), other_forms(probe), strict=True):
+            with contextlib.suppress(TemplateRefused):
+                if self._shows(chat, twin, marks):
                     return self._said(msgspec.structs.replace(chat, messages=form))
-            raise InvalidRequest(
-                f"the model's chat template refuses this conversation: {refusal.message}",
-                param="messages",
-            ) from refusal
+        if refusal is None:
+            return prompt
+        raise InvalidRequest(
+            f"the model's chat template refuses this conversation: {refusal.message}",
+            param="messages",
+        ) from refusal
+
+    def _shows(self, chat: ChatInput, probe: tuple[Message, ...], marks: Iterable[str]) -> bool:
+        """Whether the template shows all `marks`, which stand for the instructions."""
+        prompt = self._said(msgspec.structs.replace(chat, messages=probe))
+        return all(mark in prompt for mark in marks)
 
     def _said(self, chat: ChatInput) -> str:
         if chat.continue_final_message:
