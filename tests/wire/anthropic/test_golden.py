@@ -96,9 +96,9 @@ def test_an_error_after_the_first_byte() -> None:
 
 
 def test_an_error() -> None:
-    assert json.loads(render_error(ModelNotFound("There is no model 'gpt-99'."))) == golden(
-        "error.json"
-    )
+    error = ModelNotFound("There is no model 'gpt-99'.")
+    error.request_id = golden("error.json")["request_id"]
+    assert json.loads(render_error(error)) == golden("error.json")
 
 
 def test_counted_tokens() -> None:
