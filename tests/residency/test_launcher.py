@@ -8,11 +8,11 @@ import sys
 import textwrap
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.residency.processes import alive, command_lines, until
 from trunkline.core.errors import Unavailable
 from trunkline.residency.commands import Command
 from trunkline.residency.launcher import LaunchSpec, Running, SubprocessLauncher, last_life
@@ -27,24 +27,8 @@ def spec(*arguments: str, **more: object) -> LaunchSpec:
     )
 
 
-def alive(pid: int) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rsplit(")", 1)[1].split()[0] != "Z"
-
-
 async def gone(pid: int) -> None:
     await until(lambda: not alive(pid))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if holds():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it took too long")
 
 
 async def answers(running: Running, path: str = "/health") -> bytes:
@@ -125,17 +109,6 @@ async def test_cancelling_a_start_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await until(lambda: not any(mark in line for line in command_lines()))
-
-
-def command_lines() -> list[str]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and alive(int(folder.name)):
-            try:
-                found.append((folder / "cmdline").read_bytes().decode(errors="replace"))
-            except OSError:
-                continue
-    return found
 
 
 async def test_secrets_are_not_in_last_words(tmp_path: Path) -> None:

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.residency.processes import alive, until
+from trunkline.backends.config import BackendConfig, LaunchConfig, Probe
+from trunkline.backends.connect import Remote, connect
+from trunkline.backends.http.client import HttpClient
+from trunkline.core.errors import Unavailable
+from trunkline.residency.compose import (
+    EnginePlan,
+    Launchers,
+    OpenResidency,
+    launched,
+    local_launchers,
+    open_residency,
+)
+from trunkline.residency.launched import LaunchedEngine, MakeBackend, Pace
+from trunkline.wire.speakers import SPEAKERS
+
+ENGINE = str(Path(__file__).with_name("engine.py"))
+
+
+@pytest.fixture
+async def make_backend() -> AsyncIterator[MakeBackend]:
+    client = HttpClient()
+
+    def make(config: BackendConfig, url: str) -> Remote:
+        placed = BackendConfig(
+            name=config.name, kind=config.kind, url=url, probe=False, health=config.health
+        )
+        return connect(placed, client, SPEAKERS, {})
+
+    yield make
+    await client.close()
+
+
+@pytest.fixture
+def launchers(tmp_path: Path) -> Launchers:
+    return local_launchers(tmp_path / "logs")
+
+
+def config(*arguments: str, name: str = "tiny", **launch: object) -> BackendConfig:
+    command = (sys.executable, ENGINE, "{port}", *arguments)
+    return BackendConfig(
+        name=name,
+        kind="vllm",
+        health=Probe(interval=0.05, timeout=2.0),
+        launch=LaunchConfig(command=command, **launch),  # type: ignore[arg-type]
+    )
+
+
+def engine(made: BackendConfig, make_backend: MakeBackend, launchers: Launchers) -> LaunchedEngine:
+    assert made.launch is not None
+    found = launched(made, made.launch, make_backend, launchers, os.environ)
+    found._pace = Pace(first=0.05, longest=0.2)
+    return found
+
+
+async def test_ready_once_it_is_healthy(make_backend: MakeBackend, launchers: Launchers) -> None:
+    one = engine(config("--slow", "1"), make_backend, launchers)
+    assert one.backend.health().state == "starting"
+    load = asyncio.create_task(one.load())
+    await until(lambda: "503" in one.backend.health().detail)
+    with pytest.raises(Unavailable, match="starting"):
+        await one.backend.detokenize((1,))
+    await load
+    assert one.backend.health().state == "ready"
+    assert [card.name for card in one.backend.models()] == ["tiny"]
+    pid = one.pid
+    await one.unload()
+    assert one.pid == 0
+    assert not alive(pid)
+    # What it serves stays known.
+    assert [card.name for card in one.backend.models()] == ["tiny"]
+    await one.unload()
+
+
+async def test_an_engine_that_ends_at_its_start_says_why(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    one = engine(config("--exit", "3"), make_backend, launchers)
+    with pytest.raises(Unavailable, match="with status 3; its last words: the model does not"):
+        await one.load()
+    assert one.backend.health().state == "failed"
+    assert one.pid == 0
+
+
+async def test_an_engine_that_never_gets_well_is_stopped(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    made = config("--sick", "--stubborn", "--say", "hm", start_timeout=2.5, stop_timeout=0.1)
+    one = engine(made, make_backend, launchers)
+    load = asyncio.create_task(one.load())
+    await until(lambda: one.pid > 0)
+    pid = one.pid
+    with pytest.raises(Unavailable, match=r"not healthy within 2.5 s; its last words: hm"):
+        await load
+    assert not alive(pid)
+
+
+async def test_a_crash_is_told_and_it_is_started_again(
+    make_backend: MakeBackend,
+    launchers: Launchers,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    crash = tmp_path / "crash"
+    one = engine(config("--crash-file", str(crash)), make_backend, launchers)
+    states: list[str] = []
+    down, one.backend.down = one.backend.down, lambda h, *a: (states.append(str(h)), down(h, *a))  # type: ignore[method-assign,assignment,func-returns-value]
+    await one.load()
+    first, url = one.pid, one._running.url  # type: ignore[union-attr]
+    with caplog.at_level(logging.ERROR, "trunkline.residency"):
+        crash.touch()
+        await until(lambda: one.pid not in (0, first) and one.backend.health().state == "ready")
+    assert one.backend.stats().restarts == 1
+    assert "ended with status 7; its last words: CUDA error" in caplog.text
+    assert any("restarting" in state and "out of patience" in state for state in states)
+    assert one._running is not None
+    assert one._running.url == url
+    await one.unload()
+
+
+async def test_cancelling_a_load_stops_the_engine(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    one = engine(config("--sick"), make_backend, launchers)
+    load = asyncio.create_task(one.load())
+    await until(lambda: one.pid > 0)
+    pid = one.pid
+    load.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await load
+    assert not alive(pid)
+
+
+async def test_a_wrong_configuration_is_refused_by_name(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    wrong = BackendConfig(name="x", kind="vllm", launch=LaunchConfig())
+    with pytest.raises(ValueError, match=r"backend 'x': launch.model must say"):
+        async with open_residency([wrong], (), None, make_backend, launchers, {}):
+            pass
+
+
+def opened(
+    backends: list[BackendConfig],
+    make_backend: MakeBackend,
+    launchers: Launchers,
+    budget: int | None = None,
+    engines: tuple[EnginePlan, ...] = (),
+) -> contextlib.AbstractAsyncContextManager[OpenResidency]:
+    return open_residency(backends, engines, budget, make_backend, launchers, os.environ)
+
+
+def engines_of(residency: OpenResidency) -> list[LaunchedEngine]:
+    found = [slot.resident for slot in residency.slots().values()]
+    return [resident for resident in found if isinstance(resident, LaunchedEngine) and resident.pid]
+
+
+async def test_two_engines_take_turns_in_one_budget(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    backends = [config(name=name, on_demand=True, memory=6, model=name) for name in ("a", "b")]
+    async with opened(backends, make_backend, launchers, 10) as residency:
+        a, b = residency.on_demand["a"], residency.on_demand["b"]
+        assert [card.name for card in a.models()] == ["a"]
+        assert a.health().load_seconds > 0
+        await a.load()
+        assert (a.resident, b.resident, residency.memory_in_use) == (True, False, 6)
+        assert a.health().load_seconds == 0
+        await b.load()
+        assert (a.resident, b.resident, residency.memory_in_use) == (False, True, 6)
+        b.unload()
+        await until(lambda: residency.memory_in_use == 0)
+        await a.load()
+        pids = [engine.pid for engine in engines_of(residency)]
+    assert len(pids) == 1
+    assert not alive(pids[0])
+
+
+async def test_those_that_start_with_the_server_are_waited_for(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    async with opened([config("--slow", "0.3")], make_backend, launchers) as residency:
+        assert residency.backend("tiny").health().state == "starting"
+        await residency.started()
+        assert residency.backend("tiny").health().state == "ready"
+        assert residency.slots()["tiny"].pinned
+    async with opened([config("--exit", "1")], make_backend, launchers) as residency:
+        with pytest.raises(Unavailable, match="the model does not exist"):
+            await residency.started()
+
+
+async def test_killed_while_it_is_up(make_backend: MakeBackend, launchers: Launchers) -> None:
+    one = engine(config(), make_backend, launchers)
+    await one.load()
+    pid = one.pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: one.pid not in (0, pid) and one.backend.health().state == "ready")
+    await one.unload()
