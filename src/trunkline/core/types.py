@@ -41,6 +41,7 @@ __all__ = [
     "InfillInput",
     "Input",
     "Json",
+    "LineLimits",
     "Message",
     "MixedInput",
     "ModelCard",
@@ -112,6 +113,15 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     logprobs: int | None = None
 
 
+class LineLimits(msgspec.Struct, frozen=True):
+    """Ends of an answer that depend on its lines; its finish reason is "length"."""
+
+    # Spaces and tabs that each line after the first begins with; it ends before one with fewer.
+    indent: int = 0
+    # It ends with the first line that ends so many seconds after its first token; 0 = never.
+    seconds: float = 0.0
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One generation request, whatever the dialect it came in."""
 
@@ -127,6 +137,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     # True: the matched stop string stays in the text.
     include_stop: bool = False
+    # A hint: backends that know no such limits go without.
+    lines: LineLimits | None = None
     # False: special tokens appear in the text.
     skip_special_tokens: bool = True
     # Constraint on the answer (after any reasoning).

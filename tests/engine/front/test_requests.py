@@ -9,6 +9,7 @@ from trunkline.core.types import (
     Completed,
     Delta,
     Event,
+    LineLimits,
     Request,
     RowFinished,
     SamplingParams,
@@ -205,3 +206,15 @@ def test_nothing_is_generated_where_nothing_is_wanted() -> None:
     assert finished == RowFinished("r", 1, "length")
     assert isinstance(completed, Completed)
     assert completed.usage == Usage(5, 0, 0)
+
+
+def test_lines_end_a_row() -> None:
+    group = state(lines=LineLimits(indent=2))
+    group.started(GroupStarted(1, 4, 0.25))
+    events = feed(group, b"a\n  b\nc\n")
+    assert text(events) == "a\n  b\n"
+    assert [e.reason for e in events if isinstance(e, RowFinished)] == ["length"]
+    assert isinstance(events[-1], Completed)
+    late = state(lines=LineLimits(seconds=2.5))
+    late.started(GroupStarted(1, 4, 0.25))
+    assert text(feed(late, b"a\nb\nc\n")) == "a\nb\n"

@@ -13,6 +13,7 @@ from trunkline.core.types import (
     Delta,
     Event,
     Grammar,
+    LineLimits,
     MixedInput,
     Request,
     RowFinished,
@@ -206,8 +207,6 @@ def test_grammars() -> None:
         ("mirostat", 0, 2),
         ("adaptive_target", -1, 0.5),
         ("min_keep", 0, 5),
-        ("n_indent", 0, 4),
-        ("t_max_predict_ms", -1, 1000),
         ("post_sampling_probs", False, True),
         ("reasoning_budget_tokens", -1, 100),
         ("lora", [], [{"id": 0, "scale": 1.0}]),
@@ -223,6 +222,12 @@ def test_what_would_change_the_output_is_refused_by_name(
         ask(**{name: value})
     assert name in caught.value.message
     assert caught.value.param == name
+
+
+def test_limits_of_lines() -> None:
+    assert request(n_indent=4, t_max_predict_ms=1500).lines == LineLimits(4, 1.5)
+    assert request(n_indent=4, t_max_predict_ms=-1).lines == LineLimits(4)
+    assert request(n_indent=0, t_max_predict_ms=-1, t_max_prompt_ms=500).lines is None
 
 
 def test_xtc_above_one_half_is_off() -> None:

@@ -21,6 +21,7 @@ from trunkline.core.types import (
 from trunkline.engine.frames import GroupStarted, PromptScores, RowOutput
 from trunkline.engine.front.prompt_report import PromptReport
 from trunkline.engine.front.shape import Shape
+from trunkline.text.lines import LineWatch
 from trunkline.text.output import Output
 from trunkline.text.output import RowOutput as RowReader
 from trunkline.text.row_text import RowText, Shown
@@ -36,8 +37,12 @@ class _Token(NamedTuple):
 class _Row:
     """Invariant: `tokens[:received]` of the row have been taken, each once."""
 
-    def __init__(self, text: RowText, reader: RowReader | None) -> None:
+    def __init__(
+        self, text: RowText, reader: RowReader | None, lines: LineWatch | None = None
+    ) -> None:
         self.text = text
+        # Where its lines may end it.
+        self.lines = lines
         # Tells thinking and tool calls apart; None: all is plain text.
         self.reader = reader
         self.received = 0
@@ -96,7 +101,7 @@ class GroupState:
             skip_special_tokens=request.skip_special_tokens and reader is None,
             min_tokens=request.sampling.min_tokens,
         )
-        return _Row(text, reader)
+        return _Row(text, reader, LineWatch(request.lines) if request.lines else None)
 
     @property
     def finished(self) -> bool:
@@ -139,7 +144,11 @@ class GroupState:
                     self._emit(events, output.row, row, shown, last=True)
                     self._end(events, output.row, "stop", shown.stop, now)
                     return Taken(events, abort=output.finish is None)
-                self._emit(events, output.row, row, shown, last=False)
+                shown, over = self._watched(row, shown, now)
+                self._emit(events, output.row, row, shown, last=over)
+                if over:
+                    self._end(events, output.row, "length", None, now)
+                    return Taken(events, abort=output.finish is None)
         if output.finish is not None:
             self._finish(events, output, row, now)
         return Taken(events)
@@ -169,6 +178,13 @@ class GroupState:
     def _feed(self, row: _Row, output: RowOutput) -> Shown:
         row.waiting.append(_Token(output.token, self._logprob(output)))
         return row.text.feed(output.token)
+
+    def _watched(self, row: _Row, shown: Shown, now: float) -> tuple[Shown, bool]:
+        """What of `shown` its lines leave, and whether they end the row."""
+        if row.lines is None or not shown.text:
+            return shown, False
+        text, over = row.lines.feed(shown.text, now - self._first)
+        return shown._replace(text=text), over
 
     def _finish(self, events: list[Event], output: RowOutput, row: _Row, now: float) -> None:
         shown = row.text.finish()

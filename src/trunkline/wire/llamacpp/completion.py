@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from trunkline.core.errors import Unsupported
-from trunkline.core.types import Grammar, Input, Json, Request, TextInput
+from trunkline.core.types import Grammar, Input, Json, LineLimits, Request, TextInput
 from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
 from trunkline.wire.llamacpp.completion_answer import CompletionStream, CompletionWhole, Wanted
 from trunkline.wire.llamacpp.errors import render_error, status, stream_error
@@ -65,6 +65,7 @@ class CompletionAsk:
             n=self._rows,
             stop=self._stop,
             implied=implied(self._fields),
+            lines=_lines(self._fields),
             grammar=self._grammar,
             tool_choice="none",
             overflow="cap",
@@ -100,6 +101,13 @@ def _stops(fields: CompletionFields) -> tuple[str, ...]:
         raise Unsupported(f"Field 'stop': more than {_MAX_STOPS} strings", param="stop")
     # Empty ones are passed over there too.
     return tuple(stop for stop in given if stop)
+
+
+def _lines(fields: CompletionFields) -> LineLimits | None:
+    limits = LineLimits(
+        max(0, fields.n_indent or 0), max(0.0, (fields.t_max_predict_ms or 0.0) / 1e3)
+    )
+    return None if limits == LineLimits() else limits
 
 
 def _grammar(fields: CompletionFields) -> Grammar | None:

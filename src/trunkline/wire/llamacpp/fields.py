@@ -6,7 +6,7 @@ refused, as there.
 
 Accepted without effect: `id_slot`, `n_keep`, `n_discard`, `n_cache_reuse` (nothing is ever cut out
 of a context), `timings_per_token`, `return_progress`, `sse_ping_interval`, `backend_sampling`,
-`preserved_tokens`, `verbose`.
+`preserved_tokens`, `verbose`; `t_max_prompt_ms`, which that server does not heed either.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class CompletionFields(msgspec.Struct, kw_only=True):
     max_tokens: int | None = None
     n_cmpl: _Rows | None = None
     n: _Rows | None = None
+    n_indent: int | None = None
+    t_max_predict_ms: float | None = None
     response_fields: list[str] | None = None
     stop: str | list[str] | None = None
     ignore_eos: bool | None = None
@@ -69,8 +71,6 @@ class CompletionFields(msgspec.Struct, kw_only=True):
     mirostat: int | None = None
     adaptive_target: float | None = None
     min_keep: int | None = None
-    n_indent: int | None = None
-    t_max_predict_ms: float | None = None
     reasoning_budget_tokens: int | None = None
     lora: list[Any] | None = None
     grammar_lazy: bool | None = None

@@ -152,8 +152,6 @@ def _refuse(fields: CompletionFields) -> None:
         "adaptive_target": _or(fields.adaptive_target, -1.0) >= 0,
         # 1 keeps what every chain keeps.
         "min_keep": _or(fields.min_keep, 0) > 1,
-        "n_indent": _or(fields.n_indent, 0) > 0,
-        "t_max_predict_ms": _or(fields.t_max_predict_ms, -1) > 0,
         "reasoning_budget_tokens": _or(fields.reasoning_budget_tokens, -1) >= 0,
         "lora": bool(fields.lora),
         "grammar_lazy": bool(fields.grammar_lazy),
