@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import ChatInput, Grammar, Request
 from trunkline.engine.frames import RowGrammar
 from trunkline.engine.grammar.compiler import GrammarCompiler
@@ -52,12 +53,21 @@ class Shaper:
         if chat is not None and (request.grammar is None or request.tool_choice != "auto"):
             calls = self._format.grammar(request, tools, end, self._special)
         if calls is not None:
-            source = await self._compiler.check(Grammar("lark", calls))
+            source = await self._of_calls(calls)
             return shape._replace(grammar=RowGrammar(source))
         if request.grammar is not None:
             source = await self._compiler.check(request.grammar)
             return shape._replace(grammar=RowGrammar(source, after_text=self._thinking_end(end)))
         return shape
+
+    async def _of_calls(self, calls: str) -> str:
+        """The source of the grammar of calls. Its author is us, so that an error names the tools
+        that it was made of."""
+        try:
+            return await self._compiler.check(Grammar("lark", calls))
+        except InvalidRequest as error:
+            why = error.message.removeprefix("the lark ")
+            raise InvalidRequest(f"the schema of the tools {why}", param="tools") from error
 
     def _thinking_end(self, prompt_end: str) -> str:
         """The tag after which the answer begins, where the prompt leaves the model thinking."""
