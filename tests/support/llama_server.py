@@ -14,7 +14,7 @@ import httpx
 from tests.support.server import free_port
 
 # One computing thread and one slot: the same sums in the same order.
-_SCRIPT = """
+SCRIPT = """
 import sys, threading
 import xllamacpp
 params = xllamacpp.CommonParams()
@@ -34,7 +34,7 @@ def llama_server(model: Path, directory: Path, context: int = 2048) -> Iterator[
     url = f"http://127.0.0.1:{port}"
     log = directory / "llama-server.log"
     with log.open("wb") as output:
-        command = [sys.executable, "-c", _SCRIPT, str(model), str(port), str(context)]
+        command = [sys.executable, "-c", SCRIPT, str(model), str(port), str(context)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 60

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from trunkline.core.errors import InvalidRequest
+from trunkline.core.errors import InvalidRequest, TrunklineError
 from trunkline.core.types import Health, ModelCard
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors.ggml_memory import available_memory, plan_layout
@@ -47,8 +47,10 @@ class BuiltInResident:
             )
             self._engine = engine
             await engine.backend.wait_ready(_LOAD_TIMEOUT)
-        except BaseException:
+        except BaseException as error:
             await self.unload()
+            if isinstance(error, TrunklineError):
+                self.backend.down(Health("failed", error.message))
             raise
         self.backend.up(engine.backend)
 
