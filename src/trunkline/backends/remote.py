@@ -10,10 +10,10 @@ import msgspec
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.ticker import Ticker
 from trunkline.backends.kind import Kind
-from trunkline.backends.remote_call import Refusal, RemoteCall
+from trunkline.backends.remote_call import STREAMS, Refusal, RemoteCall
 from trunkline.backends.site import Site, fill
 from trunkline.backends.tokens import Tokens
-from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused
+from trunkline.core.errors import TrunklineError, Unsupported, UpstreamFailed, UpstreamRefused
 from trunkline.core.types import (
     BackendStats,
     Call,
@@ -29,7 +29,7 @@ from trunkline.core.types import (
     Tokenization,
     TokensInput,
 )
-from trunkline.wire.client import Feature, Outgoing, Speaker, Terms
+from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Speaker, Terms
 
 _CHAT = (ChatInput,)
 _PROMPT = (TextInput, TokensInput, MixedInput)
@@ -49,6 +49,7 @@ _TAKES: Mapping[str, tuple[type, ...]] = {
     "cohere.chat": _CHAT,
     "bedrock.converse": _CHAT,
 }
+_JSON = ("application/json", "text/json")
 # Models whose terms are remembered; clients may name any where a route passes names on.
 _MAX_TERMS = 1024
 
@@ -137,7 +138,7 @@ class RemoteBackend:
         """Translate to the dialect that fits best, and send."""
         try:
             speaker, terms, outgoing = self._encode(request)
-            make = functools.partial(speaker.reader, request, terms)
+            make = functools.partial(_reader, speaker, request, terms)
             call = RemoteCall(
                 self,
                 speaker,
@@ -161,7 +162,7 @@ class RemoteBackend:
             speaker = self._speakers[raw.operation]
             terms = self.terms(raw.model, raw.operation)
             outgoing = speaker.patch(raw, terms)
-            make = functools.partial(speaker.relay, raw, terms)
+            make = functools.partial(_relay, speaker, raw, terms)
             call = RemoteCall(
                 self,
                 speaker,
@@ -304,3 +305,28 @@ class RemoteBackend:
             call.cancel()
             raise
         return call
+
+
+def _reader(speaker: Speaker, request: Request, terms: Terms, head: Head) -> Reader:
+    """What reads an answer to `Speaker.encode`."""
+    return speaker.reader(request, terms, _labelled(head, stream="stream" in terms.features))
+
+
+def _relay(speaker: Speaker, raw: RawRequest, terms: Terms, head: Head) -> Relay:
+    """What passes an answer on. Raises `UpstreamFailed` for a stream that nobody asked for."""
+    head = _labelled(head, stream=raw.stream)
+    if not raw.stream and _kind(head).startswith(STREAMS):
+        raise UpstreamFailed("The backend answered with a stream; none was asked for.")
+    return speaker.relay(raw, terms, head)
+
+
+def _labelled(head: Head, *, stream: bool) -> Head:
+    """`head` with a content type: some servers send JSON as plain text, or as nothing at all."""
+    kind = _kind(head)
+    if stream or kind in _JSON or kind.startswith(STREAMS):
+        return head
+    return Head(head.status, {**head.headers, "content-type": _JSON[0]})
+
+
+def _kind(head: Head) -> str:
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()

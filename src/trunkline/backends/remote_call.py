@@ -21,7 +21,7 @@ log = logging.getLogger("trunkline.backends")
 _MAX_ERROR = 64 * 1024
 _MAX_WHOLE = 64 * 1024 * 1024
 # Content types of bodies that come bit by bit and may be of any length.
-_STREAMS = (
+STREAMS = (
     "text/event-stream",
     "application/x-ndjson",
     "application/stream+json",
@@ -135,7 +135,7 @@ class RemoteCall:
         self._head = head
         if not 200 <= head.status < 300:
             return
-        self._unbounded = head.headers.get("content-type", "").startswith(_STREAMS)
+        self._unbounded = head.headers.get("content-type", "").startswith(STREAMS)
         encoding = head.headers.get("content-encoding", "identity")
         if encoding != "identity":
             problem = f"{self._owner.title} compressed its answer ({encoding}) although not asked"

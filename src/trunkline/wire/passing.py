@@ -29,6 +29,8 @@ class EventPassing:
         self._rest = b""
         # The empty line that ends an event.
         self._gap = b"\n\n"
+        # True: an event of an answer has come. What is before it says nothing: comments.
+        self._begun = False
         # Output tokens, as far as can be told by counting.
         self._counted = 0
         self._usage: Usage | None = None
@@ -66,6 +68,8 @@ class EventPassing:
         return (*left, Completed(self._id, usage, Timing()))
 
     def _passed(self, data: bytes) -> Sequence[Event]:
+        if not self._begun:
+            data = self._beginning(data)
         if self._special(data):
             gap = self._gap
             kept = [self._event(event) for event in data.split(gap)[:-1]]
@@ -75,6 +79,21 @@ class EventPassing:
         tokens = self._tokens(data)
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
+
+    def _beginning(self, data: bytes) -> bytes:
+        """`data` from the first event on that has data: until then nothing has been said.
+
+        Raises `UpstreamFailed` where that one makes no sense: another backend may still be asked.
+        """
+        at = 0
+        for event in data.split(self._gap)[:-1]:
+            if found := event_data(event):
+                if found != b"[DONE]":
+                    decoded(_fields, found)
+                self._begun = True
+                return data[at:]
+            at += len(event) + len(self._gap)
+        return b""
 
     def _whole(self) -> bool:
         """Whether what came is a whole answer."""

@@ -81,13 +81,17 @@ class _Stream:
 
     def _pass(self, whole: bytes) -> list[Event]:
         pieces = [one for one in whole.split(self._separator) if one.strip()]
-        for piece in pieces:
-            usage = self._look(self._content(piece))
+        # What has no content is a comment, and no output.
+        contents = [one for one in map(self._content, pieces) if one]
+        if not contents:
+            return []
+        for content in contents:
+            usage = self._look(content)
             self._usage = self._usage if usage is None else usage
         if not self._renamer.idle:
             renamed = [self._renamer.rename(piece) + self._separator for piece in pieces]
             whole = b"".join(renamed)
-        return relayed(self._id, whole, len(pieces))
+        return relayed(self._id, whole, len(contents))
 
     def _content(self, piece: bytes) -> bytes:
         return piece

@@ -71,12 +71,18 @@ def test_the_client_sees_the_name_that_it_used() -> None:
 
 
 def test_comments_and_other_line_ends_pass() -> None:
-    body = b": ping\r\n\r\n" + sse(chunk({"content": "a"}), chunk({}, "stop")).replace(
-        b"\n", b"\r\n"
-    )
+    said = sse(chunk({"content": "a"})) + b": ping\n\n" + sse(chunk({}, "stop"))
+    said = said.replace(b"\n", b"\r\n")
     asked = raw(SPEAKER, b'{"stream":true}', asked="upstream")
     for size in (1, 10, None):
-        assert relay(SPEAKER, asked, body, size=size)[0] == body
+        # Before the first event they say nothing: another backend may still be asked.
+        assert relay(SPEAKER, asked, b": ping\r\n\r\n" + said, size=size)[0] == said
+
+
+def test_what_is_no_event_is_refused_before_anything_has_gone_out() -> None:
+    asked = raw(SPEAKER, b'{"stream":true}', asked="upstream")
+    with pytest.raises(UpstreamFailed, match="makes no sense"):
+        relay(SPEAKER, asked, b": ping\n\ndata: {this is no json}\n\n")
 
 
 def test_a_stream_that_ends_without_an_empty_line() -> None:

@@ -144,6 +144,8 @@ class GenerateWhole:
         """The object."""
         rows = [row for _, row in sorted(self._rows.items())]
         best = max(rows, key=lambda row: row.score)
+        if len(rows) == 1:
+            best.tokens = best.tokens or usage.completion_tokens
         generated = _Generated(self._text(best))
         if self._shown.details:
             generated.details = self._details(best, [row for row in rows if row is not best])
@@ -215,9 +217,9 @@ class GenerateStream:
         """The event of the last token, with the whole text."""
         details = None
         if self._shown.details:
-            details = _StreamDetails(
-                self._reason, self._tokens, self._shown.seed, usage.prompt_tokens
-            )
+            tokens = self._tokens or usage.completion_tokens
+            seed = self._shown.seed
+            details = _StreamDetails(self._reason, tokens, seed, usage.prompt_tokens)
         # A row may end without a token of its own; the event that tells so needs one.
         last = self._newest or Step(Token(0, "", 0.0, True), [])
         return self._event(last, self._shown.prompt + "".join(self._text), details)

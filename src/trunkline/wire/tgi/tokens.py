@@ -42,6 +42,8 @@ class Steps:
 
     def __init__(self) -> None:
         self._carried = ""
+        # Some backends tell no tokens: each piece of their text is one.
+        self._told = False
 
     def take(self, delta: Delta) -> list[Step]:
         """The tokens of `delta`.
@@ -50,6 +52,9 @@ class Steps:
         """
         text = self._carried + delta.reasoning + delta.text
         logprobs = delta.logprobs or ()
+        self._told = self._told or bool(logprobs or delta.token_ids)
+        if not self._told:
+            return [Step(Token(0, text, 0.0, False), [])] if text else []
         self._carried = "" if logprobs else text
         texts = _texts(text, [one.data for one in logprobs])
         return [
