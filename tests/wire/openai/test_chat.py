@@ -173,7 +173,7 @@ def test_tools_may_be_named_when_none_may_be_used() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
         ({"audio": {"voice": "x"}}, "audio"),

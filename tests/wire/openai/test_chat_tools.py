@@ -286,3 +286,85 @@ def test_logprobs_of_a_call_are_shown_without_content() -> None:
     assert shown[1]["delta"] == {}
     assert shown[1]["logprobs"]["content"][0]["token"] == "{"
     assert shown[2]["delta"]["tool_calls"][0]["id"] == "c"
+
+
+# custom tools; shapes of types/chat/chat_completion_message_custom_tool_call.py
+
+PATCH = {
+    "type": "custom",
+    "custom": {
+        "name": "patch",
+        "description": "Edits files.",
+        "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /x+/"}},
+    },
+}
+
+
+def test_a_custom_tool_is_a_function_of_one_text() -> None:
+    one = request(tools=[F, PATCH], tool_choice={"type": "custom", "custom": {"name": "patch"}})
+    assert (one.tool_choice, one.tool_name) == ("named", "patch")
+    assert isinstance(one.input, ChatInput)
+    function = one.input.tools[1]["function"]
+    assert (function["name"], function["description"]) == ("patch", "Edits files.")
+    assert function["parameters"]["required"] == ["input"]
+    assert "start: /x+/" in function["parameters"]["properties"]["input"]["description"]
+    allowed = {"mode": "auto", "tools": [{"type": "custom", "custom": {"name": "patch"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    assert tools(request(tools=[F, PATCH], tool_choice=choice)) == ["patch"]
+
+
+@pytest.mark.parametrize(
+    "custom", [None, {}, {"name": 5}, {"name": ""}, {"name": "x", "format": 1}]
+)
+def test_a_custom_tool_that_is_none(custom: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ask(tools=[{"type": "custom", "custom": custom}])
+    assert (caught.value.param or "").startswith("tools[0].custom")
+
+
+def test_calls_of_custom_tools_in_history() -> None:
+    custom = {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": 'a "b"\n'}}
+    turn = {"role": "assistant", "content": None, "tool_calls": [custom]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "done"}
+    one = request(messages=[*HELLO, turn, result], tools=[PATCH])
+    assert isinstance(one.input, ChatInput)
+    (call,) = one.input.messages[1].tool_calls or ()
+    assert json.loads(call["function"]["arguments"]) == {"input": 'a "b"\n'}
+    assert (call["type"], call["function"]["name"], call["id"]) == ("function", "patch", "c1")
+    with pytest.raises(InvalidRequest, match=r"messages\[1\]\.tool_calls\[0\]\.custom"):
+        request(messages=[*HELLO, {**turn, "tool_calls": [{"id": "c1", "type": "custom"}]}])
+
+
+@pytest.mark.parametrize("arguments", ['{"input": "é \\"x\\"\\n\\u00e9"}', '{"input": "cut o'])
+def test_a_call_of_a_custom_tool(arguments: str) -> None:
+    text = 'é "x"\né' if arguments.endswith("}") else "cut o"
+    taken = (
+        called(0, "c1", "patch", ""),
+        *(called(0, None, None, one) for one in arguments),
+        called(1, "c2", "f", "{}"),
+    )
+    asked = {"tools": [F, PATCH]}
+    message = whole(ask(**asked), *taken)["choices"][0]["message"]
+    custom = {"id": "c1", "type": "custom", "custom": {"name": "patch", "input": text}}
+    function = {"id": "c2", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    assert message["tool_calls"] == [custom, function]
+
+    renderer = ask(**asked, stream=True).renderer(ANSWER)
+    body = b"".join(renderer.take(0, [one]) for one in (*taken, *END))
+    calls = [
+        call
+        for chunk in events(body)
+        for choice in chunk["choices"]
+        for call in choice["delta"].get("tool_calls", ())
+    ]
+    mine = [call for call in calls if call["index"] == 0]
+    assert mine[0] == {
+        "index": 0,
+        "id": "c1",
+        "type": "custom",
+        "custom": {"name": "patch", "input": ""},
+    }
+    assert "".join(call["custom"]["input"] for call in mine) == text
+    # It comes as it is written.
+    assert len(mine) > 5
+    assert [call["function"]["arguments"] for call in calls if call["index"] == 1] == ["{}"]

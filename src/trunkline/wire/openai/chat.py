@@ -132,6 +132,7 @@ class ChatAsk:
         shown = Shown(
             logprobs=bool(fields.logprobs),
             functions=self._legacy,
+            custom=self._tools.custom,
             prompt_logprobs=fields.prompt_logprobs,
             token_ids=bool(fields.return_token_ids),
         )

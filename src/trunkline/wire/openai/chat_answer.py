@@ -26,6 +26,7 @@ from trunkline.core.types import (
 )
 from trunkline.wire.codec import Answer
 from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
+from trunkline.wire.openai.custom_input import CustomInput
 from trunkline.wire.openai.prompt_details import PromptLogprobs, Prompts, prompt_logprobs
 
 
@@ -35,6 +36,8 @@ class Shown(msgspec.Struct, frozen=True):
     logprobs: bool = False
     # True: calls are shown as the older `function_call`.
     functions: bool = False
+    # Names of the tools that take text and no JSON.
+    custom: frozenset[str] = frozenset()
     # vLLM's: alternatives of each prompt token, and ids.
     prompt_logprobs: int | None = None
     token_ids: bool = False
@@ -70,13 +73,24 @@ class _ToolCall(msgspec.Struct):
     function: _Function
 
 
+class _Custom(msgspec.Struct):
+    name: str
+    input: str
+
+
+class _CustomCall(msgspec.Struct):
+    id: str
+    type: Literal["custom"]
+    custom: _Custom
+
+
 class _Message(msgspec.Struct):
     role: Literal["assistant"]
     content: str | None
     refusal: None = None
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
-    tool_calls: list[_ToolCall] | UnsetType = UNSET
+    tool_calls: list[_ToolCall | _CustomCall] | UnsetType = UNSET
     function_call: _Function | UnsetType = UNSET
 
 
@@ -128,6 +142,14 @@ class _Call:
 
     def function(self) -> _Function:
         return _Function(self.name, "".join(self.arguments))
+
+    def shown(self, custom: frozenset[str]) -> _ToolCall | _CustomCall:
+        """As the tool that was called is one of `custom` or not."""
+        if self.name not in custom:
+            return _ToolCall(self.id, "function", self.function())
+        taken = CustomInput()
+        taken.feed("".join(self.arguments))
+        return _CustomCall(self.id, "custom", _Custom(self.name, taken.end()[1]))
 
 
 class _Row:
@@ -204,7 +226,7 @@ class ChatWhole:
         if calls and self._shown.functions:
             message.function_call = calls[0].function()
         elif calls:
-            message.tool_calls = [_ToolCall(c.id, "function", c.function()) for c in calls]
+            message.tool_calls = [call.shown(self._shown.custom) for call in calls]
         logprobs = _Logprobs(row.logprobs) if self._shown.logprobs else None
         reason = _finish_reason(row.finish, functions=self._shown.functions)
         ids = row.ids if self._shown.token_ids else UNSET
@@ -217,6 +239,9 @@ class ChatStream:
     def __init__(self, answer: Answer, shown: Shown, *, include_usage: bool) -> None:
         self._include_usage = include_usage
         self._functions = shown.functions
+        self._custom = shown.custom
+        # Row and index of each call of a custom tool -> what it takes.
+        self._inputs: dict[tuple[int, int], CustomInput] = {}
         self._token_ids = shown.token_ids
         self._prompts = Prompts()
         self._head = (
@@ -269,7 +294,9 @@ class ChatStream:
             )
         for call in event.tool_calls:
             # There is room for one function call.
-            if not self._functions or call.index == 0:
+            if (row, call.index) in self._inputs or call.name in self._custom:
+                self._custom_call(row, call, out)
+            elif not self._functions or call.index == 0:
                 self._tool_call(row, call, out)
 
     def _open(self, row: int, content: bytes, out: list[bytes]) -> None:
@@ -315,6 +342,35 @@ class ChatStream:
             shown = b'"tool_calls":[{"index":%d,"function":%b}]' % (call.index, function)
         out.append(b'%b{"index":%d,"delta":{%b}%b' % (self._head, row, shown, self._middle))
 
+    def _custom_call(self, row: int, call: ToolCallDelta, out: list[bytes]) -> None:
+        """The client's types know no calls of custom tools in a stream; this is how OpenAI sends
+        them."""
+        taken = self._inputs.setdefault((row, call.index), CustomInput())
+        text = taken.feed(call.arguments)
+        if call.name is not None:
+            shown = b'"id":%b,"type":"custom","custom":{"name":%b,"input":%b}' % (
+                encoder.encode(call.id),
+                encoder.encode(call.name),
+                encoder.encode(text),
+            )
+        elif text:
+            shown = b'"custom":{"input":%b}' % encoder.encode(text)
+        else:
+            return
+        self._call_chunk(row, call.index, shown, out)
+
+    def _call_chunk(self, row: int, index: int, shown: bytes, out: list[bytes]) -> None:
+        out.append(
+            b'%b{"index":%d,"delta":{"tool_calls":[{"index":%d,%b}]}%b'
+            % (self._head, row, index, shown, self._middle)
+        )
+
+    def _end_inputs(self, row: int, out: list[bytes]) -> None:
+        for (of, index), taken in self._inputs.items():
+            rest = taken.end()[0] if of == row else ""
+            if rest:
+                self._call_chunk(row, index, b'"custom":{"input":%b}' % encoder.encode(rest), out)
+
     def _with_logprobs(
         self, event: Delta, logprobs: Sequence[TokenLogprob], out: list[bytes]
     ) -> None:
@@ -334,6 +390,7 @@ class ChatStream:
         )
 
     def _finish_row(self, event: RowFinished, out: list[bytes]) -> None:
+        self._end_inputs(event.row, out)
         if event.token_id is not None:
             self._ids(event.row, (event.token_id,), out)
         reason = _finish_reason(event.reason, functions=self._functions)

@@ -29,10 +29,16 @@ class _Function(msgspec.Struct):
     arguments: str
 
 
+class _Custom(msgspec.Struct):
+    name: str
+    input: str
+
+
 class _ToolCall(msgspec.Struct):
-    function: _Function
+    function: _Function | None = None
+    custom: _Custom | None = None
     id: str = ""
-    type: Literal["function"] = "function"
+    type: Literal["function", "custom"] = "function"
 
 
 class ChatMessage(msgspec.Struct):
@@ -83,17 +89,33 @@ def _message(index: int, message: ChatMessage) -> Message:
         role="tool" if legacy else role,
         content=_parts(where, content) if isinstance(content, list) else content,
         name=message.name,
-        tool_calls=_calls(message),
+        tool_calls=_calls(where, message),
         tool_call_id=_legacy_id(message.name) if legacy else message.tool_call_id,
         reasoning_content=message.reasoning_content or message.reasoning,
     )
 
 
-def _calls(message: ChatMessage) -> tuple[Json, ...] | None:
-    calls = message.tool_calls or []
-    if message.function_call is not None:
-        calls = [_ToolCall(message.function_call, _legacy_id(message.function_call.name))]
-    return tuple([msgspec.to_builtins(call) for call in calls]) or None
+def _calls(where: str, message: ChatMessage) -> tuple[Json, ...] | None:
+    called = message.function_call
+    if called is not None:
+        return (_call(_legacy_id(called.name), called),)
+    found: list[Json] = []
+    for index, call in enumerate(message.tool_calls or ()):
+        function, custom = call.function, call.custom
+        if call.type == "custom" and custom is not None:
+            # As the model saw and wrote it.
+            text = msgspec.json.encode({"input": custom.input}).decode()
+            function = _Function(custom.name, text)
+        if function is None:
+            missing = f"{where}.tool_calls[{index}].{call.type}"
+            raise InvalidRequest(f"Missing required parameter: '{missing}'.", param=missing)
+        found.append(_call(call.id, function))
+    return tuple(found) or None
+
+
+def _call(call_id: str, function: _Function) -> Json:
+    said = {"name": function.name, "arguments": function.arguments}
+    return {"function": said, "id": call_id, "type": "function"}
 
 
 def _legacy_id(name: str | None) -> str:

@@ -1,7 +1,7 @@
 """What a custom tool takes, out of the JSON that the model writes for it.
 
-The model sees a function with one argument (`responses_tools`) and writes `{"input": "..."}`; the
-client gets the text alone, as it comes.
+The model sees a function with one argument (`tools.text_function`) and writes
+`{"input": "..."}`; the client gets the text alone, as it comes.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ _CHAT = amended(
     yes("max_completion_tokens", 5, "Newer name of `max_tokens`; it counts where both are given."),
     yes("logprobs", True, "Log probabilities of the tokens of the answer."),
     yes("top_logprobs", 2, "Alternatives for each token, up to 20.", logprobs=True),
-    yes("tools", [_TOOL], "Functions; other types are refused."),
+    yes("tools", [_TOOL], "Functions and custom tools; other types are refused."),
     yes(
         "tool_choice",
         "required",

@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import Json
 from trunkline.wire.openai.fields import asks, decode
-from trunkline.wire.openai.tools import MAX_TOOLS, Tools, check_function, choose
+from trunkline.wire.openai.tools import MAX_TOOLS, Tools, check_function, choose, text_function
 
 _tools = msgspec.json.Decoder(Annotated[list[Raw], Meta(max_length=MAX_TOOLS)])
 _choice = msgspec.json.Decoder(str | dict[str, Any])
@@ -111,7 +111,8 @@ def _add(
         raise InvalidRequest(f"Two tools are called '{name[:64]}'.", param=f"{where}.name")
     function: Json = {"name": name}
     if kind == "custom":
-        function |= _text_function(tool)
+        form = tool.format or _Format()
+        function |= text_function(tool.description, form.syntax, form.definition)
     else:
         if tool.description is not None:
             function["description"] = tool.description
@@ -123,16 +124,6 @@ def _add(
     into.append({"type": "function", "function": function})
     if len(into) > MAX_TOOLS:
         raise InvalidRequest(f"More than {MAX_TOOLS} tools.", param="tools")
-
-
-def _text_function(tool: _Tool) -> Json:
-    """A function that takes what a custom tool takes."""
-    about = "The text that the tool takes."
-    if tool.format is not None and tool.format.definition:
-        about += f" It must match this {tool.format.syntax} grammar:\n{tool.format.definition}"
-    text = {"type": "string", "description": about}
-    schema = {"type": "object", "properties": {"input": text}, "required": ["input"]}
-    return {"description": tool.description or "", "parameters": schema}
 
 
 def _shown(raw: Raw) -> Raw:

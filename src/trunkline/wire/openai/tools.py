@@ -1,8 +1,10 @@
 """Tools of chat completions: `tools` and `tool_choice`, and the older `functions`.
 
+A custom tool takes text that is not JSON: the model sees a function with one argument, `input`.
+
 Shapes: the official client's `types/chat/completion_create_params.py`,
-`chat_completion_function_tool_param.py`, `chat_completion_allowed_tool_choice_param.py` (openai
-3.52, read 2026-11-21).
+`chat_completion_function_tool_param.py`, `chat_completion_custom_tool_param.py`,
+`chat_completion_allowed_tool_choice_param.py` (openai 3.52, read 2026-11-21).
 """
 
 from __future__ import annotations
@@ -23,6 +25,23 @@ Choice = Literal["auto", "none", "required", "named"]
 MAX_TOOLS = 1024
 MAX_NAME = 256
 
+
+class _Grammar(msgspec.Struct):
+    syntax: str = ""
+    definition: str = ""
+
+
+class _Format(msgspec.Struct):
+    type: str = "text"
+    grammar: _Grammar | None = None
+
+
+class _Custom(msgspec.Struct):
+    name: str
+    description: str | None = None
+    format: _Format | None = None
+
+
 _tools = msgspec.json.Decoder(Annotated[list[dict[str, Any]], Meta(max_length=MAX_TOOLS)])
 _choice = msgspec.json.Decoder(str | dict[str, Any])
 
@@ -34,6 +53,8 @@ class Tools(msgspec.Struct, frozen=True):
     choice: Choice = "none"
     # The only one allowed, where `choice` is "named".
     name: str = ""
+    # Those of them that take text and no JSON.
+    custom: frozenset[str] = frozenset()
 
     def names(self) -> frozenset[str]:
         """The names of all tools."""
@@ -42,8 +63,9 @@ class Tools(msgspec.Struct, frozen=True):
 
 def chat_tools(tools: Raw, choice: Raw) -> Tools:
     """`tools` and `tool_choice`. Raises `InvalidRequest` and `Unsupported`."""
-    definitions = _definitions(tools) if asks(tools) else ()
-    return choose(definitions, decode(_choice, choice, "tool_choice") if asks(choice) else None)
+    definitions, custom = _definitions(tools) if asks(tools) else ((), frozenset[str]())
+    wanted = decode(_choice, choice, "tool_choice") if asks(choice) else None
+    return msgspec.structs.replace(choose(definitions, wanted), custom=custom)
 
 
 def legacy_tools(functions: Raw, choice: Raw) -> Tools:
@@ -71,6 +93,17 @@ def check_function(function: Any, where: str) -> None:
     if not modest(function):
         problem = f"Invalid '{where}': nested too deeply, or an integer beyond 64 bits."
         raise InvalidRequest(problem, param=where)
+
+
+def text_function(description: str | None, syntax: str, definition: str) -> Json:
+    """A function that takes what a custom tool takes, less its name; without `definition`, any
+    text."""
+    about = "The text that the tool takes."
+    if definition:
+        about += f" It must match this {syntax} grammar:\n{definition}"
+    text = {"type": "string", "description": about}
+    schema = {"type": "object", "properties": {"input": text}, "required": ["input"]}
+    return {"description": description or "", "parameters": schema}
 
 
 def choose(
@@ -125,23 +158,42 @@ def _allowed(definitions: tuple[Json, ...], allowed: Any, where: str) -> tuple[J
         raise InvalidRequest(problem, param=where)
     names: set[Any] = set()
     for one in tools:
-        function = one.get("function", one)
+        function = one.get("function", one.get("custom", one))
         name = function.get("name") if isinstance(function, dict) else None
         if isinstance(name, str):
             names.add(name)
     return tuple(one for one in definitions if one["function"]["name"] in names)
 
 
-def _definitions(raw: Raw) -> tuple[Json, ...]:
+def _definitions(raw: Raw) -> tuple[tuple[Json, ...], frozenset[str]]:
+    """The tools as functions, and the names of those that are custom."""
     found = decode(_tools, raw, "tools")
+    custom: set[str] = set()
     for index, tool in enumerate(found):
         where = f"tools[{index}]"
         kind = tool.get("type", "function")
+        if kind == "custom":
+            function = found[index] = _as_function(tool.get("custom"), f"{where}.custom")
+            custom.add(function["function"]["name"])
+            continue
         if kind != "function":
-            raise Unsupported(
-                f"A tool of type {str(kind)[:40]!r} is not supported; 'function' is.",
-                param=f"{where}.type",
+            problem = (
+                f"A tool of type {str(kind)[:40]!r} is not supported; 'function' and 'custom' are."
             )
+            raise Unsupported(problem, param=f"{where}.type")
         check_function(tool.get("function"), f"{where}.function")
         tool.setdefault("type", "function")
-    return tuple(found)
+    return tuple(found), frozenset(custom)
+
+
+def _as_function(custom: Any, where: str) -> Json:
+    try:
+        tool = msgspec.convert(custom, _Custom)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"Invalid '{where}': {error}.", param=where) from error
+    grammar = tool.format.grammar if tool.format is not None else None
+    grammar = grammar or _Grammar()
+    about = text_function(tool.description, grammar.syntax, grammar.definition)
+    function: Json = {"name": tool.name, **about}
+    check_function(function, where)
+    return {"type": "function", "function": function}
