@@ -209,6 +209,8 @@ def test_a_fault_of_ours_in_one_request_does_not_touch_the_others() -> None:
         backend.submit(request("good"), good)
         await good.ended.wait()
         assert "a fault" in broken.error()
+        with pytest.raises(RuntimeError):
+            backend.submit(request("broken"), Sink())
         assert residency.slots["a"].users == 0
         await residency.close()
 

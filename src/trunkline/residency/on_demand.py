@@ -42,26 +42,27 @@ class ResidentCall:
     It counts as a user of its slot from `granted` to its last event, or until it is cancelled.
     """
 
-    __slots__ = ("_begin", "_ended", "_inner", "_request_id", "_residency", "_sink", "_slot")
+    __slots__ = ("_ended", "_residency", "_sink", "_slot", "begin", "inner", "request_id")
 
-    def __init__(
-        self, residency: Residency, slot: Slot, request_id: str, sink: EventSink, begin: Begin
-    ) -> None:
+    def __init__(self, residency: Residency, slot: Slot, request_id: str, sink: EventSink) -> None:
         self._residency = residency
         self._slot = slot
-        self._request_id = request_id
         self._sink = sink
-        self._begin = begin
-        # None: it waits.
-        self._inner: Call | None = None
         self._ended = False
+        self.request_id = request_id
+        # What sends it, while it waits.
+        self.begin: Begin | None = None
+        # None before it is sent.
+        self.inner: Call | None = None
 
     # slot.Waiter
 
     def granted(self) -> None:
         """Send it."""
+        begin, self.begin = self.begin, None
+        assert begin is not None
         try:
-            self._inner = self._begin(self)
+            self.inner = begin(self)
         except TrunklineError as error:
             self._fail(error)
         except Exception as error:
@@ -72,7 +73,7 @@ class ResidentCall:
     def refused(self, error: TrunklineError) -> None:
         """Fail it."""
         self._ended = True
-        self._inner = Refused(self._request_id, error, self._sink)
+        self.inner = Refused(self.request_id, error, self._sink)
 
     def _fail(self, error: TrunklineError) -> None:
         self.refused(error)
@@ -94,14 +95,14 @@ class ResidentCall:
 
     def cancel(self) -> None:
         """Leave the queue, or stop the work."""
-        if self._inner is None:
-            if not self._ended:
-                self._ended = True
-                self._residency.forget(self._slot, self)
+        if self.inner is not None:
+            self.inner.cancel()
+        if self._ended:
             return
-        self._inner.cancel()
-        if not self._ended:
-            self._ended = True
+        self._ended = True
+        if self.begin is not None:
+            self._residency.forget(self._slot, self)
+        else:
             self._residency.leave(self._slot)
 
 
@@ -155,8 +156,17 @@ class OnDemandBackend:
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Send it, or queue it until the model is loaded."""
-        backend = self._backend
-        return self._enter(request.id, sink, lambda call: backend.submit(request, call))
+        slot = self._slot
+        call = ResidentCall(self._residency, slot, request.id, sink)
+        if not slot.open:
+            return self._wait(call, sink, lambda call: self._backend.submit(request, call))
+        slot.users += 1
+        try:
+            call.inner = self._backend.submit(request, call)
+        except BaseException:
+            call.cancel()
+            raise
+        return call
 
     def relays(self, operation: str) -> bool:
         """As what is loaded does, or will as far as is known."""
@@ -164,8 +174,17 @@ class OnDemandBackend:
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
         """As `submit`."""
-        backend = self._backend
-        return self._enter(raw.id, sink, lambda call: backend.relay(raw, call))
+        slot = self._slot
+        call = ResidentCall(self._residency, slot, raw.id, sink)
+        if not slot.open:
+            return self._wait(call, sink, lambda call: self._backend.relay(raw, call))
+        slot.users += 1
+        try:
+            call.inner = self._backend.relay(raw, call)
+        except BaseException:
+            call.cancel()
+            raise
+        return call
 
     async def count_tokens(self, request: Request) -> int:
         """Load and ask. Raises `TrunklineError`."""
@@ -216,13 +235,13 @@ class OnDemandBackend:
         """Unload it as soon as no request uses it."""
         self._residency.unload(self.name)
 
-    def _enter(self, request_id: str, sink: EventSink, begin: Begin) -> Call:
-        call = ResidentCall(self._residency, self._slot, request_id, sink, begin)
+    def _wait(self, call: ResidentCall, sink: EventSink, begin: Begin) -> Call:
+        call.begin = begin
         try:
             if self._residency.enter(self._slot, call):
                 call.granted()
         except TrunklineError as error:
-            return Refused(request_id, error, sink)
+            return Refused(call.request_id, error, sink)
         return call
 
 
