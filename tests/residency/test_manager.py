@@ -210,6 +210,42 @@ def test_a_small_one_is_loaded_into_memory_that_the_first_does_not_need() -> Non
     run(main)
 
 
+def test_nobody_takes_free_memory_that_the_first_needs_beside_what_is_closed_for_it() -> None:
+    async def main() -> None:
+        residency = Residency(budget=10)
+        a = add(residency, FakeResident("a", 6))
+        b = add(residency, FakeResident("b", 8))
+        c = add(residency, FakeResident("c", 3))
+        Asker(residency, a, work=50).ask()
+        await asyncio.sleep(5)
+        second = Asker(residency, b, work=20).ask()
+        # It would fit beside a, and keep b waiting for longer.
+        third = Asker(residency, c, work=100).ask()
+        await third.ended.wait()
+        assert second.granted_at == pytest.approx(51 + 0.5 + 1)
+        assert third.waited > second.waited
+        await residency.close()
+
+    run(main)
+
+
+def test_memory_of_a_pinned_one_is_kept_for_it_while_it_cannot_be_loaded() -> None:
+    async def main() -> None:
+        residency = Residency(budget=2)
+        pinned = add(residency, FakeResident("p", failures=1, load_time=0.1), pinned=True)
+        a, b = (add(residency, FakeResident(name)) for name in "ab")
+        await asyncio.sleep(0.2)
+        assert phase(pinned) == "cold"
+        askers = [Asker(residency, slot, work=5).ask() for slot in (a, b)]
+        assert residency.in_use == 2
+        await asyncio.gather(*(asker.ended.wait() for asker in askers))
+        assert phase(pinned) == "loaded"
+        assert pinned.loads == 1
+        await residency.close()
+
+    run(main)
+
+
 def test_a_failed_load_fails_who_waits_and_is_tried_again_later() -> None:
     async def main() -> None:
         residency = Residency()
