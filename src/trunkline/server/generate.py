@@ -11,7 +11,7 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
-from trunkline.core.errors import TrunklineError
+from trunkline.core.errors import PreviousNotFound, TrunklineError
 from trunkline.core.types import Event, RawRequest, Request, Tokenization
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.generation import Generation
@@ -19,7 +19,7 @@ from trunkline.server.http.exchange import Exchange, HttpRequest
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
-from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup
+from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup, Renderer
 from trunkline.wire.raw import peek
 
 
@@ -106,7 +106,7 @@ class Generator:
         if not self._gateway.relays(codec.operation):
             return False
         peeked = peek(came, streams=codec.streams == "unless_declined")
-        if peeked is None:
+        if peeked is None or (codec.refers is not None and codec.refers(peeked.fields)):
             return False
         stream = peeked.stream
         if codec.streams in ("always", "never"):
@@ -115,6 +115,7 @@ class Generator:
         if not model.backend.relays(codec.operation):
             return False
         exchange.model = model.metric_name()
+        decoded = _Decoded(codec, came, request_id, model, tenant)
         generation = Generation(
             self._active,
             exchange,
@@ -122,7 +123,9 @@ class Generator:
             request_id,
             self._metrics.model(model.metric_name()),
             stream=stream,
+            new_renderer=decoded.renderer,
         )
+        generation.keep = functools.partial(self._stored.keep, tenant=tenant)
         raw = RawRequest(
             id=request_id,
             operation=codec.operation,
@@ -133,7 +136,7 @@ class Generator:
             headers=_dialect_headers(came),
             tenant=tenant,
             affinity=peeked.affinity,
-            translate=functools.partial(_translate, generation, codec, came, model, tenant),
+            translate=decoded.request,
         )
         generation.calls.append(model.backend.relay(raw, _PromptSink(generation, 0)))
         return True
@@ -193,15 +196,36 @@ def _answer(request_id: str, asked: str, model: ServedModel) -> Answer:
     return Answer(request_id, asked or model.name, int(time.time()), model.fingerprint())
 
 
-def _translate(
-    generation: Generation, codec: Codec, came: Incoming, model: ServedModel, tenant: str
-) -> Request:
-    """Decode a call that was to be relayed, and render what comes. Raises `InvalidRequest`."""
-    ask = cast(Ask, codec.decode(came))
-    request_id = generation.request_id
-    (request,) = ask.requests(request_id, model.name, tenant)
-    generation.renderer = ask.renderer(_answer(request_id, ask.model, model))
-    return request
+class _Decoded:
+    """A call that is relayed, decoded once somebody answers who does not speak its dialect."""
+
+    def __init__(
+        self, codec: Codec, came: Incoming, request_id: str, model: ServedModel, tenant: str
+    ) -> None:
+        self._codec = codec
+        self._came = came
+        self._request_id = request_id
+        self._model = model
+        self._tenant = tenant
+
+    @functools.cached_property
+    def _ask(self) -> Ask:
+        ask = cast(Ask, self._codec.decode(self._came))
+        if getattr(ask, "recall", None) is not None:
+            raise PreviousNotFound(
+                "The earlier response is kept by a backend that cannot answer now.",
+                param="previous_response_id",
+            )
+        return ask
+
+    def request(self) -> Request:
+        """As core type. Raises `InvalidRequest`."""
+        (request,) = self._ask.requests(self._request_id, self._model.name, self._tenant)
+        return request
+
+    def renderer(self) -> Renderer:
+        """What renders an answer in core events."""
+        return self._ask.renderer(_answer(self._request_id, self._ask.model, self._model))
 
 
 # Header fields that are part of a dialect and go on with a relayed body.

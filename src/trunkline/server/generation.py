@@ -17,7 +17,9 @@ from trunkline.core.types import (
     Delta,
     Event,
     Failed,
+    PromptTokens,
     Relayed,
+    Resumed,
     Routed,
     RowFinished,
     Timing,
@@ -47,6 +49,7 @@ class Generation:
         "_head",
         "_last",
         "_metrics",
+        "_new_renderer",
         "_now",
         "_open",
         "_relayed",
@@ -71,12 +74,14 @@ class Generation:
         stream: bool,
         prompts: int = 1,
         renderer: Renderer | None = None,
+        new_renderer: Callable[[], Renderer] | None = None,
     ) -> None:
         self._active = active
         self._exchange = exchange
         self._codec = codec
-        # None while nothing but relayed bytes has come.
+        # None while nothing but relayed bytes has come; then `new_renderer` makes one.
         self.renderer = renderer
+        self._new_renderer = new_renderer
         self._stream = stream
         self.request_id = request_id
         self._head = id_line(request_id)
@@ -138,10 +143,32 @@ class Generation:
         self._exchange.write(_COMMENT)
 
     def _render(self, prompt: int, events: Sequence[Event]) -> bytes:
-        """What to send of `events`; of whole answers only what is relayed."""
+        """What to send of `events`; of whole answers only what is relayed.
+
+        A renderer is made when the first event comes that needs one: only then is it known that
+        what answers does not relay.
+        """
+        relayed: list[bytes] = []
+        core: list[Event] = []
+        for event in events:
+            if isinstance(event, Relayed):
+                relayed.append(event.data)
+            elif isinstance(event, Resumed):
+                # The client has it already.
+                self._made_renderer().take(prompt, [event.sent])
+            elif not isinstance(event, Routed):
+                core.append(event)
+                if isinstance(event, Delta | RowFinished | PromptTokens):
+                    self._made_renderer()
+        if self.renderer is None or not core:
+            return relayed[0] if len(relayed) == 1 else b"".join(relayed)
+        return b"".join(relayed) + self.renderer.take(prompt, core)
+
+    def _made_renderer(self) -> Renderer:
         if self.renderer is None:
-            return b"".join([event.data for event in events if isinstance(event, Relayed)])
-        return self.renderer.take(prompt, [e for e in events if not isinstance(e, Routed)])
+            assert self._new_renderer is not None
+            self.renderer = self._new_renderer()
+        return self.renderer
 
     def _begin_stream(self) -> None:
         self._exchange.begin(200, self._codec.stream_type, EVENT_STREAM_HEADERS + self._head)

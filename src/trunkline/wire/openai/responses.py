@@ -10,6 +10,7 @@ Fields: the official client's `types/responses/response_create_params.py` (opena
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
@@ -49,6 +50,8 @@ _Value = Annotated[str, Meta(max_length=512)]
 _LOGPROBS = "message.output_text.logprobs"
 _HIDDEN = "reasoning.encrypted_content"
 _TEXT = Raw(b'{"type":"text"}')
+# As `server.replies.Ids` makes them; OpenAI's are twice as long.
+_OUR_ID = re.compile(rb'"resp_[0-9a-f]{24}"')
 
 
 class _Text(msgspec.Struct, omit_defaults=True):
@@ -314,12 +317,19 @@ def _named(error: TrunklineError) -> TrunklineError:
     return named_error(error, "text.format", "structured_outputs")
 
 
+def refers(fields: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a body goes on from a response whose id this server gave."""
+    previous = fields.get("previous_response_id")
+    return previous is not None and _OUR_ID.fullmatch(bytes(previous)) is not None
+
+
 RESPONSES = Codec(
     "resp_",
     lambda incoming: decode_responses(incoming.body),
     lambda error: render_error(_named(error)),
     lambda error: error_event(_named(error), 0),
     operation="openai.responses",
+    refers=refers,
 )
 
 INPUT_TOKENS = Codec(
