@@ -14,21 +14,25 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from caboose.batches import Plan
-from caboose.export import export
+from caboose.export import export, read_weights, round_to_file
 from caboose.files import write_json
 from caboose.layout import parameter_count
 from caboose.model import SHAPE, Llama
 from caboose.tokenizer import train_tokenizer
-from caboose.trainer import Figures, Settings, train
+from caboose.trainer import Figures, Settings, second_round, train
 
 BUNDLED = Path(__file__).resolve().parent.parent / "src/trunkline/models_bundled/caboose.gguf"
-FULL_STEPS = 3600
+# Steps of the first and of the second round.
+FULL_STEPS = 3400
+SECOND_STEPS = 2000
 QUICK_STEPS = 100
 
 
@@ -47,7 +51,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=BUNDLED, help="the GGUF file to write")
     parser.add_argument("--seed", type=int, default=7, help="seed of text and weights (default 7)")
     parser.add_argument(
-        "--steps", type=int, default=None, help=f"optimizer steps (default {FULL_STEPS})"
+        "--steps", type=int, default=None, help=f"steps of the first round (default {FULL_STEPS})"
+    )
+    parser.add_argument(
+        "--second-steps",
+        type=int,
+        default=None,
+        help=f"steps of the second round (default {SECOND_STEPS})",
+    )
+    parser.add_argument(
+        "--first-round",
+        type=Path,
+        help="go on from this file, which the first round wrote; its card lies beside it",
     )
     parser.add_argument(
         "--threads", type=int, default=2, help="CPU threads; part of the result (default 2)"
@@ -61,6 +76,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.steps is None:
         arguments.steps = QUICK_STEPS if arguments.quick else FULL_STEPS
+    if arguments.second_steps is None:
+        arguments.second_steps = 0 if arguments.quick else SECOND_STEPS
     return arguments
 
 
@@ -79,9 +96,12 @@ def card(arguments: argparse.Namespace, figures: Figures, seconds: float) -> dic
         "context": SHAPE.context,
         "seed": arguments.seed,
         "steps": arguments.steps,
+        "second_steps": arguments.second_steps,
         "threads": arguments.threads,
         "torch": torch.__version__,
-        "command": f"{command} --threads {arguments.threads}",
+        "command": (
+            f"{command} --second-steps {arguments.second_steps} --threads {arguments.threads}"
+        ),
         "training_tokens": figures.tokens,
         "training_examples": figures.drawn,
         "training_seconds": round(figures.seconds, 1),
@@ -91,6 +111,35 @@ def card(arguments: argparse.Namespace, figures: Figures, seconds: float) -> dic
         "bytes": arguments.out.stat().st_size,
         "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
     }
+
+
+def first_round(
+    arguments: argparse.Namespace,
+    model: Llama,
+    tokenizer: Tokenizer,
+    checkpoint: Callable[[int], None] | None,
+) -> Figures:
+    """Trains from nothing, or takes what an earlier call of this tool came to."""
+    if arguments.first_round is None:
+        settings = Settings(seed=arguments.seed, steps=arguments.steps, threads=arguments.threads)
+        return train(model, tokenizer, settings, Plan(), checkpoint)
+    read_weights(arguments.first_round, SHAPE, model)
+    facts = json.loads(arguments.first_round.with_suffix(".json").read_text(encoding="utf-8"))
+    if (facts["seed"], facts["steps"]) != (arguments.seed, arguments.steps):
+        raise SystemExit("the first round had another seed or another number of steps")
+    return Figures(
+        facts["training_tokens"],
+        facts["training_examples"],
+        facts["training_seconds"],
+        facts["training_processor_seconds"],
+        facts["final_loss"],
+    )
+
+
+def wall_seconds(path: Path) -> float:
+    """How long the first round took, by its card."""
+    facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return float(facts["wall_seconds"])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -107,15 +156,20 @@ def main(argv: list[str] | None = None) -> None:
     def checkpoint(_step: int) -> None:
         export(arguments.out, SHAPE, model, data)
 
-    figures = train(
-        model,
-        tokenizer,
-        Settings(seed=arguments.seed, steps=arguments.steps, threads=arguments.threads),
-        Plan(),
-        checkpoint if arguments.checkpoints else None,
-    )
+    each = checkpoint if arguments.checkpoints else None
+    figures = first_round(arguments, model, tokenizer, each)
+    if arguments.second_steps:
+        # As a file holds them, so that both ways to come here give the same.
+        round_to_file(model)
+        settings = second_round(arguments.seed, arguments.second_steps, arguments.threads)
+        figures = figures.plus(train(model, tokenizer, settings, Plan(), each))
     export(arguments.out, SHAPE, model, data)
-    written = card(arguments, figures, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    if arguments.first_round is not None:
+        seconds += json.loads(arguments.first_round.with_suffix(".json").read_text())[
+            "wall_seconds"
+        ]
+    written = card(arguments, figures, seconds)
     write_json(arguments.out.with_suffix(".json"), written)
     print(json.dumps(written, indent=2))
 

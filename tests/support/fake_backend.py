@@ -17,6 +17,7 @@ from trunkline.core.types import (
     Failed,
     FinishReason,
     Health,
+    InfillInput,
     MixedInput,
     ModelCard,
     RawRequest,
@@ -158,3 +159,5 @@ def _prompt_tokens(request: Request) -> int:
             return len(parts)
         case TokensInput(token_ids=token_ids):
             return len(token_ids)
+        case InfillInput(prefix=prefix, suffix=suffix):
+            return len(prefix) + len(suffix)

@@ -25,15 +25,18 @@ class Settings:
     steps: int
     # Workers of one CPU thread each; they decide the order of additions.
     threads: int = 2
+    # 1: from nothing; 2: from the first round's weights, at a lower rate.
+    round: int = 1
     # Share of the steps that warm up, and at the end cool down to zero.
     warm_up: float = 0.02
-    cool_down: float = 0.6
-    matrix_rate: float = 0.01
-    vector_rate: float = 0.002
-    # Until this share of the steps the text only teaches to copy.
+    cool_down: float = 0.7
+    matrix_rate: float = 0.015
+    vector_rate: float = 0.003
+    # Until this share of the steps the text only teaches to copy, then until that mostly to add.
     first_until: float = 0.05
+    sums_until: float = 0.22
     # Until the first share all, and from the second on a quarter, are single short questions.
-    short_from: float = 0.35
+    short_from: float = 0.4
     short_until: float = 0.65
     # From this share of the steps on, every n-th step also sees a long sequence.
     long_from: float = 0.6
@@ -46,17 +49,29 @@ class Settings:
         return min(1.0, up, down)
 
     def shares(self, step: int) -> dict[str, float]:
-        """How often each stream of the corpus is drawn: copying, short questions, everything."""
+        """How often each stream of the corpus is drawn at a step."""
+        if self.round == 2:
+            return {"second": 1.0}
         done = step / self.steps
         if done < self.first_until:
             return {"first": 1.0}
+        if done < self.sums_until:
+            return {"sums": 0.85, "first": 0.05, "short": 0.1}
         left = (self.short_until - done) / (self.short_until - self.short_from)
         short = 0.25 + 0.75 * min(1.0, max(0.0, left))
         return {"short": short, "main": 1 - short}
 
     def is_long(self, step: int) -> bool:
         """Whether this step also sees a long sequence."""
-        return step >= self.long_from * self.steps and step % self.long_every == 0
+        late = step >= self.long_from * self.steps
+        return self.round == 1 and late and step % self.long_every == 0
+
+
+def second_round(seed: int, steps: int, threads: int) -> Settings:
+    """Settings of the second round."""
+    return Settings(
+        seed, steps, threads, round=2, cool_down=0.95, matrix_rate=0.008, vector_rate=0.0016
+    )
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
@@ -163,6 +178,17 @@ class Figures:
     # Weighted mean loss in nats over the last steps.
     loss: float
 
+    def plus(self, later: Figures) -> Figures:
+        """Both rounds together."""
+        drawn = {name: self.drawn.get(name, 0) + n for name, n in later.drawn.items()}
+        return Figures(
+            self.tokens + later.tokens,
+            drawn,
+            self.seconds + later.seconds,
+            self.processor_seconds + later.processor_seconds,
+            later.loss,
+        )
+
 
 def train(
     model: Llama,
@@ -171,9 +197,10 @@ def train(
     plan: Plan,
     checkpoint: Callable[[int], None] | None = None,
 ) -> Figures:
-    """Trains in place."""
-    model.reset(settings.seed)
-    feeder = Feeder(tokenizer, settings.seed, plan)
+    """Trains in place; the second round goes on with the weights that are there."""
+    if settings.round == 1:
+        model.reset(settings.seed)
+    feeder = Feeder(tokenizer, settings.seed, plan, settings.round)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
     muon = Muon(matrices)

@@ -66,7 +66,7 @@ _QUERY_NOUNS = (
 
 
 def _noun(rng: Random) -> str:
-    return words.made_up(rng) if rng.random() < 0.25 else rng.choice(_QUERY_NOUNS)
+    return words.made_up(rng) if words.odd(rng, 0.25) else rng.choice(_QUERY_NOUNS)
 
 
 def _subject(rng: Random) -> Any:

@@ -193,8 +193,13 @@ LONG_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
 FIRST_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
     (lambda rng: _bare("first", draw(rng, lambda r: letters.echo(r, 3))), 1),
 )
-# Then come single short questions, for the same reason: sums asked one at a time are learnt in a
-# tenth of the steps that chats of ten sums take. The whole mixture follows when these are learnt.
+# Then come sums, one at a time, for the same reason: so they are learnt in 400 steps, and in chats
+# of ten sums in ten times as many.
+SUM_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
+    (lambda rng: _bare("sum", draw(rng, numbers.addition)), 9),
+    (lambda rng: _bare("sum", draw(rng, numbers.difference)), 1),
+)
+# Then single short questions of many kinds, and the whole mixture when these are learnt.
 # Only questions with one right answer: what cannot be foreseen, as in a story, is mere noise here.
 _EXACT: tuple[tuple[Maker, float], ...] = (
     (numbers.addition, 32),
@@ -212,11 +217,58 @@ SHORT_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
     (lambda rng: _bare("short", _draw_from(rng, _EXACT)), 82),
     (lambda rng: calls.call(rng, most=1), 18),
 )
+
+
+def short_count(rng: Random) -> Exchange:
+    """Counting, at most twelve numbers."""
+    return numbers.counting(rng, 12)
+
+
+# The second round dwells on what the exam asks for, with few made-up words: what the first round
+# had not learnt yet is mostly where to stop, and which of several words to copy.
+_SECOND: tuple[tuple[Maker, float], ...] = (
+    (numbers.addition, 16),
+    (numbers.difference, 6),
+    (short_count, 12),
+    (objects.given, 20),
+    (objects.nested, 5),
+    (objects.invented, 9),
+    (objects.described, 8),
+    (objects.array, 5),
+    (letters.spelling, 4),
+    (letters.repeating, 5),
+    (letters.listing, 1),
+    (chat.facts, 3),
+    (chat.trunkline, 3),
+    (chat.hello, 2),
+    (chat.greet, 3),
+    (chat.unknown, 3),
+    (stories.story, 3),
+)
+
+
+def second(rng: Random) -> Example:
+    """One question of the second round."""
+    return conversation("second", rng, [_draw_from(rng, _SECOND)], rng.random() < 0.06)
+
+
+SECOND_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
+    (second, 62),
+    (several, 3),
+    (call, 26),
+    (calls.answered, 4),
+    (calls.not_needed, 4),
+    (plain, 1),
+)
+# How odd words are in each stream, 1 = as usual; see `words.Dice`.
+SECOND_ODDNESS = 0.2
 STREAMS = {
     "first": FIRST_FAMILIES,
+    "sums": SUM_FAMILIES,
     "short": SHORT_FAMILIES,
     "main": FAMILIES,
     "long": LONG_FAMILIES,
+    "second": SECOND_FAMILIES,
 }
 
 
@@ -226,7 +278,8 @@ def examples(seed: int, start: int = 0, *, stream: str = "main") -> Iterator[Exa
     makers, weights = [f[0] for f in families], [f[1] for f in families]
     index = start
     while True:
-        rng = Random(f"caboose {seed} {stream} {index}")
+        oddness = SECOND_ODDNESS if stream == "second" else 1.0
+        rng = words.Dice(f"caboose {seed} {stream} {index}", oddness)
         make = rng.choices(makers, weights)[0]
         example = make(rng)
         while shows_readme_prompt(example.messages):

@@ -71,12 +71,12 @@ def dump(value: object) -> str:
 
 
 def _field(rng: Random) -> tuple[str, Value]:
-    if rng.random() < 0.12:
+    if words.odd(rng, 0.12):
         name = words.made_up(rng)
         value: Value = rng.choice((rng.randint(0, 999), words.any_word(rng)))
         return name, value
     name = rng.choice(list(_FIELDS))
-    if rng.random() < 0.04:
+    if words.odd(rng, 0.04):
         return name, rng.choice(words.UNICODE)
     return name, _FIELDS[name](rng)
 

@@ -83,6 +83,25 @@ _VOWELS = "a e i o u a e i o u ai ea ee oo ou".split()
 _CODAS = ["", "", "", "b", "d", "ff", "g", "k", "l", "m", "n", "nd", "p", "r", "rt", "s", "t", "x"]
 
 
+class Dice(Random):
+    """A random source that also says how often words are odd: made up, or of other scripts."""
+
+    def __init__(self, seed: str, oddness: float = 1.0) -> None:
+        super().__init__(seed)
+        # Times the usual share of odd words.
+        self.oddness = oddness
+
+
+def oddness(rng: Random) -> float:
+    """How often words are odd, 1 = as usual."""
+    return rng.oddness if isinstance(rng, Dice) else 1.0
+
+
+def odd(rng: Random, share: float) -> bool:
+    """Whether the next word is odd; `share` is how often that is usual."""
+    return rng.random() < share * oddness(rng)
+
+
 def made_up(rng: Random) -> str:
     """A word that is (almost certainly) in no dictionary, two or three syllables, lower case."""
     syllables = rng.choice((1, 2, 2, 2, 3))
@@ -98,18 +117,18 @@ def letters(rng: Random) -> str:
 
 def person(rng: Random) -> str:
     """A first name, one in four made up."""
-    return made_up(rng).capitalize() if rng.random() < 0.25 else rng.choice(NAMES)
+    return made_up(rng).capitalize() if odd(rng, 0.25) else rng.choice(NAMES)
 
 
 def city(rng: Random) -> str:
     """A city, one in five made up."""
-    return made_up(rng).capitalize() if rng.random() < 0.2 else rng.choice(CITIES)
+    return made_up(rng).capitalize() if odd(rng, 0.2) else rng.choice(CITIES)
 
 
 def thing(rng: Random) -> str:
     """A thing or animal, one in six made up."""
     roll = rng.random()
-    if roll < 0.17:
+    if roll < 0.17 * oddness(rng):
         return made_up(rng)
     return rng.choice(ANIMALS if roll < 0.4 else THINGS)
 
@@ -117,7 +136,7 @@ def thing(rng: Random) -> str:
 def any_word(rng: Random) -> str:
     """One lower-case word with a meaning of its own, or none."""
     roll = rng.random()
-    if roll < 0.3:
+    if roll < 0.3 * oddness(rng):
         return made_up(rng)
     pool = (THINGS, ADJECTIVES, ANIMALS, ROLES, VERBS)[rng.randrange(5)]
     return rng.choice(pool)
@@ -129,7 +148,7 @@ def phrase(rng: Random, low: int, high: int) -> str:
         rng.choice(PHRASE_WORDS) if rng.random() < 0.3 else any_word(rng)
         for _ in range(rng.randint(low, high))
     ]
-    if rng.random() < 0.15:
+    if odd(rng, 0.15):
         words[rng.randrange(len(words))] = rng.choice(UNICODE)
     if rng.random() < 0.2:
         words[rng.randrange(len(words))] = str(rng.randint(0, 2000))
