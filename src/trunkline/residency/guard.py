@@ -149,6 +149,9 @@ class Guard:
 
     def _ended(self) -> bool:
         assert self._engine is not None
+        if not hasattr(os, "waitid"):
+            # macOS before Python 3.13: it is reaped here.
+            return self._engine.poll() is not None
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, self._engine.pid, flags) is not None
 

@@ -215,6 +215,9 @@ class GuardedProcess:
             raise Unavailable(f"{self._spec.name} cannot be started: {error}") from None
         except BaseException:
             self._abandon()
+            if self._process is not None:
+                # It has ended or was killed: this takes no time, and leaves nothing half closed.
+                await asyncio.shield(self._process.communicate())
             raise
         finally:
             os.close(read_end)
