@@ -82,6 +82,45 @@ def test_as_its_server_does(coder: Server, theirs: str, more: dict[str, Any]) ->
     same_shape(one["timings"], two["timings"])
 
 
+# What the editor plugin llama.vim asks (autoload/llama.vim of ggml-org/llama.vim, read 2026-11-21).
+EDITOR = GAP | {
+    "id_slot": 0,
+    "input_extra": [{"text": "import os\n", "filename": "a.py"}],
+    "prompt": "    y = ",
+    "n_predict": 16,
+    "stop": [],
+    "n_indent": 4,
+    "top_k": 40,
+    "top_p": 0.9,
+    "stream": False,
+    "samplers": ["top_k", "top_p", "infill"],
+    "cache_prompt": True,
+    "t_max_prompt_ms": 500,
+    "t_max_predict_ms": 1000,
+    "response_fields": ["content", "timings/prompt_n", "timings/predicted_ms", "truncated"],
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    # Chance decides nothing; a letter is likely; line ends are, and no line has an indent.
+    [{"top_k": 1}, {"logit_bias": [[65, 30]]}, {"logit_bias": [[10, 30]]}],
+)
+def test_an_editors_request(coder: Server, theirs: str, more: dict[str, Any]) -> None:
+    body = EDITOR | more
+    ours = coder.post("/infill", body)
+    other = httpx.post(f"{theirs}/infill", json=body, timeout=60)
+    assert ours.status_code == other.status_code == 200, (ours.text, other.text)
+    one, two = ours.json(), other.json()
+    assert set(one) == set(two)
+    assert one["content"] == two["content"]
+
+
+def test_an_editor_warms_the_cache(coder: Server) -> None:
+    warm = {"n_predict": 0, "samplers": [], "t_max_predict_ms": 1, "response_fields": [""]}
+    assert coder.post("/infill", EDITOR | warm).json() == {}
+
+
 def test_stream(coder: Server, theirs: str) -> None:
     body = GAP | GREEDY | {"stream": True}
     ours = events(coder.post("/infill", body).content)

@@ -111,6 +111,8 @@ class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
     ignore_eos: bool = False
     # None = none; 0 = the chosen token's; k = and the k best at each position.
     logprobs: int | None = None
+    # llama.cpp's sampler for text that fills a gap.
+    infill: bool = False
 
 
 class LineLimits(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes as c
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,16 @@ class Model:
         """Ids of the tokens that end a text (end of sequence, of turn, of message)."""
         is_eog, vocab = self.lib.call.llama_vocab_is_eog, self.vocab
         return frozenset(token for token in range(self.vocab_size) if is_eog(vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """The text of a token; b"" for a special one."""
+        call, size = self.lib.call.llama_token_to_piece, 128
+        while True:
+            buffer = c.create_string_buffer(size)
+            length: int = call(self.vocab, token, buffer, size, 0, False)
+            if length >= 0:
+                return buffer.raw[:length]
+            size = -length
 
     def close(self) -> None:
         """Free it; harmless when done before. No context of it may live."""

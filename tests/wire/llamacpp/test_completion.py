@@ -241,6 +241,9 @@ def test_samplers() -> None:
     one = request(samplers=["top_k"], temperature=0.1, repeat_penalty=2).sampling
     assert one == SamplingParams(top_k=40)
     assert request(samplers="mt").sampling == SamplingParams(min_p=0.05, temperature=0.8)
+    # llama.vim's.
+    one = request(samplers=["top_k", "top_p", "infill"]).sampling
+    assert one == SamplingParams(top_k=40, top_p=0.95, infill=True)
     for wrong in (["temperature", "top_k"], ["top_k", "top_k"], ["nobody"], "tk", "z"):
         with pytest.raises(Unsupported, match="samplers"):
             ask(samplers=wrong)

@@ -81,7 +81,7 @@ class GgmlExecutor:
         self.capabilities = capabilities
         self._model = model
         self._context = context
-        self._sampler = Sampler(model.vocab_size, capabilities.eog)
+        self._sampler = Sampler(model.vocab_size, capabilities.eog, model.piece)
         self._plan: StepPlan | None = None
         self._masks: Masks = None
         self._begun = 0.0

@@ -16,15 +16,20 @@ if the mass of all strictly better tokens is below top_p. Only where it does not
 computed, with a histogram instead of a sort, and the second draw is made inside it: exact, and
 never more than 2.4 ms, also for typical_p.
 
+A gap is filled (`infill`) from few candidates, those of top_k, after all other filters.
+
 The random stream of a row depends on its seed and on how many tokens it has drawn, nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from trunkline.core.types import SamplingParams
+from trunkline.engine.executors import infill_sampling
 from trunkline.engine.seam import OpenRow, RowKey, Sampled
 
 Floats = npt.NDArray[np.float32]
@@ -109,9 +114,16 @@ class _Row:
 class Sampler:
     """The samplers of all open rows. Used from one thread."""
 
-    def __init__(self, vocab_size: int, eog: frozenset[int]) -> None:
+    def __init__(
+        self,
+        vocab_size: int,
+        eog: frozenset[int],
+        piece: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """`piece`: the text of a token, b"" for a special one; wanted to fill gaps alone."""
         self._vocab_size = vocab_size
         self._eog = eog
+        self._piece = piece
         self._rows: dict[RowKey, _Row] = {}
         # Scratch: changed logits; weights with a tail of zeros up to whole blocks; mass of a part.
         self._logits = np.empty(vocab_size, dtype=np.float32)
@@ -222,10 +234,25 @@ class Sampler:
         params = row.params
         if params.temperature < MIN_TEMPERATURE:
             return int(x.argmax())
+        if params.infill:
+            return self._fill(row, x)
         if 0 < params.top_k < self._vocab_size:
             ids = best_ids(x, params.top_k)
             return _choose_among(ids, x[ids].astype(np.float64), row)
         return self._choose_from_all(row, x, best)
+
+    def _fill(self, row: _Row, x: Floats) -> int:
+        params = row.params
+        count = params.top_k if params.top_k > 0 else infill_sampling.CANDIDATES
+        ids = best_ids(x, min(count, self._vocab_size))
+        ids = ids[np.argsort(-x[ids], kind="stable")]
+        ids, p = _filtered(ids, x[ids].astype(np.float64), params)
+        kept = infill_sampling.keep(ids.tolist(), p / p.sum(), self._eog, self._piece)
+        if kept.any():
+            return _draw(ids[kept], p[kept], row)
+        # The text ends, where it may.
+        end = max(self._eog, key=lambda token: float(x[token]), default=-1)
+        return end if end >= 0 and x[end] > -np.inf else int(ids[0])
 
     def _choose_from_all(self, row: _Row, x: Floats, best: float) -> int:
         """Draw from the softmax; where the token lies outside top_p or min_p, draw from inside."""
@@ -333,7 +360,11 @@ def best_ids(x: Floats, count: int) -> Ids:
 
 def _choose_among(ids: Ids, logits: Doubles, row: _Row) -> int:
     """Temperature, typical_p, top_p, min_p and a draw over few candidates."""
-    params: SamplingParams = row.params
+    return _draw(*_filtered(ids, logits, row.params), row)
+
+
+def _filtered(ids: Ids, logits: Doubles, params: SamplingParams) -> tuple[Ids, Doubles]:
+    """The candidates that temperature, typical_p, top_p and min_p leave, and their weights."""
     scaled = (logits - logits.max()) / params.temperature
     p = np.exp(scaled)
     if params.typical_p < 1.0:
@@ -345,6 +376,10 @@ def _choose_among(ids: Ids, logits: Doubles, row: _Row) -> int:
     if params.min_p > 0.0:
         keep = p >= params.min_p * p.max()
         ids, p = ids[keep], p[keep]
+    return ids, p
+
+
+def _draw(ids: Ids, p: Doubles, row: _Row) -> int:
     sums = np.cumsum(p)
     at = int(np.searchsorted(sums, uniform(row.seed, row.drawn, 0) * sums[-1], side="right"))
     return int(ids[min(at, len(ids) - 1)])

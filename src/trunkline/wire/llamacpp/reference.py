@@ -27,7 +27,11 @@ _COMPLETION = (
     yes("cache_prompt", False, "Whether the prompt's prefix may come from the cache."),
     yes("return_tokens", True, "Token ids of the answer."),
     yes("response_fields", ["content"], "Only these fields are answered."),
-    yes("samplers", ["top_k"], "Which are on, in the default order; another is refused."),
+    yes(
+        "samplers",
+        ["top_k"],
+        "Which are on, in the default order, `infill` last; another is refused.",
+    ),
     yes("seed", 1, "-1 draws one."),
     yes("temperature", 0.5, "0.8 where it is not given."),
     yes("top_k", 5, "40 where it is not given."),

@@ -14,7 +14,8 @@ from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import Json, SamplingParams
 from trunkline.wire.llamacpp.fields import CompletionFields, limit
 
-# In the order of its default chain; the letters are those of a chain given as a string.
+# In the order of its default chain, which has no "infill"; the letters are those of a chain given
+# as a string.
 _CHAIN = {
     "penalties": "e",
     "dry": "d",
@@ -25,10 +26,13 @@ _CHAIN = {
     "min_p": "m",
     "xtc": "x",
     "temperature": "t",
+    "infill": "i",
 }
 # Other spellings that it reads.
 _ALIASES = {"typical_p": "typ_p", "typical": "typ_p", "top-k": "top_k", "top-p": "top_p"}
 _ALIASES |= {"min-p": "min_p", "temp": "temperature", "typ-p": "typ_p"}
+# What `generation_settings` tells of it.
+_USED = ("penalties", "top_k", "typ_p", "top_p", "min_p", "temperature")
 _NO_CHANCE = -1e9
 _MAX_BIASES = 4096
 _LEAST_SHARE = 1e-6
@@ -68,6 +72,7 @@ def sampling(fields: CompletionFields) -> SamplingParams:
         min_tokens=2**31 - 1 if fields.ignore_eos and not fields.stop else 0,
         ignore_eos=bool(fields.ignore_eos),
         logprobs=probabilities if probabilities > 0 else None,
+        infill="infill" in on,
     )
 
 
@@ -118,7 +123,7 @@ def settings(params: SamplingParams, *, only_sampling: bool = False) -> Json:
         "reasoning_format": "none",
         "reasoning_in_content": False,
         "generation_prompt": "",
-        "samplers": ["penalties", "top_k", "typ_p", "top_p", "min_p", "temperature"],
+        "samplers": [*_USED, "infill"] if params.infill else list(_USED),
         "speculative.types": "none",
         "timings_per_token": False,
         "post_sampling_probs": False,
@@ -166,7 +171,7 @@ def _chain(fields: CompletionFields) -> Sequence[str]:
     """The samplers that are on. Ours run in the default order, so that no other can be had."""
     given = fields.samplers
     if given is None:
-        return tuple(_CHAIN)
+        return tuple(name for name in _CHAIN if name != "infill")
     letters = {letter: name for name, letter in _CHAIN.items()}
     names = (
         [letters.get(one, one) for one in given]
