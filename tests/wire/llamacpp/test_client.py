@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.wire.speaking import JSON, asking, body, head, passed, raw, read, terms
@@ -118,7 +119,6 @@ def test_what_is_sent() -> None:
         "prompt": "Hello",
         "stream": True,
         "return_tokens": True,
-        "repeat_last_n": -1,
         "temperature": 0.0,
         # Neutral, not the server's defaults.
         "top_k": 0,
@@ -180,3 +180,11 @@ def test_recorded_answers_pass_as_they_are_but_for_the_models_name() -> None:
     answers = json.loads(whole)
     assert len(answers) == 3
     assert usage.completion_tokens == sum(one["tokens_predicted"] for one in answers)
+
+
+@pytest.mark.parametrize(("context", "last"), [(4096, 4096), (0, 8192)])
+def test_penalties_look_at_everything(context: int, last: int) -> None:
+    """llama.cpp's server refuses the -1 that its programs take for the whole context."""
+    request = asking(PROMPT, sampling=SamplingParams(repetition_penalty=1.1))
+    limits = msgspec.structs.replace(terms(), context_length=context)
+    assert body(COMPLETION.encode(request, limits))["repeat_last_n"] == last

@@ -111,9 +111,11 @@ class _Checks:
         if backend.url and "://" not in backend.url:
             message = f"expected a URL such as http://{backend.url.split('/')[0]}:8000"
             self._reader.complain(place_of(node, "url"), message)
-        if backend.dialect and backend.dialect not in kind.paths:
+        # A dialect, or one operation of it: "openai", "openai.chat".
+        spoken = {name for path in kind.paths for name in (path, path.partition(".")[0])}
+        if backend.dialect and backend.dialect not in spoken:
             message = f"{kind.title} speaks no {backend.dialect!r}; "
-            message += nearest(backend.dialect, kind.paths)
+            message += nearest(backend.dialect, sorted(spoken))
             self._reader.complain(place_of(node, "dialect"), message)
         if backend.launch is not None:
             for name in backend.launch.options:

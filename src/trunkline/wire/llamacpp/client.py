@@ -30,6 +30,9 @@ from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_w
 from trunkline.wire.relays import EventRelay, WholeRelay, patched
 from trunkline.wire.sse import EventReader, ServerEvent
 
+_PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+# Tokens that penalties look at where the length of the context is not known.
+_LAST = 8192
 # Field of a request -> field there, and its neutral value.
 _SAMPLING: dict[str, tuple[str, float]] = {
     "temperature": ("temperature", 1.0),
@@ -135,9 +138,10 @@ class CompletionSpeaker:
             "prompt": _prompt(request, terms),
             "stream": asked.has("stream"),
             "return_tokens": True,
-            # Penalties look at everything.
-            "repeat_last_n": -1,
         }
+        if any(asked.peek(name) is not None for name in _PENALTIES):
+            # They look at everything; the server takes no -1, and room for as many tokens.
+            body["repeat_last_n"] = terms.context_length or _LAST
         for name, (field, neutral) in _SAMPLING.items():
             body[field] = neutral
             asked.put(body, name, field)
