@@ -11,6 +11,8 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from trunkline.core.errors import PreviousNotFound, TrunklineError
 from trunkline.core.types import Event, RawRequest, Request, Tokenization
 from trunkline.gateway.gateway import Gateway, ServedModel
@@ -20,7 +22,7 @@ from trunkline.server.metrics import ServerMetrics
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup, Renderer
-from trunkline.wire.raw import peek
+from trunkline.wire.raw import affinity_of, peek
 
 
 class Generator:
@@ -53,14 +55,23 @@ class Generator:
             if getattr(asked, "recall", None) is not None:
                 self._own(exchange, self._recalled(exchange, codec, asked, request_id, tenant))
             else:
-                self._begin(exchange, codec, asked, request_id, tenant)
+                self._begin(exchange, codec, asked, request_id, tenant, affinity_of(came))
         except TrunklineError as error:
             respond_error(exchange, error, codec, request_id)
 
     def _begin(
-        self, exchange: Exchange, codec: Codec, asked: Ask | Lookup, request_id: str, tenant: str
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        asked: Ask | Lookup,
+        request_id: str,
+        tenant: str,
+        affinity: str = "",
     ) -> None:
-        """Find the backend and give it the work. Raises `TrunklineError`."""
+        """Find the backend and give it the work. Raises `TrunklineError`.
+
+        `affinity` is what the client gave to stay with one backend.
+        """
         model = self._gateway.resolve(self._name(codec, asked.model))
         exchange.model = model.metric_name()
         if codec.looks_up:
@@ -86,6 +97,8 @@ class Generator:
         )
         generation.keep = functools.partial(self._stored.keep, tenant=tenant)
         for index, one in enumerate(requests):
+            if affinity:
+                one = replace(one, affinity=affinity)
             generation.calls.append(model.backend.submit(one, _PromptSink(generation, index)))
         if not requests:
             generation.take(0, ())
@@ -221,7 +234,7 @@ class _Decoded:
     def request(self) -> Request:
         """As core type. Raises `InvalidRequest`."""
         (request,) = self._ask.requests(self._request_id, self._model.name, self._tenant)
-        return request
+        return replace(request, affinity=affinity_of(self._came))
 
     def renderer(self) -> Renderer:
         """What renders an answer in core events."""

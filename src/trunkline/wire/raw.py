@@ -81,6 +81,15 @@ def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
     )
 
 
+def affinity_of(incoming: Incoming) -> str:
+    """As `affinity`, of a body that may be anything."""
+    try:
+        fields = _fields.decode(incoming.body)
+    except _FAULTS:
+        fields = {}
+    return affinity(fields, incoming.headers)
+
+
 def affinity(fields: Mapping[str, Raw], headers: Mapping[str, str]) -> str:
     """The session, user or cache key that a request names, or ""."""
     for name in _AFFINITY_HEADERS:
