@@ -12,11 +12,11 @@ from typing import Annotated, cast
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from trunkline.core.errors import Unsupported
+from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import Request, TextInput, Tokenization
 from trunkline.wire.codec import Ask, Codec, Incoming
 from trunkline.wire.openai.chat import CHAT
-from trunkline.wire.openai.fields import NOTHING, TokenId, decode
+from trunkline.wire.openai.fields import NOTHING, TokenId, asks, decode
 from trunkline.wire.vllm.errors import render_error, stream_error
 
 # Above every context.
@@ -109,7 +109,9 @@ def _decode_tokenize(incoming: Incoming) -> TokenizeLookup:
     if fields.add_special_tokens:
         problem = "'add_special_tokens' is not supported with 'messages': templates write them."
         raise Unsupported(problem, param="add_special_tokens")
-    # Names the field where messages are missing as well.
+    if not asks(fields.messages):
+        problem = "'prompt' is required, or 'messages' (or TGI's 'inputs', llama.cpp's 'content')."
+        raise InvalidRequest(problem, param="prompt")
     return TokenizeLookup(fields, cast(Ask, CHAT.decode(incoming)))
 
 
