@@ -42,7 +42,8 @@ class FakeResident:
         self.loaded = True
 
     async def unload(self) -> None:
-        assert self.slot is None or not self.slot.users, "unloaded while in use"
+        slot = self.slot
+        assert slot is None or slot.leaving or not slot.users, "unloaded while in use"
         self.loaded = False
         await asyncio.sleep(self.unload_time)
 

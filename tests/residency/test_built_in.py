@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import trunkline
+from tests.residency.opened import open_residency
 from tests.residency.processes import alive, until
 from tests.residency.test_on_demand import Sink
 from tests.support.llama_server import SCRIPT
@@ -23,7 +24,7 @@ from trunkline.core.errors import Unavailable
 from trunkline.core.types import Request, SamplingParams, TextInput
 from trunkline.engine.config import EngineConfig
 from trunkline.residency.built_in import BuiltInResident, estimate
-from trunkline.residency.compose import EnginePlan, local_launchers, open_residency
+from trunkline.residency.compose import EnginePlan, local_launchers
 from trunkline.residency.launched import LaunchedEngine, MakeBackend
 from trunkline.wire.speakers import SPEAKERS
 
@@ -112,10 +113,10 @@ async def test_a_built_in_model_and_a_launched_engine_take_turns(
             await asyncio.wait_for(sink.ended.wait(), 60)
             assert sink.text(), sink.events
             others = {"theirs": "ours", "ours": "theirs"}[name]
-            assert residency.on_demand[name].resident
-            assert not residency.on_demand[others].resident
+            assert residency.on_demand(name).resident
+            assert not residency.on_demand(others).resident
             assert residency.backend(others).health().load_seconds > 0
-        await residency.on_demand["theirs"].load()
+        await residency.on_demand("theirs").load()
         engine = residency.slots()["theirs"].resident
         assert isinstance(engine, LaunchedEngine)
         pid = engine.pid

@@ -11,19 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.residency.opened import Opened, open_residency
 from tests.residency.processes import alive, until
 from trunkline.backends.config import BackendConfig, LaunchConfig, Probe
 from trunkline.backends.connect import Remote, connect
 from trunkline.backends.http.client import HttpClient
 from trunkline.core.errors import Unavailable
-from trunkline.residency.compose import (
-    EnginePlan,
-    Launchers,
-    OpenResidency,
-    launched,
-    local_launchers,
-    open_residency,
-)
+from trunkline.residency.compose import EnginePlan, Launchers, launched, local_launchers
 from trunkline.residency.launched import LaunchedEngine, MakeBackend, Pace
 from trunkline.wire.speakers import SPEAKERS
 
@@ -159,11 +153,11 @@ def opened(
     launchers: Launchers,
     budget: int | None = None,
     engines: tuple[EnginePlan, ...] = (),
-) -> contextlib.AbstractAsyncContextManager[OpenResidency]:
+) -> contextlib.AbstractAsyncContextManager[Opened]:
     return open_residency(backends, engines, budget, make_backend, launchers, os.environ)
 
 
-def engines_of(residency: OpenResidency) -> list[LaunchedEngine]:
+def engines_of(residency: Opened) -> list[LaunchedEngine]:
     found = [slot.resident for slot in residency.slots().values()]
     return [resident for resident in found if isinstance(resident, LaunchedEngine) and resident.pid]
 
@@ -173,7 +167,7 @@ async def test_two_engines_take_turns_in_one_budget(
 ) -> None:
     backends = [config(name=name, on_demand=True, memory=6, model=name) for name in ("a", "b")]
     async with opened(backends, make_backend, launchers, 10) as residency:
-        a, b = residency.on_demand["a"], residency.on_demand["b"]
+        a, b = residency.on_demand("a"), residency.on_demand("b")
         assert [card.name for card in a.models()] == ["a"]
         assert a.health().load_seconds > 0
         await a.load()

@@ -26,7 +26,7 @@ def test_first_requests_together_load_once_and_the_time_is_remembered() -> None:
         assert residency.health(slot).load_seconds == 0
         assert Asker(residency, slot).ask().waited == 0
         await asyncio.sleep(2)
-        residency.unload("a")
+        residency.unload(slot)
         await asyncio.sleep(1)
         assert residency.health(slot).load_seconds == 3
         await residency.close()
@@ -86,18 +86,16 @@ def test_keep_is_changed_for_one_stay() -> None:
     async def main() -> None:
         residency = Residency()
         slot = add(residency, FakeResident("a"), keep_alive=300)
-        residency.keep("a", 5)
+        residency.keep(slot, 5)
         await Asker(residency, slot).ask().ended.wait()
         await asyncio.sleep(6)
         assert phase(slot) == "cold"
         await Asker(residency, slot).ask().ended.wait()
         await asyncio.sleep(299)
         assert phase(slot) == "loaded"
-        residency.keep("a", 0)
+        residency.keep(slot, 0)
         await asyncio.sleep(1)
         assert phase(slot) == "cold"
-        with pytest.raises(KeyError):
-            residency.keep("b", 1)
         await residency.close()
 
     run(main)
@@ -109,7 +107,7 @@ def test_unloading_waits_for_requests_under_way() -> None:
         slot = add(residency, FakeResident("a"))
         asker = Asker(residency, slot, work=10).ask()
         await asyncio.sleep(2)
-        residency.unload("a")
+        residency.unload(slot)
         await asyncio.sleep(2)
         assert phase(slot) == "loaded"
         await asker.ended.wait()
@@ -303,8 +301,8 @@ def test_pinned_ones_are_loaded_at_once_and_kept() -> None:
         assert pinned.loads == 1
         for slot in (a, b, a, b):
             await Asker(residency, slot).ask().ended.wait()
-        residency.unload("p")
-        residency.keep("p", 0)
+        residency.unload(pinned)
+        residency.keep(pinned, 0)
         await asyncio.sleep(1)
         assert phase(pinned) == "loaded"
         await residency.close()
@@ -319,8 +317,6 @@ def test_what_can_never_fit_is_refused_at_once() -> None:
         add(residency, FakeResident("p", 4, load_time=0), pinned=True)
         with pytest.raises(ValueError, match="big needs"):
             add(residency, FakeResident("big", 7))
-        with pytest.raises(ValueError, match="two backends called 'p'"):
-            add(residency, FakeResident("p"))
         # Nobody knows what it needs: it gets everything that is left.
         assert add(residency, FakeResident("unknown", 0)).memory == 6
         with pytest.raises(ValueError, match="q needs"):
@@ -342,5 +338,60 @@ def test_closing_refuses_who_waits_and_ends_a_load() -> None:
         assert phase(slot) == "cold"
         assert not resident.loaded
         assert isinstance(Asker(residency, slot).ask().error, Unavailable)
+
+    run(main)
+
+
+def test_what_is_removed_ends_and_makes_room() -> None:
+    async def main() -> None:
+        residency = Residency(budget=4)
+        old, other = add(residency, FakeResident("m", 3)), add(residency, FakeResident("n", 3))
+        used = Asker(residency, old, work=100).ask()
+        await asyncio.sleep(2)
+        waits = Asker(residency, other).ask()
+        # One of the same name may be there already.
+        new = add(residency, FakeResident("m", 3))
+        await residency.remove(other)
+        assert waits.error is not None
+        assert "no longer served" in waits.error.message
+        assert other not in residency.slots
+        late = Asker(residency, other).ask()
+        assert isinstance(late.error, Unavailable)
+        # By force, for who waits no longer.
+        removing = asyncio.create_task(residency.remove(old))
+        await asyncio.sleep(0)
+        asker = Asker(residency, new).ask()
+        assert residency.in_use == 3
+        await removing
+        await asker.ended.wait()
+        assert asker.error is None
+        await used.ended.wait()
+        assert (list(residency.slots), old.users, phase(old)) == ([new], 0, "cold")
+        await residency.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+@pytest.mark.parametrize("after", [0.5, 2.0, 30.0])
+def test_removed_at_any_time(pinned: bool, after: float) -> None:
+    """While it is loaded, when it was, and while a pinned one waits for its next try."""
+
+    async def main() -> None:
+        residency = Residency(budget=4)
+        failures = 100 if after == 2.0 else 0
+        resident = FakeResident("m", 3, failures=failures)
+        slot = add(residency, resident, pinned=pinned)
+        asker = Asker(residency, slot).ask()
+        await asyncio.sleep(after)
+        await residency.remove(slot)
+        await residency.remove(slot)
+        loads = resident.loads
+        await asyncio.sleep(100)
+        assert asker.ended.is_set()
+        assert (resident.loads, resident.loaded, residency.in_use) == (loads, False, 0)
+        # All of the memory is there again.
+        add(residency, FakeResident("p", 4), pinned=True)
+        await residency.close()
 
     run(main)

@@ -30,7 +30,7 @@ STEPS = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.1, 1.0, 7.0]),
         st.integers(0, 4),
-        st.sampled_from(["ask", "ask", "ask", "long", "give up", "unload", "keep"]),
+        st.sampled_from(["ask", "ask", "ask", "long", "give up", "unload", "keep", "replace"]),
     ),
     max_size=40,
 )
@@ -49,7 +49,7 @@ class Watch:
             slot = resident.slot
             assert slot is not None
             assert slot.users >= 0
-            if slot.users or slot.open:
+            if (slot.users and not slot.leaving) or slot.open:
                 assert slot.phase == "loaded"
                 assert resident.loaded
             if slot.open:
@@ -62,7 +62,6 @@ class Watch:
 
 
 def act(what: str, asker: Asker, askers: list[Asker]) -> None:
-    name = asker.slot.name
     match what:
         case "ask" | "long":
             asker.work = 1.0 if what == "ask" else 30.0
@@ -72,9 +71,9 @@ def act(what: str, asker: Asker, askers: list[Asker]) -> None:
                 if other.slot is asker.slot:
                     other.give_up()
         case "unload":
-            asker.residency.unload(name)
+            asker.residency.unload(asker.slot)
         case "keep":
-            asker.residency.keep(name, 1.0)
+            asker.residency.keep(asker.slot, 1.0)
 
 
 @settings(deadline=None, max_examples=100)
@@ -103,24 +102,36 @@ def test_whatever_comes(
         watch = Watch(residency, residents)
         watching = asyncio.create_task(watch.forever())
         askers: list[Asker] = []
+        removals = []
         for pause, index, what in steps:
             await asyncio.sleep(pause)
-            slot = residents[index % len(residents)].slot
+            resident = residents[index % len(residents)]
+            slot = resident.slot
             assert slot is not None
+            if what == "replace":
+                removals.append(asyncio.create_task(residency.remove(slot)))
+                residents.append(FakeResident(resident.name, resident.memory))
+                try:
+                    add(residency, residents[-1], keep_alive=1.0)
+                except ValueError:
+                    # Pinned memory is not free before it is.
+                    residents.pop()
             act(what, Asker(residency, slot), askers)
             watch.look()
         async with asyncio.timeout(MAX_WAIT):
             for asker in askers:
                 await asker.ended.wait()
         for asker in askers:
-            # A load that failed is the only reason to be refused: all are done long before.
-            if asker.error is not None:
+            # The only reasons to be refused: all are done long before.
+            if asker.error is not None and not asker.slot.leaving:
                 assert "out of memory" in asker.error.message
+        await asyncio.gather(*removals)
+        assert not any(slot.leaving for slot in residency.slots)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         await residency.close()
         assert not any(resident.loaded for resident in residents)
-        assert all(slot.users == 0 for slot in residency.slots.values())
+        assert all(slot.users == 0 for slot in residency.slots)
 
     run(main)
 

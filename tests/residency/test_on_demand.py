@@ -123,7 +123,7 @@ def test_bytes_of_a_dialect_are_decoded_where_the_engine_turns_out_not_to_speak_
         assert good.text() == "Hello there!"
         assert bad.error() == "no prompt"
         assert not backend.relays("openai.completions")
-        assert residency.slots["a"].users == 0
+        assert residency.slots[0].users == 0
         await residency.close()
 
     run(main)
@@ -211,7 +211,7 @@ def test_a_fault_of_ours_in_one_request_does_not_touch_the_others() -> None:
         assert "a fault" in broken.error()
         with pytest.raises(RuntimeError):
             backend.submit(request("broken"), Sink())
-        assert residency.slots["a"].users == 0
+        assert residency.slots[0].users == 0
         await residency.close()
 
     run(main)

@@ -56,7 +56,12 @@ class LaunchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         float, Meta(description="Seconds without requests until it is stopped; negative = never.")
     ] = 300.0
     memory: Annotated[
-        int, Meta(ge=0, description="Bytes that it needs, for the memory budget; 0 = estimate.")
+        int,
+        Meta(
+            ge=0,
+            extra={"unit": "bytes"},
+            description="Memory that it needs, for the budget; 0 = estimate.",
+        ),
     ] = 0
 
 

@@ -143,6 +143,11 @@ class LocalBackend(asyncio.Protocol):
             return self._down
         return Health(self.status.state, self.status.detail)  # type: ignore[arg-type]
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that have not ended."""
+        return len(self._sinks)
+
     def stats(self) -> BackendStats:
         """The front's last word; restarts of front and core together."""
         if self.status is None:

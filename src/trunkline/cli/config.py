@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from trunkline.backends.config import LaunchConfig
 from trunkline.backends.kinds import KINDS
 from trunkline.cli.errors import UsageError
 from trunkline.cli.options import Parser, new_parser
+from trunkline.core.sizes import format_size
 from trunkline.gateway.config import RouteConfig, Target
 from trunkline.residency.engine_options import ENGINES
 from trunkline.residency.engine_table import OPTIONS
-from trunkline.server.file.config import FileConfig, Loaded
+from trunkline.server.file.config import EngineEntry, FileConfig, Loaded
 from trunkline.server.file.dump import dump
 from trunkline.server.file.load import load
 from trunkline.server.file.problems import FileError
@@ -170,7 +172,10 @@ def _target(target: Target) -> str:
 
 
 def _backends(config: FileConfig) -> list[str]:
-    lines = [f"  {engine.name}: built-in engine, {engine.model}" for engine in config.engines]
+    lines = [
+        f"  {engine.name}: built-in engine, {engine.model}" + _on_demand(engine)
+        for engine in config.engines
+    ]
     for backend in config.backends:
         kind = KINDS[backend.kind]
         where = backend.url or ("launched here" if backend.launch else kind.url)
@@ -178,5 +183,17 @@ def _backends(config: FileConfig) -> list[str]:
             where = where.replace(f"{{{name}}}", value)
         wants = bool(kind.key_variables) and kind.hosted and kind.auth not in ("sigv4", "gcp")
         key = "" if backend.api_key else f", no key ({' or '.join(kind.key_variables)})"
-        lines.append(f"  {backend.name}: {kind.title}, {where}{key if wants else ''}")
+        when = _on_demand(backend.launch) if backend.launch else ""
+        lines.append(f"  {backend.name}: {kind.title}, {where}{when}{key if wants else ''}")
+    if config.residency.memory:
+        share = format_size(config.residency.memory)
+        lines.append(f"  what is built in or launched here shares {share} of memory")
     return lines or ["  none"]
+
+
+def _on_demand(entry: EngineEntry | LaunchConfig) -> str:
+    """When it is loaded, where that is not at the start."""
+    if not entry.on_demand:
+        return ""
+    kept = "kept" if entry.keep_alive < 0 else f"kept for {entry.keep_alive:g} s"
+    return f", on demand, {kept}"

@@ -7,7 +7,7 @@ frozen, so that any layer may keep a reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -45,6 +45,7 @@ __all__ = [
     "Message",
     "MixedInput",
     "ModelCard",
+    "OnDemand",
     "PromptToken",
     "PromptTokens",
     "RawRequest",
@@ -488,3 +489,17 @@ class Backend(Protocol):
 
     def stats(self) -> BackendStats:
         """Load and counters now; no waiting, no I/O. Zeros while nothing is known."""
+
+
+@runtime_checkable
+class OnDemand(Protocol):
+    """What a backend can besides whose model may be loaded and unloaded: Ollama's keep_alive."""
+
+    async def load(self) -> None:
+        """Load it, as a request does. Raises `TrunklineError`. Harmless where it is loaded."""
+
+    def keep(self, seconds: float) -> None:
+        """Keep it so long after its last request; negative: for ever, 0: `unload`."""
+
+    def unload(self) -> None:
+        """Unload it as soon as no request uses it. What is always loaded stays."""

@@ -23,6 +23,7 @@ from trunkline.core.types import (
     EventSink,
     Health,
     ModelCard,
+    OnDemand,
     RawRequest,
     Request,
     Tokenization,
@@ -147,6 +148,25 @@ class Route:
     def stats(self) -> BackendStats:
         """Sums over the backends."""
         return total(list({id(one.backend): one.backend for one in self.endpoints}.values()))
+
+    async def load(self) -> None:
+        """As of `OnDemand`: the first target that can be loaded."""
+        for one in self._on_demand()[:1]:
+            await one.load()
+
+    def keep(self, seconds: float) -> None:
+        """As of `OnDemand`, of every target."""
+        for one in self._on_demand():
+            one.keep(seconds)
+
+    def unload(self) -> None:
+        """As of `OnDemand`, of every target."""
+        for one in self._on_demand():
+            one.unload()
+
+    def _on_demand(self) -> list[OnDemand]:
+        backends = (one.backend for one in self.endpoints)
+        return [backend for backend in backends if isinstance(backend, OnDemand)]
 
     def close(self) -> None:
         """Give up what no client waits for."""

@@ -1,13 +1,13 @@
 """From configurations to a residency that runs: launched engines and built-in models together.
 
-async with open_residency(backends, engines, budget, make_backend, launchers) as residency:
-    await residency.started()
-    residency.backend("qwen").submit(request, sink)
+async with open_residency(budget, launchers, environ) as residency:
+    tenant = residency.add_engine(EnginePlan(config=config, on_demand=True))
+    tenant.backend.submit(request, sink)
+    await residency.remove(tenant)
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,6 @@ import msgspec
 from trunkline.backends.auth.secrets import find_key, resolve
 from trunkline.backends.config import BackendConfig, LaunchConfig
 from trunkline.backends.kinds import KINDS, find_kind
-from trunkline.core.errors import Unavailable
 from trunkline.core.types import Backend
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import FrontStatus
@@ -43,8 +42,6 @@ _SHORTEST_SECRET = 4
 _WEIGHTS = frozenset((".safetensors", ".gguf", ".bin", ".pt", ".pth", ".engine"))
 # Of what is loaded beside weights, as a share of them: KV cache and buffers.
 _BESIDE = 0.25
-# Seconds between looks whether pinned ones are loaded.
-_LOOK = 0.05
 
 
 class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,46 +60,53 @@ class Launchers(msgspec.Struct, frozen=True):
     containers: Launcher
 
 
+class Tenant(msgspec.Struct, frozen=True):
+    """One that has been added: its backend, the same object at all times, and its state."""
+
+    backend: Backend
+    slot: Slot
+
+
 class OpenResidency:
-    """Everything that is launched or built in, by name."""
+    """Everything that is launched or built in; they come and go one by one."""
 
-    def __init__(self, residency: Residency) -> None:
+    def __init__(
+        self,
+        residency: Residency,
+        launchers: Launchers,
+        environ: Mapping[str, str],
+        on_status: Callable[[FrontStatus], None] | None,
+    ) -> None:
         self._residency = residency
-        self._backends: dict[str, Backend] = {}
-        # Those that are loaded at their first request.
-        self.on_demand: dict[str, OnDemandBackend] = {}
+        self._launchers = launchers
+        self._environ = environ
+        self._on_status = on_status
 
-    def backend(self, name: str) -> Backend:
-        """The same object at all times. Raises KeyError."""
-        return self._backends[name]
+    def add_engine(self, plan: EnginePlan) -> Tenant:
+        """A built-in model. Raises ValueError where it cannot fit into the budget."""
+        resident = BuiltInResident(plan.config, self._on_status)
+        return self._add(resident, on_demand=plan.on_demand, keep_alive=plan.keep_alive)
 
-    def slots(self) -> Mapping[str, Slot]:
-        """State of each, for pages that show it. Not to be changed."""
-        return self._residency.slots
+    def add_backend(
+        self, config: BackendConfig, launch: LaunchConfig, make_backend: MakeBackend
+    ) -> Tenant:
+        """The engine that `launch` describes.
 
-    @property
-    def memory_in_use(self) -> int:
-        """Bytes of the budget that are taken."""
-        return self._residency.in_use
-
-    async def started(self) -> None:
-        """Wait until all that start with the server are loaded.
-
-        Raises `Unavailable` with the reason of the first that cannot be; it is tried again.
+        Raises ValueError, naming the backend, where it cannot be started as it is configured or
+        cannot fit into the budget.
         """
-        pinned = [slot for slot in self._residency.slots.values() if slot.pinned]
-        while any(slot.phase != "loaded" for slot in pinned):
-            for slot in pinned:
-                if slot.failure is not None:
-                    raise Unavailable(slot.failure.message)
-            await asyncio.sleep(_LOOK)
+        resident = launched(config, launch, make_backend, self._launchers, self._environ)
+        return self._add(resident, on_demand=launch.on_demand, keep_alive=launch.keep_alive)
 
-    def _add(self, resident: Resident, *, on_demand: bool, keep_alive: float) -> None:
+    async def remove(self, tenant: Tenant) -> None:
+        """Unload it and forget it; who waits for it is refused."""
+        await self._residency.remove(tenant.slot)
+
+    def _add(self, resident: Resident, *, on_demand: bool, keep_alive: float) -> Tenant:
         slot = self._residency.add(resident, keep_alive=keep_alive, pinned=not on_demand)
-        self._backends[resident.name] = resident.backend
         if on_demand:
-            facade = OnDemandBackend(self._residency, slot)
-            self._backends[resident.name] = self.on_demand[resident.name] = facade
+            return Tenant(OnDemandBackend(self._residency, slot), slot)
+        return Tenant(resident.backend, slot)
 
 
 def local_launchers(logs: Path) -> Launchers:
@@ -113,34 +117,18 @@ def local_launchers(logs: Path) -> Launchers:
 
 @contextlib.asynccontextmanager
 async def open_residency(
-    backends: Sequence[BackendConfig],
-    engines: Sequence[EnginePlan],
     budget: int | None,
-    make_backend: MakeBackend,
     launchers: Launchers,
     environ: Mapping[str, str],
     on_status: Callable[[FrontStatus], None] | None = None,
 ) -> AsyncIterator[OpenResidency]:
-    """Those of `backends` that have `launch`, and `engines`; all stopped when the block ends.
+    """One with a budget in bytes (None: no limit); all in it are stopped when the block ends.
 
-    Raises ValueError, naming the backend and its field, where one cannot be started as it is
-    configured or does not fit into the budget of bytes (None: no limit).
+    Those that start with it should be added first: the others share the memory that they leave.
     """
     residency = Residency(budget)
-    opened = OpenResidency(residency)
-    planned: list[tuple[Resident, bool, float]] = [
-        (BuiltInResident(engine.config, on_status), engine.on_demand, engine.keep_alive)
-        for engine in engines
-    ]
-    for config in backends:
-        if config.launch is not None:
-            resident = launched(config, config.launch, make_backend, launchers, environ)
-            planned.append((resident, config.launch.on_demand, config.launch.keep_alive))
     try:
-        # What is always there comes first: the others share what it leaves.
-        for one, on_demand, keep_alive in sorted(planned, key=lambda plan: plan[1]):
-            opened._add(one, on_demand=on_demand, keep_alive=keep_alive)
-        yield opened
+        yield OpenResidency(residency, launchers, environ, on_status)
     finally:
         await residency.close()
 

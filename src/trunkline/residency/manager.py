@@ -16,7 +16,7 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from trunkline.core.errors import InternalError, QueueFull, TrunklineError, Unavailable
 from trunkline.core.types import Health
@@ -48,7 +48,7 @@ class Residency:
         self._max_waiting = max_waiting
         self._max_wait = max_wait
         self._loop = asyncio.get_running_loop()
-        self._slots: dict[str, Slot] = {}
+        self._slots: list[Slot] = []
         self._numbers = itertools.count()
         self._waiting = 0
         self._turn: asyncio.TimerHandle | None = None
@@ -65,34 +65,56 @@ class Residency:
         One whose memory nobody knows counts as all that pinned ones leave. Raises ValueError where
         it can never fit into the budget.
         """
-        if resident.name in self._slots:
-            raise ValueError(f"there are two backends called {resident.name!r}")
-        taken = sum(slot.memory for slot in self._slots.values() if slot.pinned)
+        taken = sum(slot.memory for slot in self._slots if slot.pinned)
         room = self.budget - taken
         memory = resident.memory
         if not memory and not math.isinf(room):
             memory = int(room)
-        most = max((s.memory for s in self._slots.values() if not s.pinned), default=0)
+        most = max((s.memory for s in self._slots if not s.pinned), default=0)
         if memory > room or (pinned and memory + most > room):
             raise ValueError(
                 f"{resident.name} needs {_size(memory)} of memory; of the budget of "
                 f"{_size(self.budget)} {_size(room)} are left beside what is always loaded"
             )
         slot = Slot(resident, memory, keep_alive, pinned=pinned, guess=UNMEASURED)
-        self._slots[slot.name] = slot
+        self._slots.append(slot)
         if pinned:
             self._begin_load(slot)
         return slot
 
+    async def remove(self, slot: Slot) -> None:
+        """Unload it, whoever uses it, and forget it; who waits for it is refused.
+
+        Its memory counts until it is free. Harmless where it was removed already.
+        """
+        if slot.leaving or slot not in self._slots:
+            return
+        slot.leaving = True
+        # Whoever still uses it must not have it kept or loaded again.
+        slot.pinned, slot.open, slot.keep = False, False, -1.0
+        self._stop_timer(slot)
+        self._refuse(slot, _gone(slot))
+        if slot.phase == "loading" and slot.task is not None:
+            slot.task.cancel()
+            await asyncio.wait((slot.task,))
+        if slot.phase in ("loading", "loaded"):
+            self._begin_unload(slot)
+        if slot.task is not None:
+            # It goes on also where nobody waits for it any more; `close` does.
+            await asyncio.wait((slot.task,))
+        if slot in self._slots:
+            self._slots.remove(slot)
+        self._plan()
+
     @property
-    def slots(self) -> Mapping[str, Slot]:
-        """All of them by name."""
+    def slots(self) -> Sequence[Slot]:
+        """All of them, in the order in which they came."""
         return self._slots
 
     @property
     def in_use(self) -> int:
         """Bytes that are taken, or about to be, or not free yet."""
-        return sum(slot.memory for slot in self._slots.values() if slot.holds)
+        return sum(slot.memory for slot in self._slots if slot.holds)
 
     # users
 
@@ -134,14 +156,15 @@ class Residency:
             self._waiting -= 1
             self._plan()
 
-    # by name, as Ollama's keep_alive wants it
+    # as Ollama's keep_alive wants it
 
-    def keep(self, name: str, seconds: float) -> None:
+    def keep(self, slot: Slot, seconds: float) -> None:
         """Keep it for so many seconds after its last request, until it is unloaded.
 
-        Negative: for ever; 0: `unload`. Raises KeyError.
+        Negative: for ever; 0: `unload`.
         """
-        slot = self._slots[name]
+        if slot.leaving:
+            return
         slot.keep = seconds
         if slot.pinned or slot.phase != "loaded" or slot.users:
             return
@@ -151,9 +174,8 @@ class Residency:
         elif seconds > 0:
             slot.timer = self._loop.call_later(seconds, self._look_idle, slot)
 
-    def unload(self, name: str) -> None:
-        """Unload it as soon as no request uses it. A pinned one stays. Raises KeyError."""
-        slot = self._slots[name]
+    def unload(self, slot: Slot) -> None:
+        """Unload it as soon as no request uses it. A pinned one stays."""
         if slot.phase in ("loading", "loaded") and not slot.waiters:
             slot.unload_asked = True
             self._expire(slot)
@@ -178,7 +200,7 @@ class Residency:
             if timer is not None:
                 timer.cancel()
         tasks = []
-        for slot in self._slots.values():
+        for slot in self._slots:
             self._stop_timer(slot)
             self._refuse(slot, Unavailable("the server is shutting down"))
             if slot.task is not None and slot.phase != "unloading":
@@ -186,15 +208,15 @@ class Residency:
             if slot.task is not None:
                 tasks.append(slot.task)
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(
-            *(self._unload(slot) for slot in self._slots.values() if slot.phase != "cold")
-        )
+        await asyncio.gather(*(self._unload(slot) for slot in self._slots if slot.phase != "cold"))
 
     # internals
 
     def _check(self, slot: Slot, now: float) -> None:
         if self._closed:
             raise Unavailable("the server is shutting down")
+        if slot.leaving:
+            raise _gone(slot)
         if slot.failure is not None and slot.phase == "cold" and now < slot.retry_at:
             raise _because(slot, slot.retry_at - now)
         if self._waiting >= self._max_waiting:
@@ -217,7 +239,7 @@ class Residency:
 
     def _decide(self) -> None:
         now = self._loop.time()
-        slots = tuple(self._slots.values())
+        slots = tuple(self._slots)
         decision = decide(slots, self.budget, now)
         for slot in decision.unload:
             self._begin_unload(slot)
@@ -249,7 +271,7 @@ class Residency:
 
     def _refuse_late(self) -> None:
         now = self._loop.time()
-        for slot in self._slots.values():
+        for slot in self._slots:
             late = [waiter for waiter, (_, until) in slot.waiters.items() if until <= now]
             for waiter in late:
                 del slot.waiters[waiter]
@@ -258,7 +280,7 @@ class Residency:
             for waiter in late:
                 waiter.refused(Unavailable(problem, retry_after=max(1.0, slot.load_seconds)))
         # All wait equally long, so that the first of each comes first.
-        firsts = (next(iter(s.waiters.values()))[1] for s in self._slots.values() if s.waiters)
+        firsts = (next(iter(s.waiters.values()))[1] for s in self._slots if s.waiters)
         following = min(firsts, default=None)
         self._late = None
         if following is not None:
@@ -357,6 +379,10 @@ class Residency:
         if slot.timer is not None:
             slot.timer.cancel()
             slot.timer = None
+
+
+def _gone(slot: Slot) -> Unavailable:
+    return Unavailable(f"model {slot.name!r} is no longer served here")
 
 
 def _because(slot: Slot, delay: float) -> Unavailable:

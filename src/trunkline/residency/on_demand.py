@@ -215,7 +215,12 @@ class OnDemandBackend:
         waiting = len(self._slot.waiters)
         return stats if not waiting else _with_waiting(stats, waiting)
 
-    # Ollama's keep_alive
+    @property
+    def in_flight(self) -> int:
+        """Requests under way and in the queue."""
+        return self._slot.users + len(self._slot.waiters)
+
+    # core.types.OnDemand
 
     @property
     def resident(self) -> bool:
@@ -229,11 +234,11 @@ class OnDemandBackend:
 
     def keep(self, seconds: float) -> None:
         """Keep it so long after its last request; negative: for ever, 0: `unload`."""
-        self._residency.keep(self.name, seconds)
+        self._residency.keep(self._slot, seconds)
 
     def unload(self) -> None:
         """Unload it as soon as no request uses it."""
-        self._residency.unload(self.name)
+        self._residency.unload(self._slot)
 
     def _wait(self, call: ResidentCall, sink: EventSink, begin: Begin) -> Call:
         call.begin = begin

@@ -47,8 +47,8 @@ class Waiter(Protocol):
 class Slot:
     """State of one resident. Only `manager.Residency` changes it.
 
-    Invariants: `users` > 0 only where it is loaded; `open` only where it is loaded; whoever waits
-    for an open one is granted at once, so that `waiters` is empty there.
+    Invariants: `users` > 0 only where it is loaded, or is removed by force; `open` only where it is
+    loaded; whoever waits for an open one is granted at once, so that `waiters` is empty there.
     """
 
     __slots__ = (
@@ -58,6 +58,7 @@ class Slot:
         "failure",
         "idle_since",
         "keep",
+        "leaving",
         "load_began",
         "load_seconds",
         "loaded_at",
@@ -89,6 +90,8 @@ class Slot:
         self.phase: Phase = "cold"
         # It takes newcomers.
         self.open = False
+        # It is being removed: it is unloaded once and never loaded again.
+        self.leaving = False
         # Requests under way there.
         self.users = 0
         # In the order in which they came -> when each has waited too long.

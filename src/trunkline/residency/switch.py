@@ -134,6 +134,14 @@ class SwitchBackend:
             return stats
         return msgspec.structs.replace(stats, restarts=stats.restarts + self.restarts)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, as far as what answers knows."""
+        if self._current is None:
+            return 0
+        stats = self._current.stats()
+        return int(getattr(self._current, "in_flight", stats.running + stats.waiting))
+
     # internals
 
     def _there(self) -> Backend:

@@ -16,14 +16,13 @@ import msgspec
 from trunkline.backends.config import BackendConfig
 from trunkline.core.metrics import Family
 from trunkline.core.types import Backend, BackendStats
-from trunkline.engine.config import EngineConfig
 from trunkline.gateway.config import RouteConfig, Target
 from trunkline.gateway.gateway import Gateway, Names, ServedModel
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.report import RouteReport
 from trunkline.gateway.routes import Routes
 from trunkline.gateway.wildcard import fill, match, most_specific
-from trunkline.server.file.config import FileConfig
+from trunkline.server.file.config import EngineEntry, FileConfig
 from trunkline.wire.speakers import SPEAKERS
 
 log = logging.getLogger("trunkline.server")
@@ -34,7 +33,7 @@ _RETIRE_POLL = 0.5
 # Routes made for names that clients made up, at most.
 _MADE = 256
 
-Config = BackendConfig | EngineConfig
+Config = BackendConfig | EngineEntry
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -62,12 +61,7 @@ class Assembly:
 
         `config.server` is not looked at but for its keys.
         """
-        wanted: dict[str, Config] = {}
-        everything: tuple[Config, ...] = (*config.engines, *config.backends)
-        for one in everything:
-            if one.name in wanted:
-                raise ValueError(f"two backends are called {one.name!r}")
-            wanted[one.name] = one
+        wanted = _wanted(config)
         fresh: dict[str, Held] = {}
         try:
             for name, one in wanted.items():
@@ -132,9 +126,24 @@ class Assembly:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         if self._routes is not None:
             self._routes.close()
-        for held in self._held.values():
-            await held.close()
-        self._held = {}
+        held, self._held = self._held, {}
+        await asyncio.gather(*(one.close() for one in held.values()))
+
+
+def _wanted(config: FileConfig) -> dict[str, Config]:
+    """By name. Those that start with the server first: the others share the memory they leave."""
+    everything: tuple[Config, ...] = (*config.engines, *config.backends)
+    wanted = {one.name: one for one in sorted(everything, key=_on_demand)}
+    for name in wanted:
+        if sum(one.name == name for one in everything) > 1:
+            raise ValueError(f"two backends are called {name!r}")
+    return wanted
+
+
+def _on_demand(config: Config) -> bool:
+    if isinstance(config, EngineEntry):
+        return config.on_demand
+    return config.launch is not None and config.launch.on_demand
 
 
 async def _close_when_idle(held: Held) -> None:

@@ -6,21 +6,26 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import msgspec
 
-from trunkline.backends.config import BackendConfig
-from trunkline.backends.connect import connect
+from trunkline.backends.config import BackendConfig, LaunchConfig
+from trunkline.backends.connect import Remote, connect
 from trunkline.backends.http.client import HttpClient
 from trunkline.core.errors import TrunklineError
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
-from trunkline.residency.local import start_local
+from trunkline.residency.compose import (
+    EnginePlan,
+    OpenResidency,
+    local_launchers,
+    open_residency,
+)
 from trunkline.server.app import Server, run_until_signal
 from trunkline.server.assembly import Assembly, Config, Held
 from trunkline.server.config import ServerConfig
-from trunkline.server.file.config import Loaded
+from trunkline.server.file.config import EngineEntry, FileConfig, Loaded
 from trunkline.server.file.watch import changes
 from trunkline.store.home import home
 from trunkline.store.resolve import resolve
@@ -46,26 +51,38 @@ async def serve_file(
     answer. `reload` reads the file again. Raises ValueError where what the file names cannot be.
     """
     environ = dict(os.environ)
-    client = HttpClient()
     gateway = Gateway((), Keys(server.api_key))
-    opener = _Opener(client, environ)
-    assembly = Assembly(gateway, opener.open)
-    listening = Server(server, gateway, home(environ))
-    listening.metrics.registry.source(assembly.families)
-    try:
-        await assembly.apply(loaded.config)
-        on_listening(await listening.start())
-        follower = asyncio.create_task(_follow(loaded, reload, assembly))
-        waiting = asyncio.create_task(_tell_ready(gateway, on_ready))
+    budget = loaded.config.residency.memory or None
+    launchers = local_launchers(home(environ) / "logs")
+    async with (
+        _http_client() as client,
+        open_residency(budget, launchers, environ) as residency,
+    ):
+        assembly = Assembly(gateway, _Opener(client, residency, environ).open)
+        listening = Server(server, gateway, home(environ))
+        listening.metrics.registry.source(assembly.families)
         try:
-            await run_until_signal(listening)
+            await assembly.apply(loaded.config)
+            on_listening(await listening.start())
+            follower = asyncio.create_task(_follow(loaded, reload, assembly))
+            waiting = asyncio.create_task(_tell_ready(gateway, on_ready))
+            try:
+                await run_until_signal(listening)
+            finally:
+                for task in (follower, waiting):
+                    task.cancel()
+                await asyncio.gather(follower, waiting, return_exceptions=True)
         finally:
-            for task in (follower, waiting):
-                task.cancel()
-            await asyncio.gather(follower, waiting, return_exceptions=True)
+            await listening.stop()
+            await assembly.close()
+
+
+@contextlib.asynccontextmanager
+async def _http_client() -> AsyncIterator[HttpClient]:
+    client = HttpClient()
+    try:
+        yield client
     finally:
-        await listening.stop()
-        await assembly.close()
         await client.close()
 
 
@@ -80,8 +97,8 @@ async def _follow(loaded: Loaded, reload: Callable[[], Loaded], assembly: Assemb
     current = loaded
     async with contextlib.aclosing(changes(loaded, reload)) as versions:
         async for fresh in versions:
-            if fresh.config.server != current.config.server:
-                log.warning("%s: changes to `server` need a restart", fresh.path)
+            for section in _fixed(current.config, fresh.config):
+                log.warning("%s: changes to `%s` need a restart", fresh.path, section)
             try:
                 await assembly.apply(fresh.config)
             except ValueError as error:
@@ -91,30 +108,69 @@ async def _follow(loaded: Loaded, reload: Callable[[], Loaded], assembly: Assemb
             log.info("%s: serving the new configuration", fresh.path)
 
 
+def _fixed(old: FileConfig, new: FileConfig) -> list[str]:
+    """Sections that differ in what holds for the life of the process; keys do not."""
+    servers = [msgspec.structs.replace(one.server, api_key=()) for one in (old, new)]
+    found = ["server"] if servers[0] != servers[1] else []
+    return found + (["residency"] if old.residency != new.residency else [])
+
+
 class _Opener:
     """Starts what a configuration describes."""
 
-    def __init__(self, client: HttpClient, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: HttpClient, residency: OpenResidency, environ: Mapping[str, str]
+    ) -> None:
         self._client = client
+        self._residency = residency
         self._environ = environ
 
     async def open(self, config: Config) -> Held:
         """Raises ValueError where it cannot be."""
-        if isinstance(config, BackendConfig):
-            remote = connect(config, self._client, SPEAKERS, self._environ)
-            remote.watcher.start()
-            pool = remote.backend.site.pool
+        if isinstance(config, EngineEntry):
+            return self._engine(config)
+        if config.launch is not None:
+            return self._launched(config, config.launch)
+        return self._remote(config)
 
-            async def close_remote() -> None:
-                await remote.watcher.close()
-                await self._client.drop(pool)
+    def _remote(self, config: BackendConfig) -> Held:
+        remote = connect(config, self._client, SPEAKERS, self._environ)
+        remote.watcher.start()
 
-            return Held(config, remote.backend, close_remote)
+        async def close() -> None:
+            await remote.watcher.close()
+            await self._client.drop(remote.backend.site.pool)
+
+        return Held(config, remote.backend, close)
+
+    def _launched(self, config: BackendConfig, launch: LaunchConfig) -> Held:
+        remotes: list[Remote] = []
+
+        def make_backend(config: BackendConfig, url: str) -> Remote:
+            there = msgspec.structs.replace(config, url=url)
+            remotes.append(connect(there, self._client, SPEAKERS, self._environ))
+            return remotes[-1]
+
+        tenant = self._residency.add_backend(config, launch, make_backend)
+
+        async def close() -> None:
+            await self._residency.remove(tenant)
+            for remote in remotes:
+                await self._client.drop(remote.backend.site.pool)
+
+        return Held(config, tenant.backend, close)
+
+    def _engine(self, entry: EngineEntry) -> Held:
         try:
-            found = resolve(config.model, "rules" if config.executor == "scripted" else "gguf")
+            found = resolve(entry.model, "rules" if entry.executor == "scripted" else "gguf")
         except TrunklineError as error:
-            raise ValueError(f"engine {config.name!r}: {error.message}") from error
-        stack = contextlib.AsyncExitStack()
-        resolved = msgspec.structs.replace(config, model=str(found.path))
-        engine = await stack.enter_async_context(start_local(resolved))
-        return Held(config, engine.backend, stack.aclose)
+            raise ValueError(f"engine {entry.name!r}: {error.message}") from error
+        config = msgspec.structs.replace(entry.engine(), model=str(found.path))
+        tenant = self._residency.add_engine(
+            EnginePlan(config=config, on_demand=entry.on_demand, keep_alive=entry.keep_alive)
+        )
+
+        async def close() -> None:
+            await self._residency.remove(tenant)
+
+        return Held(entry, tenant.backend, close)

@@ -14,7 +14,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from trunkline.core.errors import PreviousNotFound, TrunklineError
-from trunkline.core.types import Event, RawRequest, Request, Tokenization
+from trunkline.core.types import Event, OnDemand, RawRequest, Request, Tokenization
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.generation import Generation
 from trunkline.server.http.exchange import Exchange, HttpRequest
@@ -85,6 +85,30 @@ class Generator:
         if check is not None:
             check(model.card())
         requests = ask.requests(request_id, model.name, tenant)
+        if affinity:
+            requests = tuple(replace(one, affinity=affinity) for one in requests)
+        backend = model.backend
+        if not requests and isinstance(backend, OnDemand):
+            loaded = _load(backend, getattr(ask, "keep_alive", None))
+            self._own(exchange, self._answer_when(loaded, exchange, codec, ask, model, request_id))
+            return
+        self._generate(exchange, codec, ask, model, requests, request_id, tenant)
+        keep_alive = getattr(ask, "keep_alive", None)
+        if keep_alive is not None and isinstance(backend, OnDemand):
+            # Only now: a model in use is not unloaded.
+            backend.keep(keep_alive)
+
+    def _generate(
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        ask: Ask,
+        model: ServedModel,
+        requests: Sequence[Request],
+        request_id: str,
+        tenant: str,
+    ) -> None:
+        """Give the requests of a call to the backend; without any the answer is there."""
         generation = Generation(
             self._active,
             exchange,
@@ -97,8 +121,6 @@ class Generator:
         )
         generation.keep = functools.partial(self._stored.keep, tenant=tenant)
         for index, one in enumerate(requests):
-            if affinity:
-                one = replace(one, affinity=affinity)
             generation.calls.append(model.backend.submit(one, _PromptSink(generation, index)))
         if not requests:
             generation.take(0, ())
@@ -174,6 +196,23 @@ class Generator:
         except TrunklineError as error:
             respond_error(exchange, error, codec, request_id)
 
+    async def _answer_when(
+        self,
+        done: Coroutine[Any, Any, None],
+        exchange: Exchange,
+        codec: Codec,
+        ask: Ask,
+        model: ServedModel,
+        request_id: str,
+    ) -> None:
+        """Answer a call that has no requests once something is done."""
+        try:
+            await done
+        except TrunklineError as error:
+            respond_error(exchange, error, codec, request_id)
+        else:
+            self._generate(exchange, codec, ask, model, (), request_id, "")
+
     async def _looked_up(
         self,
         exchange: Exchange,
@@ -203,6 +242,16 @@ class Generator:
             generation.fail(error)
         for task in list(self._tasks):
             task.cancel()
+
+
+async def _load(backend: OnDemand, keep_alive: float | None) -> None:
+    """Load or unload, as a call that asks for nothing else wants it. Raises `TrunklineError`."""
+    if keep_alive == 0:
+        backend.unload()
+        return
+    await backend.load()
+    if keep_alive is not None:
+        backend.keep(keep_alive)
 
 
 def _answer(request_id: str, asked: str, model: ServedModel) -> Answer:

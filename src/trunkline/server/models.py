@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import trunkline
+from trunkline.core.types import Health
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.wire.anthropic import models as anthropic
 from trunkline.wire.kserve import metadata as kserve
@@ -50,12 +51,12 @@ class ModelPages:
         return _json(ollama.render_tags((name, model.card()) for name, model in listed))
 
     async def ollama_ps(self, request: Request) -> Response:
-        """Models in memory. One that was told to unload stays there, and is shown."""
+        """Models in memory."""
         return _json(
             ollama.render_ps(
                 (model.name, model.card(), model.backend.stats().resident_bytes)
                 for model in self._gateway.models
-                if model.backend.health().state in _LOADED
+                if _in_memory(model.backend.health())
             )
         )
 
@@ -118,6 +119,10 @@ class ModelPages:
         name: str = request.path_params["model"]
         kserve.check_version(name, request.path_params.get("version"))
         return name, self._gateway.find(name)
+
+
+def _in_memory(health: Health) -> bool:
+    return health.state in _LOADED and not health.load_seconds
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -61,7 +61,8 @@ class Ask(Protocol):
     """A decoded call, before the gateway has said which model answers it.
 
     One whose dialect knows what a model can do has a method `check(card: ModelCard) -> None`, which
-    raises `InvalidRequest`; one that leans on stored responses has `recall` (`openai.responses`).
+    raises `InvalidRequest`; one that leans on stored responses has `recall` (`openai.responses`);
+    one that may say how long its model stays loaded has `keep_alive: float | None` (Ollama).
     """
 
     # As the client named it; "" = not named.
@@ -72,8 +73,8 @@ class Ask(Protocol):
     def requests(self, request_id: str, model: str, tenant: str) -> tuple[Request, ...]:
         """One request per prompt, for the model that calls itself `model`.
 
-        None at all where the answer needs no model (Ollama's empty prompt): the renderer's
-        `finish` is the answer.
+        None at all where the model is only to be loaded or unloaded (Ollama's empty prompt): the
+        renderer's `finish` is the answer.
         """
 
     def renderer(self, answer: Answer) -> Renderer:

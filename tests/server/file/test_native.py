@@ -9,8 +9,8 @@ import pytest
 
 from tests.server.file.support import config_of, errors_of, read
 from trunkline.backends.config import BackendConfig, LaunchConfig, Timeouts
-from trunkline.engine.config import EngineConfig
 from trunkline.gateway.config import Fallbacks, Target
+from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.load import load
 from trunkline.server.file.problems import FileError
 
@@ -43,7 +43,7 @@ def test_short_and_long_forms_mean_the_same(tmp_path: Path) -> None:
 
 def test_an_engine_is_named_after_its_file(tmp_path: Path) -> None:
     config = config_of(tmp_path, "engines: [/models/Qwen3-0.6B.gguf]")
-    assert config.engines == (EngineConfig(name="Qwen3-0.6B", model="/models/Qwen3-0.6B.gguf"),)
+    assert config.engines == (EngineEntry(name="Qwen3-0.6B", model="/models/Qwen3-0.6B.gguf"),)
     (route,) = config.routes
     assert (route.name, route.targets) == ("Qwen3-0.6B", (Target(backend="Qwen3-0.6B"),))
 
@@ -152,7 +152,10 @@ def test_the_words_of_the_file_are_words(tmp_path: Path) -> None:
 
 ERRORS = [
     ("srever: {}", "1: srever: no section is called 'srever'; did you mean 'server'?"),
-    ("[a]", "1: : expected a mapping with server, keys, engines, backends, routes, defaults"),
+    (
+        "[a]",
+        "1: : expected a mapping with server, keys, engines, backends, residency, routes, defaults",
+    ),
     ("{}", "1: : nothing to serve: name at least one of engines, backends or routes"),
     ("server: {hots: x}", "1: server.hots: no field is called 'hots'; did you mean 'host'?"),
     ("server: [1]", "1: server: expected a mapping with fields, not a list"),
@@ -184,7 +187,7 @@ ERRORS = [
     ("backends: {vllm: {url: box}}", "backends.vllm.url: expected a URL such as http://box:8000"),
     (
         "backends: {openai: {dialect: gemini.x}}",
-        "1: backends.openai.dialect: OpenAI speaks no 'gemini.x'; there are: openai.chat",
+        "1: backends.openai.dialect: OpenAI speaks no 'gemini.x'; there are: openai, openai.chat",
     ),
     ("backends: {openai: {probe: maybe}}", "backends.openai.probe: expected true or false, not"),
     ("backends: {openai: {headers: [a]}}", "headers: expected a mapping with fields, not a list"),

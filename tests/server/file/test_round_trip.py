@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from trunkline.backends.config import BackendConfig, LaunchConfig, Timeouts
 from trunkline.backends.kinds import KINDS
-from trunkline.engine.config import EngineConfig
 from trunkline.gateway.config import Breaker, Fallbacks, Hedge, Retries, RouteConfig, Target
 from trunkline.server.config import ServerConfig
-from trunkline.server.file.config import FileConfig
+from trunkline.server.file.config import EngineEntry, FileConfig, ResidencyConfig
 from trunkline.server.file.dump import MASK, dump
 from trunkline.server.file.load import load
 
@@ -91,7 +90,13 @@ def configs(draw: st.DrawFn) -> FileConfig:
     """A configuration in which every backend and engine has a route."""
     backends = [draw(_backend(f"b{index}")) for index in range(draw(st.integers(1, 3)))]
     engines = [
-        EngineConfig(name="e", model=draw(_TEXTS), ctx_size=draw(st.integers(0, 9999)))
+        EngineEntry(
+            name="e",
+            model=draw(_TEXTS),
+            ctx_size=draw(st.integers(0, 9999)),
+            on_demand=draw(st.booleans()),
+            keep_alive=draw(st.sampled_from([-1.0, 300.0])),
+        )
     ] * draw(st.integers(0, 1))
     names = [item.name for item in backends] + [item.name for item in engines]
     routes = [draw(_route(f"r{index}", names)) for index in range(draw(st.integers(1, 3)))]
@@ -101,6 +106,7 @@ def configs(draw: st.DrawFn) -> FileConfig:
         keys=tuple(draw(st.lists(_TEXTS.filter(str.strip), max_size=2))),
         engines=tuple(engines),
         backends=tuple(backends),
+        residency=ResidencyConfig(memory=draw(st.integers(0, 9999))),
         routes=(*routes, every),
     )
 

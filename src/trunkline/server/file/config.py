@@ -14,6 +14,41 @@ from trunkline.server.config import ServerConfig
 from trunkline.server.file.problems import Note
 
 
+class EngineEntry(EngineConfig, frozen=True, kw_only=True):
+    """A built-in engine, and when its model is loaded."""
+
+    on_demand: Annotated[
+        bool, Meta(description="Load the model at the first request instead of with the server.")
+    ] = False
+    keep_alive: Annotated[
+        float,
+        Meta(
+            description="Seconds without requests until a model on demand is unloaded; "
+            "negative = never."
+        ),
+    ] = 300.0
+
+    def engine(self) -> EngineConfig:
+        """What the engine itself needs to know."""
+        return EngineConfig(
+            **{name: getattr(self, name) for name in EngineConfig.__struct_fields__}
+        )
+
+
+class ResidencyConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be loaded at once."""
+
+    memory: Annotated[
+        int,
+        Meta(
+            ge=0,
+            extra={"unit": "bytes"},
+            description="Memory that engines and launched backends share: what nobody uses goes "
+            "for what is asked for; 0 = no limit.",
+        ),
+    ] = 0
+
+
 class FileConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one server serves, and how."""
 
@@ -25,11 +60,14 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Keys that clients must send, as server.api_key; best env:NAME."),
     ] = ()
     engines: Annotated[
-        tuple[EngineConfig, ...], Meta(description="Models that this server runs itself.")
+        tuple[EngineEntry, ...], Meta(description="Models that this server runs itself.")
     ] = ()
     backends: Annotated[
         tuple[BackendConfig, ...], Meta(description="Servers and hosted APIs that can answer.")
     ] = ()
+    residency: Annotated[
+        ResidencyConfig, Meta(description="What of engines and backends may be loaded at once.")
+    ] = ResidencyConfig()
     routes: Annotated[
         tuple[RouteConfig, ...],
         Meta(

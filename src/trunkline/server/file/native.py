@@ -8,11 +8,10 @@ import msgspec
 
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.kinds import KINDS
-from trunkline.engine.config import EngineConfig
 from trunkline.gateway.config import Fallbacks, RouteConfig
 from trunkline.residency.engine_options import UnknownOption, check_options
 from trunkline.server.config import ServerConfig
-from trunkline.server.file.config import FileConfig
+from trunkline.server.file.config import EngineEntry, FileConfig, ResidencyConfig
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence
 from trunkline.server.file.names import complete
 from trunkline.server.file.problems import FileError, Place, Problem, nearest
@@ -20,7 +19,7 @@ from trunkline.server.file.reader import Reader
 from trunkline.server.file.short_forms import Expanded, expand
 from trunkline.server.file.variables import Variables
 
-SECTIONS = ("server", "keys", "engines", "backends", "routes", "defaults")
+SECTIONS = ("server", "keys", "engines", "backends", "residency", "routes", "defaults")
 
 
 def read_native(root: Node, environ: Environ[str, str]) -> FileConfig:
@@ -36,8 +35,9 @@ def read_native(root: Node, environ: Environ[str, str]) -> FileConfig:
     place = root.place
     server = reader.struct(ServerConfig, root.entries.get("server", Mapping(place)))
     keys = _keys(root, reader)
-    engines = [reader.struct(EngineConfig, node) for node in expanded.engines]
+    engines = [reader.struct(EngineEntry, node) for node in expanded.engines]
     backends = [reader.struct(BackendConfig, node) for node in expanded.backends]
+    residency = reader.struct(ResidencyConfig, root.entries.get("residency", Mapping(place)))
     routes = [_route(node, reader) for node in expanded.routes]
     reader.check()
     config = FileConfig(
@@ -45,6 +45,7 @@ def read_native(root: Node, environ: Environ[str, str]) -> FileConfig:
         keys=keys,
         engines=tuple(engine for engine in engines if engine),
         backends=tuple(complete(backend, environ) for backend in backends if backend),
+        residency=residency or ResidencyConfig(),
         routes=tuple(route for route in routes if route),
     )
     _Checks(config, expanded, reader).run(root)

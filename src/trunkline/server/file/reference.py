@@ -11,18 +11,19 @@ from msgspec import inspect
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.kinds import KINDS
 from trunkline.core.sizes import format_size
-from trunkline.engine.config import EngineConfig
 from trunkline.gateway.config import RouteConfig
 from trunkline.residency.engine_options import ENGINES
 from trunkline.residency.engine_table import OPTIONS
 from trunkline.server.config import ServerConfig
+from trunkline.server.file.config import EngineEntry, ResidencyConfig
 from trunkline.server.file.reader import describe
 from trunkline.server.file.short_forms import DEFAULTS, OWN_FIELDS
 
 _SECTIONS: tuple[tuple[str, str, type[msgspec.Struct]], ...] = (
     ("server", "Where to listen, and within what limits.", ServerConfig),
-    ("engines", "Models that this server runs itself.", EngineConfig),
+    ("engines", "Models that this server runs itself.", EngineEntry),
     ("backends", "Servers and hosted APIs that can answer.", BackendConfig),
+    ("residency", "What of engines and launched backends may be loaded at once.", ResidencyConfig),
     ("routes", "Names that clients may ask for, and who answers.", RouteConfig),
 )
 
@@ -65,6 +66,14 @@ route its targets alone. A target is `backend`, `backend/model`, or `provider/mo
 URL that the environment names. An engine that no route names is offered under its own name, and so
 are the models that a backend lists; a backend that lists none offers all that it has. A route's
 name may hold one `*`, and the `*` in the model of its targets stands for the same text.
+
+**On demand.** A backend with `launch` is an engine that this server starts, watches, starts again
+when it dies, and stops; its output is in `logs` below TRUNKLINE_HOME. Engines and such backends
+start with the server and stay, or with `on_demand: true` at their first request, until nobody has
+asked for `keep_alive` seconds. With `residency.memory` they take turns in so much memory: requests
+wait, and what is in use goes only after its turn and once its answers are complete. When the file
+changes an entry its old version goes on until its answers are complete, beside the new one; both
+must fit. `residency` itself, and `server` but for its keys, need a restart.
 
 **LiteLLM.** A file with `model_list` is read as LiteLLM's `config.yaml`. What is not supported is
 listed at the start, with its line, and does not stop the server;

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from trunkline.engine.config import EngineConfig
+from trunkline.backends.config import LaunchConfig
 from trunkline.server.config import ServerConfig
-from trunkline.server.file.config import FileConfig
+from trunkline.server.file.config import EngineEntry, FileConfig, ResidencyConfig
 from trunkline.server.file.names import provider_names
 from trunkline.server.file.short_forms import DEFAULTS, OWN_FIELDS, STRATEGIES
 
@@ -25,7 +25,7 @@ def json_schema() -> dict[str, Any]:
     )
     schema = components.pop("FileConfig", root)
     properties = schema["properties"]
-    for name in ("BackendConfig", "EngineConfig", "RouteConfig"):
+    for name in ("BackendConfig", "EngineEntry", "RouteConfig"):
         # A mapping by name has the name outside; a kind may be the name, too.
         components[name]["required"] = []
     components["BackendConfig"]["properties"]["kind"]["enum"] = list(provider_names())
@@ -37,7 +37,7 @@ def json_schema() -> dict[str, Any]:
         **targets,
     }
     properties["backends"] = _section(properties["backends"], _ref("BackendConfig"))
-    properties["engines"] = _section(properties["engines"], _ref("EngineConfig"))
+    properties["engines"] = _section(properties["engines"], _ref("EngineEntry"))
     properties["routes"] = _section(properties["routes"], {"anyOf": [route, targets]})
     properties["defaults"] = _defaults(components)
     schema["additionalProperties"] = False
@@ -119,7 +119,7 @@ def _size_fields() -> frozenset[str]:
     """Fields in bytes, which may be written with a unit."""
     return frozenset(
         field.name
-        for struct in (ServerConfig, EngineConfig)
+        for struct in (ServerConfig, EngineEntry, LaunchConfig, ResidencyConfig)
         for field in typing.cast(inspect.StructType, inspect.type_info(struct)).fields
         if isinstance(field.type, inspect.Metadata)
         and (field.type.extra or {}).get("unit") == "bytes"

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from trunkline.backends.config import BackendConfig
-from trunkline.engine.config import EngineConfig
 from trunkline.gateway.config import RouteConfig, Strategy
+from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence, overlay
 from trunkline.server.file.names import (
     UnknownProvider,
@@ -33,12 +33,12 @@ from trunkline.server.file.reader import Reader
 # Fields that belong to one of them and can have no default for all.
 OWN_FIELDS: dict[type[msgspec.Struct], tuple[str, ...]] = {
     BackendConfig: ("name", "kind", "url", "api_key", "models", "launch"),
-    EngineConfig: ("name", "model"),
+    EngineEntry: ("name", "model"),
     RouteConfig: ("name", "aliases", "targets"),
 }
 DEFAULTS: dict[str, type[msgspec.Struct]] = {
     "backend": BackendConfig,
-    "engine": EngineConfig,
+    "engine": EngineEntry,
     "route": RouteConfig,
 }
 # The names that LiteLLM has for our strategies.

@@ -33,6 +33,7 @@ class ChatAsk:
     def __init__(self, fields: ChatFields) -> None:
         self._common = common(fields)
         self.model = self._common.model
+        self.keep_alive = self._common.keep_alive
         if not self.model:
             raise InvalidRequest("model is required", param="model")
         self._messages = messages(fields.messages or ())
@@ -74,7 +75,7 @@ class ChatAsk:
     def renderer(self, answer: Answer) -> Renderer:
         """Lines for a stream, else one object."""
         if not self._messages:
-            return Prepared(lambda: prepared(answer, "load" if self._common.keep else "unload"))
+            return Prepared(lambda: prepared(answer, "unload" if self.keep_alive == 0 else "load"))
         return ChatStream(answer) if self.stream else ChatWhole(answer)
 
 

@@ -25,6 +25,17 @@ _LEVELS = ("high", "medium", "low", "max")
 _MUST_BE = '"high", "medium", "low", "max", true, or false'
 # Go's time.ParseDuration; a sign alone or no unit is an error, but "0" is not.
 _DURATION = re.compile(r"([-+]?)(?:0|(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_UNITS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600,
+}
 _MAX_LOGPROBS = 20
 
 T = TypeVar("T")
@@ -53,8 +64,8 @@ class Common(msgspec.Struct, frozen=True):
     options: Options
     # None: not said, the template decides.
     think: bool | str | None
-    # False: `keep_alive` is 0.
-    keep: bool
+    # Seconds that the model is to stay loaded after this; negative = for ever, None = not said.
+    keep_alive: float | None
 
     def template_kwargs(self) -> Json:
         """What templates call thinking: Qwen and others, DeepSeek and Granite, gpt-oss."""
@@ -105,7 +116,7 @@ def common(fields: CommonFields) -> Common:
         grammar=_grammar(fields.format),
         options=read_options(fields.options, top if fields.logprobs else None),
         think=_think(fields.think),
-        keep=_keeps(fields.keep_alive),
+        keep_alive=_seconds(fields.keep_alive),
     )
 
 
@@ -133,13 +144,15 @@ def _think(value: Any) -> bool | str | None:
     return value
 
 
-def _keeps(value: float | str | None) -> bool:
+def _seconds(value: float | str | None) -> float | None:
     if not isinstance(value, str):
-        return value != 0
+        return value
     if not _DURATION.fullmatch(value):
         problem = f'time: invalid duration "{value[:40]}"'
         raise InvalidRequest(problem, param="keep_alive")
-    return any(digit in "123456789" for digit in value)
+    parts = _PART.findall(value)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return -seconds if value.startswith("-") else seconds
 
 
 def _grammar(raw: Raw) -> Grammar | None:

@@ -55,10 +55,11 @@ class GenerateAsk:
         self._common = common(fields)
         named(self._common)
         self.model = self._common.model
+        self.keep_alive = self._common.keep_alive
         self._prompt = fields.prompt or ""
         self._raw = bool(fields.raw)
         self._suffix = fields.suffix or ""
-        if self._prompt or self._common.keep:
+        if self._prompt or self._common.keep_alive != 0:
             self._refuse(fields)
         self._system = fields.system or ""
         self._context = tuple(fields.context or ())
@@ -96,7 +97,7 @@ class GenerateAsk:
     def renderer(self, answer: Answer) -> Renderer:
         """Lines for a stream, else one object."""
         if not self._prompt:
-            return Prepared(lambda: prepared(answer, "load" if self._common.keep else "unload"))
+            return Prepared(lambda: prepared(answer, "unload" if self.keep_alive == 0 else "load"))
         return GenerateStream(answer) if self.stream else GenerateWhole(answer)
 
     def _input(self) -> Input:

@@ -27,7 +27,7 @@ _CHAT = amended(
     _COMMON,
     yes("messages", [{"role": "user", "content": "Bye"}], "None at all: load, or unload."),
     yes("tools", [_TOOL], "Functions."),
-    yes("keep_alive", 0, "0 without messages answers `unload`; models stay loaded.", messages=[]),
+    yes("keep_alive", 0, "Of models on demand; what is always loaded stays so.", messages=[]),
 )
 
 _GENERATE = amended(
@@ -36,7 +36,7 @@ _GENERATE = amended(
     yes("system", "Be brief.", "A system turn before the prompt."),
     yes("context", [1, 2], "Token ids of an earlier answer, to go on from."),
     yes("raw", True, "The prompt as it is, without the chat template."),
-    yes("keep_alive", 0, "0 without a prompt answers `unload`; models stay loaded.", prompt=""),
+    yes("keep_alive", 0, "Of models on demand; what is always loaded stays so.", prompt=""),
     refused("template", "x", "It is the model's own that is used."),
     yes("suffix", "x", "What comes behind the answer; refused where the model cannot fill in."),
     refused("images", ["aGk="], "No model here sees."),
