@@ -70,8 +70,12 @@ def test_what_the_package_imports_is_declared() -> None:
     third_party = imported - sys.stdlib_module_names - {"trunkline"}
     providers = metadata.packages_distributions()
     needed = {providers[name][0].lower() for name in third_party}
+    extras = PROJECT["optional-dependencies"]
+    # Imported where it is used, with an error that names the extra.
+    optional = {_name(text) for text in extras["gcp"]}
+    assert optional <= needed
     # Of xllamacpp only the shared object is used; it is found by its path.
-    assert needed | {"xllamacpp"} == {_name(text) for text in PROJECT["dependencies"]}
+    assert needed - optional | {"xllamacpp"} == {_name(text) for text in PROJECT["dependencies"]}
 
 
 def test_the_engine_library_is_pinned_exactly() -> None:

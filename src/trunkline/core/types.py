@@ -12,6 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 
 from trunkline.core.errors import ErrorInfo
+from trunkline.core.facts import BackendStats, Health, ModelCard
 from trunkline.core.inputs import (
     ChatInput,
     InfillInput,
@@ -359,79 +360,6 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     affinity: str = ""
     # Decodes it, for a backend that does not speak this dialect. Raises `InvalidRequest`.
     translate: Callable[[], Request]
-
-
-class ModelCard(msgspec.Struct, frozen=True):
-    """What a client may want to know of a model."""
-
-    name: str
-    # Longest prompt plus output, in tokens.
-    context_length: int
-    # Unix seconds.
-    created: int = 0
-    owned_by: str = "trunkline"
-    aliases: tuple[str, ...] = ()
-    # Where it comes from: a bundled name or a path.
-    source: str = ""
-    # What the model is, as far as its file tells; empty or 0 where it does not.
-    architecture: str = ""
-    parameters: int = 0
-    # Of most weights, as GGUF spells it: "Q8_0".
-    quantization: str = ""
-    # Bytes of the weights.
-    size: int = 0
-    vocab_size: int = 0
-    embedding_length: int = 0
-    # Jinja; "" = it cannot chat.
-    chat_template: str = ""
-    # Of "completion", "chat", "tools", "thinking", "insert".
-    capabilities: tuple[str, ...] = ()
-    # Most rows that run together.
-    max_rows: int = 0
-
-
-class Health(msgspec.Struct, frozen=True):
-    """Whether a backend can answer."""
-
-    # "starting", "ready", "stalled" (work but no progress), "restarting", "draining", "failed"
-    state: Literal["starting", "ready", "stalled", "restarting", "draining", "failed"]
-    # Why, where the state is not "ready".
-    detail: str = ""
-    # Seconds that a request would wait until the model is loaded; 0 = it is, or nobody knows.
-    load_seconds: float = 0.0
-
-
-class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Load and counters of a backend. Counters run from the start of its engine process."""
-
-    # Rows in the batch, and groups that wait for a place in it.
-    running: int = 0
-    waiting: int = 0
-    # Output tokens a second of all requests together, measured lately; 0 = not known.
-    tokens_per_second: float = 0.0
-    # Share of the KV memory that is taken, where only that is told: from 0 to 1.
-    kv_usage: float = 0.0
-    # Mean seconds to the first token, measured lately; 0 = not known.
-    ttft: float = 0.0
-    # Names of the models that are loaded, where a backend loads them as they are asked for.
-    resident_models: tuple[str, ...] = ()
-    # Tokens of KV: held by rows, held by the prefix cache alone, capacity (0 = unknown).
-    kv_in_use: int = 0
-    kv_cached: int = 0
-    kv_total: int = 0
-    # Prompt tokens asked for, and those found in the prefix cache.
-    prefix_queries: int = 0
-    prefix_hits: int = 0
-    # Rows that lost their place and were computed again.
-    preemptions: int = 0
-    # Times that the engine was started again after it died; never goes back.
-    restarts: int = 0
-    # Steps computed, the seconds in them, and the part of these spent sampling.
-    steps: int = 0
-    step_seconds: float = 0.0
-    sampling_seconds: float = 0.0
-    # Resident memory of the engine process.
-    resident_bytes: int = 0
 
 
 class Tokenization(msgspec.Struct, frozen=True, array_like=True):
