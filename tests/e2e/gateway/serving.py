@@ -71,22 +71,22 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
             case "openai.chat":
                 return {"model": model, "messages": turn, "stream": stream}
             case "openai.completions":
-                return {"model": model, "prompt": text, "stream": stream}
+                return {"model": model, "prompt": text, "stream": stream, "max_tokens": 256}
             case "openai.responses":
                 return {"model": model, "input": text, "stream": stream}
             case "anthropic.messages":
-                return {"model": model, "messages": turn, "stream": stream, "max_tokens": 64}
+                return {"model": model, "messages": turn, "stream": stream, "max_tokens": 256}
             case "ollama.chat":
                 return {"model": model, "messages": turn, "stream": stream}
             case "ollama.generate":
                 return {"model": model, "prompt": text, "stream": stream}
             case "tgi.generate":
-                parameters = {"max_new_tokens": 64, "details": True}
+                parameters = {"max_new_tokens": 256, "details": True}
                 return {"model": model, "inputs": text, "parameters": parameters}
             case "llamacpp.completion":
                 return {"model": model, "prompt": text, "stream": stream}
             case "kserve.generate":
-                return {"text_input": text}
+                return {"text_input": text, "max_tokens": 256}
             case "sglang.generate":
                 return {"model": model, "text": text, "stream": stream}
         raise AssertionError(self.name)

@@ -36,6 +36,8 @@ _TENSORS = {
     "seed": "random_seed",
     "min_tokens": "min_length",
 }
+# vLLM's backend ends an answer after 16 tokens where nothing is said.
+_DEFAULT_TOKENS = 1024
 # What vLLM's backend alone has.
 _VLLM: tuple[str, ...] = ("min_p", "stop", "stop_token_ids", "ignore_eos", "skip_special_tokens")
 
@@ -108,6 +110,8 @@ class GenerateSpeaker:
         for name in _VLLM:
             asked.put(sampling, name, name)
         asked.take("include_stop")
+        if "max_tokens" not in sampling:
+            sampling["max_tokens"] = body["max_tokens"] = _DEFAULT_TOKENS
         body["sampling_parameters"] = msgspec.json.encode(sampling).decode()
         return asked.outgoing(_path(terms.model, stream=stream), body)
 
