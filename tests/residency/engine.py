@@ -1,9 +1,10 @@
 """A small engine for tests: answers health and models as told. Run as a script.
 
-    python engine.py PORT [--slow SECONDS] [--say TEXT] [--exit STATUS] [--stubborn] [--child FILE]
+    python engine.py PORT [--when FILE] [--say TEXT] [--exit STATUS] [--stubborn] [--child FILE]
                      [--sick] [--crash-file FILE]
 
-`--crash-file`: ends with status 7 while that file is there, after removing it.
+`--when`: it is well once that file is there. `--crash-file`: it removes that file once it is there,
+and ends with status 7.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
-    parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--when", default="")
     parser.add_argument("--say", default="")
     parser.add_argument("--exit", type=int, default=-1)
     parser.add_argument("--stubborn", action="store_true")
@@ -42,13 +43,13 @@ def main() -> None:
     if options.exit >= 0:
         print("the model does not exist", file=sys.stderr, flush=True)
         raise SystemExit(options.exit)
-    began = time.monotonic()
+    well = Path(options.when) if options.when else Path(__file__)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = 200, {}
             if self.path == "/health":
-                ready = time.monotonic() - began >= options.slow and not options.sick
+                ready = well.exists() and not options.sick
                 status = 200 if ready else 503
             elif self.path == "/v1/models":
                 body = {"object": "list", "data": [{"id": "tiny", "max_model_len": 512}]}

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -53,20 +53,35 @@ def config(*arguments: str, name: str = "tiny", **launch: object) -> BackendConf
     )
 
 
-def engine(made: BackendConfig, make_backend: MakeBackend, launchers: Launchers) -> LaunchedEngine:
-    assert made.launch is not None
-    found = launched(made, made.launch, make_backend, launchers, os.environ)
-    found._pace = Pace(first=0.05, longest=0.2)
-    return found
+MakeEngine = Callable[[BackendConfig], LaunchedEngine]
 
 
-async def test_ready_once_it_is_healthy(make_backend: MakeBackend, launchers: Launchers) -> None:
-    one = engine(config("--slow", "1"), make_backend, launchers)
+@pytest.fixture
+async def make_engine(make_backend: MakeBackend, launchers: Launchers) -> AsyncIterator[MakeEngine]:
+    """All of them are stopped in the end, also where a test fails."""
+    made: list[LaunchedEngine] = []
+
+    def make(config: BackendConfig) -> LaunchedEngine:
+        assert config.launch is not None
+        one = launched(config, config.launch, make_backend, launchers, os.environ)
+        one._pace = Pace(first=0.05, longest=0.2)
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        await one.unload()
+
+
+async def test_ready_once_it_is_healthy(make_engine: MakeEngine, tmp_path: Path) -> None:
+    well = tmp_path / "well"
+    one = make_engine(config("--when", str(well)))
     assert one.backend.health().state == "starting"
     load = asyncio.create_task(one.load())
     await until(lambda: "503" in one.backend.health().detail)
     with pytest.raises(Unavailable, match="starting"):
         await one.backend.detokenize((1,))
+    well.touch()
     await load
     assert one.backend.health().state == "ready"
     assert [card.name for card in one.backend.models()] == ["tiny"]
@@ -79,21 +94,17 @@ async def test_ready_once_it_is_healthy(make_backend: MakeBackend, launchers: La
     await one.unload()
 
 
-async def test_an_engine_that_ends_at_its_start_says_why(
-    make_backend: MakeBackend, launchers: Launchers
-) -> None:
-    one = engine(config("--exit", "3"), make_backend, launchers)
+async def test_an_engine_that_ends_at_its_start_says_why(make_engine: MakeEngine) -> None:
+    one = make_engine(config("--exit", "3"))
     with pytest.raises(Unavailable, match="with status 3; its last words: the model does not"):
         await one.load()
     assert one.backend.health().state == "failed"
     assert one.pid == 0
 
 
-async def test_an_engine_that_never_gets_well_is_stopped(
-    make_backend: MakeBackend, launchers: Launchers
-) -> None:
+async def test_an_engine_that_never_gets_well_is_stopped(make_engine: MakeEngine) -> None:
     made = config("--sick", "--stubborn", "--say", "hm", start_timeout=2.5, stop_timeout=0.1)
-    one = engine(made, make_backend, launchers)
+    one = make_engine(made)
     load = asyncio.create_task(one.load())
     await until(lambda: one.pid > 0)
     pid = one.pid
@@ -103,13 +114,12 @@ async def test_an_engine_that_never_gets_well_is_stopped(
 
 
 async def test_a_crash_is_told_and_it_is_started_again(
-    make_backend: MakeBackend,
-    launchers: Launchers,
+    make_engine: MakeEngine,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     crash = tmp_path / "crash"
-    one = engine(config("--crash-file", str(crash)), make_backend, launchers)
+    one = make_engine(config("--crash-file", str(crash)))
     states: list[str] = []
     down, one.backend.down = one.backend.down, lambda h, *a: (states.append(str(h)), down(h, *a))  # type: ignore[method-assign,assignment,func-returns-value]
     await one.load()
@@ -125,10 +135,8 @@ async def test_a_crash_is_told_and_it_is_started_again(
     await one.unload()
 
 
-async def test_cancelling_a_load_stops_the_engine(
-    make_backend: MakeBackend, launchers: Launchers
-) -> None:
-    one = engine(config("--sick"), make_backend, launchers)
+async def test_cancelling_a_load_stops_the_engine(make_engine: MakeEngine) -> None:
+    one = make_engine(config("--sick"))
     load = asyncio.create_task(one.load())
     await until(lambda: one.pid > 0)
     pid = one.pid
@@ -184,10 +192,12 @@ async def test_two_engines_take_turns_in_one_budget(
 
 
 async def test_those_that_start_with_the_server_are_waited_for(
-    make_backend: MakeBackend, launchers: Launchers
+    make_backend: MakeBackend, launchers: Launchers, tmp_path: Path
 ) -> None:
-    async with opened([config("--slow", "0.3")], make_backend, launchers) as residency:
+    well = tmp_path / "well"
+    async with opened([config("--when", str(well))], make_backend, launchers) as residency:
         assert residency.backend("tiny").health().state == "starting"
+        well.touch()
         await residency.started()
         assert residency.backend("tiny").health().state == "ready"
         assert residency.slots()["tiny"].pinned
@@ -196,8 +206,8 @@ async def test_those_that_start_with_the_server_are_waited_for(
             await residency.started()
 
 
-async def test_killed_while_it_is_up(make_backend: MakeBackend, launchers: Launchers) -> None:
-    one = engine(config(), make_backend, launchers)
+async def test_killed_while_it_is_up(make_engine: MakeEngine) -> None:
+    one = make_engine(config())
     await one.load()
     pid = one.pid
     os.kill(pid, signal.SIGKILL)

@@ -240,9 +240,12 @@ class GuardedProcess:
     async def _watch(self) -> int:
         """Until the guard has ended. Its second line is the engine's status."""
         assert self._process is not None
-        line = await self._line()
-        code = await self._process.wait()
-        self._cut()
+        try:
+            line = await self._line()
+            code = await self._process.wait()
+        finally:
+            # Also where nobody watches any more: the guard ends the engine then.
+            self._cut()
         text = line.strip().removeprefix(b"-")
         return int(line) if text.isdigit() else -signal.SIGKILL if code == 0 else code
 
