@@ -57,6 +57,25 @@ def test_check_says_what_a_file_means(
     assert "  openai: OpenAI, https://api.openai.com, no key (OPENAI_API_KEY)\n" in out
 
 
+def test_check_says_what_is_loaded_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """
+residency: {memory: 8G}
+engines:
+  big: {model: big.gguf, on_demand: true}
+backends:
+  mine: {kind: vllm, launch: {model: m, on_demand: true, keep_alive: -1, memory: 4G}}
+  ours: {kind: vllm, models: [x], launch: {model: m}}
+"""
+    assert run(["check", write(tmp_path, text)]) == 0
+    out = capsys.readouterr().out
+    assert "  big: built-in engine, big.gguf, on demand, kept for 300 s\n" in out
+    assert "  mine: vLLM, launched here, on demand, kept\n" in out
+    assert "  ours: vLLM, launched here\n" in out
+    assert "  what is built in or launched here shares 8G of memory\n" in out
+
+
 def test_check_lists_every_error_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

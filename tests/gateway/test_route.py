@@ -158,7 +158,7 @@ def test_the_report_tells_how_each_target_does() -> None:
     setup = Setup(
         config(Target(backend="a", model="m", arm="old"), Target(backend="b", arm="new", order=1))
     )
-    setup["b"].state = Health("starting", "loading")
+    setup["b"].state = Health("starting", "loading", 2.5)
     setup["b"].figures = BackendStats(running=1, waiting=4)
     setup.submit()
     answered(setup, "a", Usage(100, 16))
@@ -170,7 +170,8 @@ def test_the_report_tells_how_each_target_does() -> None:
     assert (one.prompt_tokens, one.completion_tokens, one.tokens_lately) == (100, 16, 116)
     assert (one.ttft, one.per_token, one.duration) == (0.5, 0.1, 2.0)
     assert (other.state, other.detail, other.in_flight) == ("starting", "loading", 1)
-    assert (other.running, other.waiting, other.drain) == (1, 4, 5.0)
+    assert (other.running, other.waiting, other.drain) == (1, 4, 7.5)
+    assert (one.load_seconds, other.load_seconds) == (0, 2.5)
     old, new = setup.routes.report()[0].arms
     assert (old.arm, old.requests, old.failures, old.mean_duration) == ("old", 2, 1, 2.0)
     assert (new.arm, new.requests, new.successes) == ("new", 1, 0)
@@ -211,3 +212,34 @@ async def test_it_runs_on_a_real_loop() -> None:
     await asyncio.sleep(0.01)
     assert second.error == "invalid_request"
     routes.close()
+
+
+class Sleeper(FakeBackend):
+    """Implements `OnDemand`, too."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.told: list[object] = []
+
+    async def load(self) -> None:
+        self.told.append("load")
+
+    def keep(self, seconds: float) -> None:
+        self.told.append(seconds)
+
+    def unload(self) -> None:
+        self.told.append("unload")
+
+
+async def test_what_is_on_demand_is_loaded_and_unloaded_through_its_route() -> None:
+    one, other = Sleeper("one"), Sleeper("other")
+    setup = Setup(config("always", "one", "other"))
+    backends = {"always": FakeBackend("always"), "one": one, "other": other}
+    routes = Routes([setup.route.config], backends, setup.clock)
+    route = routes.routes[0]
+    await route.load()
+    route.keep(3.0)
+    route.unload()
+    # One suffices to answer; all of them go.
+    assert one.told == ["load", 3.0, "unload"]
+    assert other.told == [3.0, "unload"]

@@ -94,6 +94,7 @@ async def test_health(state: str, health: int, ready: int) -> None:
         assert seen.json()["models"]["fake"] == {
             "state": state,
             "detail": "because",
+            "load_seconds": 0.0,
             "running": 2,
             "waiting": 3,
             "restarts": 1,

@@ -27,6 +27,8 @@ class TargetReport(msgspec.Struct, frozen=True, kw_only=True):
     # As of `Health`, with the reason where it is not "ready".
     state: str
     detail: str
+    # Until its model is loaded, when asked for; 0 = it is, or nobody knows.
+    load_seconds: float
     breaker: BreakerState
     # Until the breaker lets a request try, or the target said that it takes more; 0 = now.
     closed_for: float
@@ -116,6 +118,7 @@ def _target(endpoint: Endpoint, now: float) -> TargetReport:
         order=target.order,
         state=health.state,
         detail=health.detail,
+        load_seconds=health.load_seconds,
         breaker=endpoint.breaker.state(now),
         closed_for=max(0.0, endpoint.breaker.wait(now), endpoint.not_before - now),
         in_flight=endpoint.in_flight,

@@ -106,6 +106,7 @@ def _details(model: ServedModel) -> Json:
     return {
         "state": health.state,
         "detail": health.detail,
+        "load_seconds": health.load_seconds,
         "running": stats.running,
         "waiting": stats.waiting,
         "restarts": stats.restarts,

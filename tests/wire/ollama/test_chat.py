@@ -332,6 +332,17 @@ def test_logprobs_of_each_token() -> None:
 
 
 @pytest.mark.parametrize(
+    ("keep", "seconds"),
+    [
+        *((None, None), (0, 0.0), (-1, -1.0), (2.5, 2.5), ("0", 0.0), ("-1m", -60.0)),
+        *(("1h30m", 5400.0), ("+1.5s", 1.5), (".5m2ms", 30.002), ("250us", 0.00025)),
+    ],
+)
+def test_how_long_it_is_kept(keep: Any, seconds: float | None) -> None:
+    assert ask(keep_alive=keep).keep_alive == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
     ("keep", "why"), [(None, "load"), ("5m", "load"), (0, "unload"), ("0s", "unload")]
 )
 def test_no_messages(keep: Any, why: str) -> None:
