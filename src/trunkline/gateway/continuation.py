@@ -194,7 +194,9 @@ class Partial:
 def continuable(request: Request) -> bool:
     """Whether the rest of an answer to `request` can be asked for, as far as the request goes."""
     sampling, given = request.sampling, request.input
-    if request.n != 1 or sampling.logprobs is not None or request.grammar is not None:
+    if request.n != 1 or request.grammar is not None:
+        return False
+    if sampling.logprobs is not None and "logprobs" not in request.implied:
         return False
     if request.show_prompt or request.return_prompt_ids or request.prompt_logprobs is not None:
         return False

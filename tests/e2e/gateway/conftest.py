@@ -56,36 +56,56 @@ def alone(**more: Any) -> dict[str, Any]:
     return {"targets": ["first/m"], "breaker": PATIENT, "retries": {"attempts": 0}, **more}
 
 
+def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
+    """Routes `solo` (one try at the first), `pair` (then the second), and others."""
+    speaks_messages = {"kind": "anthropic-compatible"}
+    continues = {"features": {"continue_final_message": True}}
+    orders = ({"model": "m", "order": 0}, {"model": "m", "order": 1})
+
+    def both(one: str, other: str) -> dict[str, Any]:
+        return {"targets": [{"backend": one, **orders[0]}, {"backend": other, **orders[1]}]}
+
+    return {
+        "server": {"write_timeout": 2, **server},
+        "backends": {
+            "first": backend(first),
+            "second": backend(second),
+            "quiet": backend(first, timeouts={"first_token": 20, "idle": 20}),
+            "gone": backend(first, url="http://127.0.0.1:9"),
+            "claude-1": backend(first, **speaks_messages, **continues),
+            "claude-2": backend(second, **speaks_messages, **continues),
+            "going-1": backend(first, **continues),
+            "going-2": backend(second, **continues),
+        },
+        "routes": {
+            "solo": alone(),
+            "pair": ordered(),
+            # It asks again although it was told to come much later.
+            "limited": alone(retries={"attempts": 0, "retry_after": 0}),
+            "quiet": alone(targets=["quiet/m"]),
+            "queued": alone(targets=[{"backend": "quiet", "model": "m", "max_parallel": 1}]),
+            "patient": alone(retries={"attempts": 2, "base": 0.05}),
+            "slow-retry": alone(retries={"attempts": 1, "base": 0.6}),
+            "refusing": alone(targets=["gone/m"]),
+            "messages": ordered(**both("claude-1", "claude-2")),
+            "going-on": ordered(**both("going-1", "going-2")),
+        },
+    }
+
+
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    """Routes `solo` (one try at the first) and `pair` (then the second)."""
+    """With comments in silent streams only after a long time."""
     with listen() as first, listen() as second:
-        speaks_messages = {"kind": "anthropic-compatible"}
-        config = {
-            "server": {"write_timeout": 2, "stream_keepalive": 30},
-            "backends": {
-                "first": backend(first),
-                "second": backend(second),
-                "quiet": backend(first, timeouts={"first_token": 20, "idle": 20}),
-                "gone": backend(first, url="http://127.0.0.1:9"),
-                "claude-1": backend(first, **speaks_messages),
-                "claude-2": backend(second, **speaks_messages),
-            },
-            "routes": {
-                "solo": alone(),
-                "pair": ordered(),
-                # It asks again although it was told to come much later.
-                "limited": alone(retries={"attempts": 0, "retry_after": 0}),
-                "quiet": alone(targets=["quiet/m"]),
-                "patient": alone(retries={"attempts": 2, "base": 0.05}),
-                "refusing": alone(targets=["gone/m"]),
-                "messages": ordered(
-                    targets=[
-                        {"backend": "claude-1", "model": "m", "order": 0},
-                        {"backend": "claude-2", "model": "m", "order": 1},
-                    ]
-                ),
-            },
-        }
+        config = configuration(first, second, stream_keepalive=30)
         with gateway(tmp_path_factory.mktemp("gateway"), config) as server:
+            yield Line(server, first, second)
+
+
+@pytest.fixture(scope="module")
+def lively(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """With comments in silent streams soon."""
+    with listen() as first, listen() as second:
+        config = configuration(first, second, stream_keepalive=0.1)
+        with gateway(tmp_path_factory.mktemp("lively"), config) as server:
             yield Line(server, first, second)

@@ -186,7 +186,7 @@ class Peer:
             if work.done():
                 with suppress(ConnectionError):
                     work.result()
-                return not talk.writer.is_closing()
+                    return not talk.writer.is_closing()
             with self._changed:
                 self.gone += 1
                 self._changed.notify_all()
