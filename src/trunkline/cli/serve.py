@@ -125,16 +125,21 @@ def _serve_file(arguments: argparse.Namespace) -> int:
     logging.basicConfig(
         level=server.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    serving = serve_file(
+        loaded,
+        server,
+        on_listening=announcer.on_listening,
+        on_ready=announcer.on_ready,
+        reload=read,
+    )
     with _listening(announcer, server):
-        uvloop.run(
-            serve_file(
-                loaded,
-                server,
-                on_listening=announcer.on_listening,
-                on_ready=announcer.on_ready,
-                reload=read,
-            )
-        )
+        try:
+            uvloop.run(serving)
+        except ValueError as error:
+            # Later ones are faults of ours.
+            if announcer.urls:
+                raise
+            raise CommandFailed(f"{arguments.config}: {error}") from error
     return 0
 
 
