@@ -257,7 +257,7 @@ class RemoteCall:
         self._finish()
         if sink is not None:
             # Some servers repeat the key in their error.
-            error.message = self._owner.site.auth.redact(error.message)
+            error.message = self._owner.site.redact(error.message)
             sink.on_events((Failed(self._request_id, error.info()),))
 
     def _finish(self) -> None:

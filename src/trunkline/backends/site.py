@@ -20,6 +20,8 @@ _JSON: Fields = (("content-type", "application/json"),)
 # Heads that are remembered; paths may hold a model's name.
 _MAX_HEADS = 512
 
+# Shortest value of a configured field that is taken for a secret, in characters.
+_SECRET = 8
 # What the connection decides.
 _OURS = frozenset(("host", "content-length", "transfer-encoding", "connection", "accept-encoding"))
 
@@ -44,6 +46,8 @@ class Site:
         self._base = base
         self._first = _checked(first or {})
         self._last = _checked(last or {})
+        # What configured fields hold may be a key as well.
+        self._hidden = [value for value in self._last.values() if len(value) >= _SECRET]
         self._heads: dict[tuple[str, str, Fields, Fields], bytes] = {}
 
     @property
@@ -84,6 +88,13 @@ class Site:
             await self.auth.prepare()
         head = self.head(method, path, headers if body else (), body)
         return await fetch(self.pool, head, body, timeout=timeout)
+
+    def redact(self, text: str) -> str:
+        """`text` of the server, without credentials and configured fields: some repeat them."""
+        text = self.auth.redact(text)
+        for value in self._hidden:
+            text = text.replace(value, "***")
+        return text
 
     def _target(self, path: str) -> str:
         target = join_path(self._base, path)

@@ -152,7 +152,7 @@ class Tokens:
     def _refusal(self, head: Head, body: bytes) -> TrunklineError:
         if head.status in (404, 405, 501):
             return self._cannot("tokenize")
-        text = self._site.auth.redact(body[:300].decode("utf-8", "replace"))
+        text = self._site.redact(body[:300].decode("utf-8", "replace"))
         problem = f"backend {self._name!r} answered {head.status}: {text}"
         wrong = head.status in (400, 422)
         return InvalidRequest(problem) if wrong else UpstreamFailed(problem)

@@ -167,7 +167,7 @@ class Watcher:
     def _complain(self, problem: str) -> None:
         if problem != self._problem:
             self._problem = problem
-            log.info("%s: %s", self._backend.title, self._site.auth.redact(problem))
+            log.info("%s: %s", self._backend.title, self._site.redact(problem))
 
 
 def _because(detail: str) -> str:

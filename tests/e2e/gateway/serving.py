@@ -25,21 +25,26 @@ def gateway(directory: Path, config: Any) -> Iterator[Server]:
         yield server
 
 
-def targets(server: Server) -> dict[str, dict[str, Any]]:
+def health(server: Server, key: str = "") -> Any:
+    """The health page; `key` is one of those that the server asks for."""
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx.get(f"{server.url}/health", headers=headers, timeout=10).json()
+
+
+def targets(server: Server, key: str = "") -> dict[str, dict[str, Any]]:
     """What /health says of each target: "route: target" -> its report."""
-    page = httpx.get(f"{server.url}/health", timeout=10).json()
     return {
         f"{route['name']}: {target['name']}": target
-        for route in page["routes"]
+        for route in health(server, key)["routes"]
         for target in route["targets"]
     }
 
 
-def wait_idle(server: Server, timeout: float = 10.0) -> dict[str, dict[str, Any]]:
+def wait_idle(server: Server, timeout: float = 10.0, key: str = "") -> dict[str, dict[str, Any]]:
     """Wait until nothing is under way anywhere, and return the reports of all targets."""
     deadline = time.monotonic() + timeout
     while True:
-        page = httpx.get(f"{server.url}/health", timeout=10).json()
+        page = health(server, key)
         busy = [
             target
             for route in page["routes"]
@@ -48,7 +53,7 @@ def wait_idle(server: Server, timeout: float = 10.0) -> dict[str, dict[str, Any]
         ]
         queued = [route["name"] for route in page["routes"] if route["queued"]]
         if not busy and not queued:
-            return targets(server)
+            return targets(server, key)
         assert time.monotonic() < deadline, (busy, queued)
         time.sleep(0.05)
 

@@ -162,8 +162,8 @@ class GenerateSpeaker:
         return WholeReader(body) if is_whole(head) else StreamReader(EventReader(), body)
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
-        """The same body: the dialect has no name of a model."""
-        return patched(_path(stream=raw.stream), raw, terms, named=False)
+        """The same body; the name of the model, which is ours alone, where there is one."""
+        return patched(_path(stream=raw.stream), raw, terms, named="model" in raw.fields)
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """Passes everything on."""

@@ -1,0 +1,185 @@
+"""A configuration that changes while streams are under way, and many streams at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.gateway.conftest import Line, alone, backend
+from tests.e2e.gateway.raw_peer import Conversation, chat_chunk, listen, usage_chunk
+from tests.e2e.gateway.serving import DIALECTS, gateway, targets, wait_idle
+
+CHAT = DIALECTS["openai.chat"]
+MANY = 300
+PIECES = 5
+
+
+def configuration(line: tuple[Any, Any], routes: dict[str, Any]) -> dict[str, Any]:
+    times = {"timeouts": {"first_token": 30, "idle": 30}}
+    first, second = line
+    backends = {"first": backend(first, **times), "second": backend(second, **times)}
+    return {"backends": backends, "routes": routes}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reload")
+
+
+@pytest.fixture(scope="module")
+def line(directory: Path) -> Iterator[Line]:
+    with listen() as first, listen() as second:
+        config = configuration((first, second), {"chat": alone()})
+        with gateway(directory, config) as server:
+            yield Line(server, first, second)
+
+
+async def slowly(talk: Conversation) -> None:
+    talk.begin()
+    for number in range(PIECES):
+        talk.chunk(chat_chunk(f"{number} "))
+        await asyncio.sleep(0.4)
+    talk.chunk(chat_chunk("", "stop"))
+    talk.chunk(usage_chunk(3, PIECES))
+    talk.chunk(b"data: [DONE]\n\n")
+    talk.end()
+
+
+async def streams(line: Line, count: int) -> list[httpx.Response]:
+    """So many at once, to their end."""
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=60, limits=limits, base_url=line.server.url) as client:
+        body = CHAT.body("chat", stream=True)
+        return list(
+            await asyncio.gather(*(client.post(CHAT.path, json=body) for _ in range(count)))
+        )
+
+
+def complete(responses: list[httpx.Response]) -> None:
+    expected = "".join(f"{number} " for number in range(PIECES))
+    for response in responses:
+        assert response.status_code == 200, response.text
+        assert CHAT.text(response.content, stream=True) == expected, response.text
+        assert response.content.endswith(b"data: [DONE]\n\n")
+
+
+def wait_for_log(line: Line, words: str, count: int = 1) -> None:
+    deadline = time.monotonic() + 10
+    while line.server.log.read_text().count(words) < count:
+        assert time.monotonic() < deadline, line.server.log.read_text()[-2000:]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("way", ["change", "SIGHUP"])
+async def test_reload_under_load(line: Line, directory: Path, way: str) -> None:
+    """Streams of the old configuration go on; new requests see the new one."""
+    line.first.play(slowly)
+    line.second.play(slowly)
+    under_way = asyncio.create_task(streams(line, 20))
+    await asyncio.to_thread(line.first.wait, lambda peer: len(peer.talks) == 20)
+    before = line.server.log.read_text().count("serving the new configuration")
+    name = f"also-{way}"
+    routes = {"chat": alone(targets=["second/m"]), name: alone(targets=["second/m"])}
+    file = directory / "trunkline.yaml"
+    if way == "change":
+        fresh = directory / "fresh.yaml"
+        fresh.write_text(json.dumps(configuration((line.first, line.second), routes)))
+        fresh.replace(file)
+    else:
+        file.write_text(json.dumps(configuration((line.first, line.second), routes)))
+        line.server.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(wait_for_log, line, "serving the new configuration", before + 1)
+    assert not under_way.done()
+    response = await asyncio.to_thread(
+        line.server.post, CHAT.path, CHAT.body(name, stream=True), 20
+    )
+    assert response.headers["x-trunkline-backend"] == "second"
+    complete(await under_way)
+    assert line.first.gone == 0
+    # Back to what the next test expects.
+    file.write_text(json.dumps(configuration((line.first, line.second), {"chat": alone()})))
+    line.server.process.send_signal(signal.SIGHUP)
+    await asyncio.to_thread(wait_for_log, line, "serving the new configuration", before + 2)
+
+
+BROKEN = {
+    "no YAML": "backends: {first: [",
+    "unknown field": '{"backends": {"first": {"kind": "openai", "urll": "x"}}}',
+    "unknown backend": '{"routes": {"chat": ["nobody/m"]}}',
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN.keys())
+def test_broken_file_changes_nothing(line: Line, directory: Path, text: str) -> None:
+    file = directory / "trunkline.yaml"
+    good = file.read_text()
+    before = line.server.log.read_text().count("the configuration stays as it was")
+    file.write_text(text)
+    line.server.process.send_signal(signal.SIGHUP)
+    wait_for_log(line, "the configuration stays as it was", before + 1)
+    file.write_text(good)
+    line.server.process.send_signal(signal.SIGHUP)
+    assert "chat: first/m" in targets(line.server)
+
+
+def test_vanished_file_changes_nothing(line: Line, directory: Path) -> None:
+    file = directory / "trunkline.yaml"
+    good = file.read_text()
+    file.unlink()
+    line.server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert "chat: first/m" in targets(line.server)
+    assert line.server.process.poll() is None
+    file.write_text(good)
+
+
+async def test_many_streams(line: Line) -> None:
+    """All of them complete, and counted exactly."""
+    before = targets(line.server)["chat: first/m"]
+    line.first.play(slowly)
+    responses = await streams(line, MANY)
+    complete(responses)
+    after = wait_idle(line.server)["chat: first/m"]
+    assert after["successes"] - before["successes"] == MANY
+    assert after["completion_tokens"] - before["completion_tokens"] == MANY * PIECES
+    assert after["in_flight"] == after["running"] == 0
+    assert line.first.gone == 0
+
+
+async def test_many_streams_whose_clients_vanish(line: Line) -> None:
+    before = targets(line.server)["chat: first/m"]
+
+    async def hangs(talk: Conversation) -> None:
+        talk.begin()
+        talk.chunk(chat_chunk("so far"))
+        await talk.hang()
+
+    line.first.play(hangs)
+    body = json.dumps(CHAT.body("chat", stream=True)).encode()
+    head = f"POST {CHAT.path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    writers = []
+    for _ in range(MANY):
+        reader, writer = await asyncio.open_connection("127.0.0.1", line.server.port)
+        writer.write(head + body)
+        writers.append(writer)
+        assert (await reader.read(12)) == b"HTTP/1.1 200"
+    for writer in writers:
+        writer.transport.abort()
+    await asyncio.to_thread(line.first.wait_gone, MANY, 10)
+    after = wait_idle(line.server)["chat: first/m"]
+    assert after["cancelled"] - before["cancelled"] == MANY
+    assert after["in_flight"] == after["running"] == 0
+
+
+def test_nothing_is_left_behind(line: Line) -> None:
+    log = line.server.log.read_text()
+    assert "Traceback" not in log, log[log.index("Traceback") :][:3000]
