@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import httpx
@@ -18,6 +19,7 @@ from tests.e2e.gateway.conftest import Line
 from tests.e2e.gateway.raw_peer import Conversation, chat_chunk, say, usage_chunk
 from tests.e2e.gateway.serving import DIALECTS, Dialect, wait_idle
 
+TURN: Any = {"role": "user", "content": "Hi"}
 EVERY = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 
 
@@ -169,12 +171,11 @@ def test_vendors_clients_pass_comments_over(lively: Line) -> None:
     lively.first.play(pauses)
     url = lively.server.url
     chat = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0).chat.completions
-    turn = {"role": "user", "content": "Hi"}
-    with chat.create(model="quiet", messages=[turn], stream=True) as stream:  # type: ignore[list-item]
+    with chat.create(model="quiet", messages=[TURN], stream=True) as stream:
         said = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "".join(said) == "all there"
     messages = anthropic.Anthropic(base_url=url, api_key="-", max_retries=0).messages
-    with messages.stream(model="quiet", max_tokens=9, messages=[turn]) as events:  # type: ignore[list-item]
+    with messages.stream(model="quiet", max_tokens=9, messages=[TURN]) as events:
         assert "".join(events.text_stream) == "all there"
 
 
@@ -251,10 +252,9 @@ def test_vendors_client_of_a_relayed_stream_that_goes_on(line: Line) -> None:
     line.first.play(breaks_off)
     line.second.play(goes_on)
     client = openai.OpenAI(base_url=f"{line.server.url}/v1", api_key="-", max_retries=0)
-    turn = {"role": "user", "content": "Hi"}
     with client.chat.completions.create(
         model="going-on",
-        messages=[turn],  # type: ignore[list-item]
+        messages=[TURN],
         stream=True,
         stream_options={"include_usage": True},
     ) as stream:
@@ -268,7 +268,7 @@ def test_vendors_client_of_a_relayed_stream_that_goes_on(line: Line) -> None:
     assert usage.completion_tokens == 4
 
 
-_MESSAGE = {
+_MESSAGE: dict[str, Any] = {
     "id": "msg_1",
     "type": "message",
     "role": "assistant",
@@ -314,11 +314,10 @@ def test_anthropics_client_of_a_relayed_stream_that_goes_on(line: Line) -> None:
     line.first.play(breaks)
     line.second.play(continues)
     client = anthropic.Anthropic(base_url=line.server.url, api_key="-", max_retries=0)
-    turn = {"role": "user", "content": "Hi"}
     with client.messages.stream(
         model="messages",
         max_tokens=64,
-        messages=[turn],  # type: ignore[list-item]
+        messages=[TURN],
     ) as stream:
         kinds = [event.type for event in stream]
         message = stream.get_final_message()
