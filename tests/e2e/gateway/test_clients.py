@@ -17,7 +17,7 @@ import pytest
 
 from tests.e2e.gateway.conftest import Line
 from tests.e2e.gateway.raw_peer import Conversation, chat_chunk, say, usage_chunk
-from tests.e2e.gateway.serving import DIALECTS, Dialect, wait_idle
+from tests.e2e.gateway.serving import DIALECTS, Dialect, post, wait_idle
 
 TURN: Any = {"role": "user", "content": "Hi"}
 EVERY = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
@@ -130,8 +130,11 @@ def test_silence_is_broken_by_comments(lively: Line, dialect: Dialect, begun: bo
         talk.end()
 
     lively.first.play(pauses)
-    response = lively.server.post(
-        dialect.where("quiet", stream=True), dialect.body("quiet", stream=True), timeout=20
+    response = post(
+        lively.server,
+        dialect.where("quiet", stream=True),
+        dialect.body("quiet", stream=True),
+        timeout=20,
     )
     assert response.status_code == 200
     assert response.content.count(b": keep-alive\n\n") >= 2, response.text
@@ -145,7 +148,7 @@ def test_lines_of_json_have_no_comments(lively: Line) -> None:
 
     lively.first.play(pauses)
     dialect = DIALECTS["ollama.chat"]
-    response = lively.server.post(dialect.path, dialect.body("quiet", stream=True), timeout=20)
+    response = post(lively.server, dialect.path, dialect.body("quiet", stream=True), timeout=20)
     assert dialect.text(response.content, stream=True) == "late"
     assert b"keep-alive" not in response.content
 
@@ -158,7 +161,7 @@ def test_error_after_a_comment_is_told_in_the_stream(lively: Line) -> None:
     lively.first.play(fails_late)
     for name in ("openai.chat", "anthropic.messages", "openai.responses"):
         dialect = DIALECTS[name]
-        response = lively.server.post(dialect.path, dialect.body("quiet", stream=True), timeout=20)
+        response = post(lively.server, dialect.path, dialect.body("quiet", stream=True), timeout=20)
         assert response.status_code == 200
         assert "no more" in dialect.error(response.content, stream=True)
 
@@ -194,7 +197,7 @@ def test_comments_of_an_upstream_are_no_answer(line: Line) -> None:
     line.first.play(comments_and_fails)
     line.second.play(lambda talk: say(talk, "All", " well"))
     dialect = DIALECTS["openai.chat"]
-    response = line.server.post(dialect.path, dialect.body("pair", stream=True), timeout=20)
+    response = post(line.server, dialect.path, dialect.body("pair", stream=True), timeout=20)
     assert dialect.text(response.content, stream=True) == "All well", response.text
 
 
@@ -237,8 +240,11 @@ GOING_ON = [one for one in DIALECTS.values() if one.name not in CANNOT]
 def test_another_server_goes_on(line: Line, dialect: Dialect) -> None:
     line.first.play(breaks_off)
     line.second.play(goes_on)
-    response = line.server.post(
-        dialect.where("going-on", stream=True), dialect.body("going-on", stream=True), timeout=20
+    response = post(
+        line.server,
+        dialect.where("going-on", stream=True),
+        dialect.body("going-on", stream=True),
+        timeout=20,
     )
     assert response.status_code == 200
     assert not dialect.error(response.content, stream=True), response.text

@@ -19,7 +19,7 @@ from tests.e2e.gateway.raw_peer import (
     say,
     usage_chunk,
 )
-from tests.e2e.gateway.serving import DIALECTS, Dialect, wait_idle
+from tests.e2e.gateway.serving import DIALECTS, Dialect, post, wait_idle
 
 EVERY = pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS.keys())
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -30,7 +30,7 @@ def ask(
 ) -> httpx.Response:
     spoken = DIALECTS[dialect]
     body = spoken.body(model, stream=stream)
-    return line.server.post(spoken.where(model, stream=stream), body, timeout=20)
+    return post(line.server, spoken.where(model, stream=stream), body, timeout=20)
 
 
 async def dies_at_once(talk: Conversation) -> None:

@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from tests.e2e.gateway.conftest import PATIENT
-from tests.e2e.gateway.serving import DIALECTS, Dialect, gateway, health, wait_idle
+from tests.e2e.gateway.serving import DIALECTS, Dialect, gateway, health, post, wait_idle
 from tests.support.clients import PYTHON
 from tests.support.llama_server import llama_server
 from tests.support.server import Server, free_port, serve, write_rules
@@ -66,7 +66,7 @@ def ask(line: Server, dialect: Dialect, model: str, *, stream: bool) -> httpx.Re
     body = dialect.body(model, stream=stream)
     if model == "llama" and dialect.name == "llamacpp.completion":
         body["n_predict"] = 8
-    return line.post(dialect.where(model, stream=stream), body, timeout=30)
+    return post(line, dialect.where(model, stream=stream), body, timeout=30)
 
 
 @BOTH
@@ -86,7 +86,7 @@ def test_every_dialect(line: Server, dialect: Dialect, model: str, stream: bool)
 def test_penalties_at_llama_cpp(line: Server) -> None:
     """Its own dialect: what others call neutral must not be refused there."""
     body = {"model": "llama", "inputs": "Hi", "parameters": {"repetition_penalty": 1.3}}
-    response = line.post("/generate", body)
+    response = post(line, "/generate", body)
     assert response.status_code == 200, response.text
 
 
@@ -123,7 +123,7 @@ def test_hang_up_reaches_the_other_trunkline(line: Server, other: Server) -> Non
 
 def test_tokens_are_counted_there(line: Server) -> None:
     body = {"model": "other", "messages": [{"role": "user", "content": "Hi"}]}
-    counted = line.post("/v1/messages/count_tokens", body | {"max_tokens": 1}).json()
+    counted = post(line, "/v1/messages/count_tokens", body | {"max_tokens": 1}).json()
     assert counted["input_tokens"] > 0
 
 

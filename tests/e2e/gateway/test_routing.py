@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.gateway.conftest import KEY, PATIENT, Line, backend
 from tests.e2e.gateway.raw_peer import Answer, Conversation, listen, say
-from tests.e2e.gateway.serving import DIALECTS, gateway, health, targets, wait_idle
+from tests.e2e.gateway.serving import DIALECTS, gateway, health, post, targets, wait_idle
 
 CLIENT_KEY = "sk-client-secret-9876543210"
 CHAT = DIALECTS["openai.chat"]
@@ -103,8 +103,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
 
 def ask(line: Line, model: str, *, stream: bool = False, **more: Any) -> httpx.Response:
     body = CHAT.body(model, stream=stream) | more
-    key = {"authorization": f"Bearer {CLIENT_KEY}"}
-    return httpx.post(f"{line.server.url}{CHAT.path}", json=body, headers=key, timeout=20)
+    return post(line.server, CHAT.path, body, authorization=f"Bearer {CLIENT_KEY}")
 
 
 KINDS = [
@@ -195,9 +194,9 @@ def test_split_is_sticky_and_reported(line: Line) -> None:
 def test_weights(line: Line) -> None:
     line.first.play(saying("one"))
     line.second.play(saying("other"))
-    seen = Counter(ask(line, "weighted").headers["x-trunkline-backend"] for _ in range(120))
+    seen = Counter(ask(line, "weighted").headers["x-trunkline-backend"] for _ in range(60))
     # Of a fair coin of four to one, five standard deviations.
-    assert 72 < seen["first"] < 118, seen
+    assert 33 < seen["first"] < 60, seen
 
 
 def test_turns(line: Line) -> None:
