@@ -33,7 +33,7 @@ def backend(peer: Peer, **more: Any) -> dict[str, Any]:
         "api_key": KEY,
         "models": ["m"],
         "probe": False,
-        "timeouts": {"connect": 2, "first_token": 1, "idle": 1},
+        "timeouts": {"connect": 2, "first_token": 0.6, "idle": 0.6},
         **more,
     }
 

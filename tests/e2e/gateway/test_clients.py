@@ -79,7 +79,7 @@ def test_half_closed_client_counts_as_gone(line: Line) -> None:
 
 
 def test_client_that_reads_slowly_gets_everything(line: Line) -> None:
-    words = tuple(f"word {number} " for number in range(400))
+    words = tuple(f"word {number} " for number in range(150))
 
     async def talks(talk: Conversation) -> None:
         await say(talk, *words)
@@ -124,7 +124,7 @@ def test_silence_is_broken_by_comments(lively: Line, dialect: Dialect, begun: bo
         if begun:
             talk.chunk(_piece(talk, "first "))
             talk.chunk(_piece(talk, "second "))
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.35)
         talk.chunk(_piece(talk, "last", finish="stop"))
         talk.chunk(b"data: [DONE]\n\n")
         talk.end()
@@ -143,7 +143,7 @@ def test_silence_is_broken_by_comments(lively: Line, dialect: Dialect, begun: bo
 
 def test_lines_of_json_have_no_comments(lively: Line) -> None:
     async def pauses(talk: Conversation) -> None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.35)
         await say(talk, "late")
 
     lively.first.play(pauses)

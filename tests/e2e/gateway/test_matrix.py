@@ -92,7 +92,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         config = {
             "defaults": {
                 "backend": {"probe": False, "health": {"interval": 60}},
-                "route": {"retries": {"attempts": 0}, "breaker": PATIENT},
+                "route": {"retries": {"attempts": 0, "retry_after": 0}, "breaker": PATIENT},
             },
             "backends": {
                 name: {**backend, "api_key": "sk-secret-of-the-matrix"}
