@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.e2e.gateway.serving import DIALECTS, gateway, post, targets, wait_idl
 
 CHAT = DIALECTS["openai.chat"]
 MANY = 300
-PIECES = 5
+PIECES = 15
 
 
 def configuration(line: tuple[Any, Any], routes: dict[str, Any]) -> dict[str, Any]:
@@ -41,11 +43,14 @@ def line(directory: Path) -> Iterator[Line]:
             yield Line(server, first, second)
 
 
-async def slowly(talk: Conversation) -> None:
+async def slowly(talk: Conversation, gate: threading.Event | None = None) -> None:
+    """A stream that stops after its first piece until `gate` is open."""
     talk.begin()
     for number in range(PIECES):
         talk.chunk(chat_chunk(f"{number} "))
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.2)
+        while gate is not None and not gate.is_set():
+            await asyncio.sleep(0.05)
     talk.chunk(chat_chunk("", "stop"))
     talk.chunk(usage_chunk(3, PIECES))
     talk.chunk(b"data: [DONE]\n\n")
@@ -89,7 +94,8 @@ def wait_for_log(line: Line, words: str, count: int = 1) -> None:
 @pytest.mark.parametrize("way", ["change", "SIGHUP"])
 async def test_reload_under_load(line: Line, directory: Path, way: str) -> None:
     """Streams of the old configuration go on; new requests see the new one."""
-    line.first.play(slowly)
+    gate = threading.Event()
+    line.first.play(functools.partial(slowly, gate=gate))
     line.second.play(slowly)
     under_way = asyncio.create_task(streams(line, 20))
     await asyncio.to_thread(line.first.wait, lambda peer: len(peer.talks) == 20)
@@ -105,11 +111,12 @@ async def test_reload_under_load(line: Line, directory: Path, way: str) -> None:
         file.write_text(json.dumps(configuration((line.first, line.second), routes)))
         line.server.process.send_signal(signal.SIGHUP)
     await asyncio.to_thread(wait_for_log, line, "serving the new configuration", before + 1)
-    assert not under_way.done()
     response = await asyncio.to_thread(
         post, line.server, CHAT.path, CHAT.body(name, stream=True), 20
     )
     assert response.headers["x-trunkline-backend"] == "second"
+    assert not under_way.done()
+    gate.set()
     complete(await under_way)
     assert line.first.gone == 0
     # Back to what the next test expects.
