@@ -20,7 +20,7 @@ from tests.e2e.gateway.serving import DIALECTS, gateway, post, targets, wait_idl
 
 CHAT = DIALECTS["openai.chat"]
 MANY = 300
-PIECES = 15
+PIECES = 5
 
 
 def configuration(line: tuple[Any, Any], routes: dict[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ async def slowly(talk: Conversation, gate: threading.Event | None = None) -> Non
     for number in range(PIECES):
         talk.chunk(chat_chunk(f"{number} "))
         await asyncio.sleep(0.2)
-        while gate is not None and not gate.is_set():
+        while gate is not None and not gate.is_set():  # noqa: ASYNC110 - of another thread  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.05)
     talk.chunk(chat_chunk("", "stop"))
     talk.chunk(usage_chunk(3, PIECES))
