@@ -72,7 +72,7 @@ class Gateway:
         self.draining = False
         self.keys = keys
         # How routes do, where there are some: `gateway.report.RouteReport`s.
-        self.report: Callable[[], Sequence[msgspec.Struct]] = tuple
+        self.report: Callable[[], Sequence[msgspec.Struct]] | None = None
         self.serve(models, keys, more)
 
     def serve(self, models: Sequence[ServedModel], keys: Keys, more: Sequence[Names] = ()) -> None:

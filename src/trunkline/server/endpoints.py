@@ -95,7 +95,8 @@ class _Pages:
         }
         if self._gateway.keys.fit(request.headers):
             # Where requests go is for those alone who may send some.
-            more["routes"] = msgspec.to_builtins(self._gateway.report())
+            report = self._gateway.report
+            more["routes"] = msgspec.to_builtins(report()) if report is not None else []
         body = health_body(good=good, why=why, more=more)
         return JSONResponse(body, status_code=200 if good else 503)
 

@@ -22,7 +22,7 @@ from trunkline.server.metrics import ServerMetrics
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup, Renderer
-from trunkline.wire.raw import affinity_of, peek
+from trunkline.wire.raw import Peeked, affinity_of, peek
 
 
 class Generator:
@@ -49,13 +49,21 @@ class Generator:
             )
             came = incoming(request, path)
             request.body = b""
-            if codec.operation and self._relay(exchange, codec, came, request_id, tenant):
+            peeked = None
+            if codec.operation and self._gateway.relays(codec.operation):
+                peeked = peek(came, streams=codec.streams == "unless_declined")
+            if peeked is not None and self._relay(
+                exchange, codec, came, peeked, request_id, tenant
+            ):
                 return
             asked = codec.decode(came)
             if getattr(asked, "recall", None) is not None:
                 self._own(exchange, self._recalled(exchange, codec, asked, request_id, tenant))
             else:
-                self._begin(exchange, codec, asked, request_id, tenant, affinity_of(came))
+                affinity = ""
+                if self._gateway.report is not None:
+                    affinity = affinity_of(came) if peeked is None else peeked.affinity
+                self._begin(exchange, codec, asked, request_id, tenant, affinity)
         except TrunklineError as error:
             respond_error(exchange, error, codec, request_id)
 
@@ -132,16 +140,19 @@ class Generator:
         return codec.find_name(asked, self._gateway.names()) or asked
 
     def _relay(
-        self, exchange: Exchange, codec: Codec, came: Incoming, request_id: str, tenant: str
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        came: Incoming,
+        peeked: Peeked,
+        request_id: str,
+        tenant: str,
     ) -> bool:
         """Pass the body on as it is, if the backend of its model takes it so.
 
         Raises `TrunklineError`.
         """
-        if not self._gateway.relays(codec.operation):
-            return False
-        peeked = peek(came, streams=codec.streams == "unless_declined")
-        if peeked is None or (codec.refers is not None and codec.refers(peeked.fields)):
+        if codec.refers is not None and codec.refers(peeked.fields):
             return False
         stream = peeked.stream
         if codec.streams in ("always", "never"):

@@ -9,6 +9,7 @@ import msgspec
 from trunkline.core.errors import UpstreamFailed
 from trunkline.core.types import Completed, Event, RawRequest, Timing, Usage
 from trunkline.wire.client import Outgoing, Terms
+from trunkline.wire.passing import event_data
 from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import keep, relayed
 from trunkline.wire.sse import MOST
@@ -112,8 +113,7 @@ class EventRelay(_Stream):
         """The data of an event; comments and the like have none."""
         if piece.startswith(b"data:") and b"\n" not in piece:
             return piece[5:].lstrip()
-        lines = [line[5:].strip() for line in piece.split(b"\n") if line.startswith(b"data:")]
-        return b"\n".join(lines)
+        return event_data(piece)
 
 
 class WholeRelay:

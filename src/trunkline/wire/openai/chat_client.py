@@ -7,7 +7,7 @@ openai_compatible_server.md). Read 2026-11-21.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Raw
@@ -25,10 +25,10 @@ from trunkline.core.types import (
 from trunkline.wire.asked import Asked, chat_input
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.openai.client_answer import (
+    ChoicesAnswer,
+    Chunk,
     Logprobs,
     Row,
-    Rows,
-    UsageFields,
     argument_text,
     told_tokens,
 )
@@ -41,9 +41,9 @@ from trunkline.wire.openai.client_fields import (
     place_tools,
 )
 from trunkline.wire.openai.client_relay import patched, relay
-from trunkline.wire.reading import StreamReader, WholeReader, decoded, is_whole
-from trunkline.wire.sse import EventReader, ServerEvent
-from trunkline.wire.told import Reports, refusal
+from trunkline.wire.reading import StreamReader, WholeReader, is_whole
+from trunkline.wire.sse import EventReader
+from trunkline.wire.told import refusal
 
 _PATH = "/v1/chat/completions"
 
@@ -93,12 +93,7 @@ class _Choice(msgspec.Struct):
     matched_stop: str | int | None = None
 
 
-class _Chunk(Reports):
-    choices: list[_Choice] | None = None
-    usage: UsageFields | None = None
-
-
-_chunk = msgspec.json.Decoder(_Chunk)
+_chunk = msgspec.json.Decoder(Chunk[_Choice])
 _NOTHING = _Message()
 
 
@@ -128,7 +123,7 @@ class ChatSpeaker:
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
         """Of chunks, or of one object."""
-        answer = _Answer(request)
+        answer = _Answer(request, _chunk)
         return WholeReader(answer) if is_whole(head) else StreamReader(EventReader(), answer)
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
@@ -192,33 +187,8 @@ def _place_template(asked: Asked, source: ChatInput, body: Json) -> tuple[str, .
     return tuple(passed_over)
 
 
-class _Answer:
-    """See `Body`."""
-
-    def __init__(self, request: Request) -> None:
-        self._rows = Rows(request)
-        self._logprobs = request.sampling.logprobs is not None
-
-    def piece(self, piece: ServerEvent) -> Iterable[Event]:
-        """A chunk."""
-        if piece.data.startswith(b"[DONE]"):
-            return ()
-        return self.whole(piece.data)
-
-    def whole(self, body: bytes) -> Iterable[Event]:
-        """A chunk, or all of an answer: they differ in a name only."""
-        chunk = decoded(_chunk, body)
-        chunk.check(body)
-        if chunk.usage is not None:
-            self._rows.usage = chunk.usage
-        events: list[Event] = []
-        for choice in chunk.choices or ():
-            self._choice(choice, events)
-        return events
-
-    def end(self) -> Sequence[Event]:
-        """The last event."""
-        return self._rows.end()
+class _Answer(ChoicesAnswer[_Choice]):
+    """See `ChoicesAnswer`."""
 
     def _choice(self, choice: _Choice, into: list[Event]) -> None:
         row = self._rows.row(choice.index)

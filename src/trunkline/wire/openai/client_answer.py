@@ -9,6 +9,7 @@ in parts (Mistral).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -26,6 +27,11 @@ from trunkline.core.types import (
     ToolCallDelta,
     Usage,
 )
+from trunkline.wire.reading import decoded
+from trunkline.wire.sse import ServerEvent
+from trunkline.wire.told import Reports
+
+C = TypeVar("C")
 
 # OpenAI's words, and those of servers that have others.
 _REASONS: dict[str, FinishReason] = {
@@ -221,6 +227,47 @@ class Rows:
         spoken = sum(row.said for row in rows)
         usage = Usage(0, spoken) if self.usage is None else self.usage.usage()
         return (Completed(self._request.id, usage, Timing()),)
+
+
+class Chunk(Reports, Generic[C]):
+    """A chunk, or all of an answer: they differ in what a choice has."""
+
+    choices: list[C] | None = None
+    usage: UsageFields | None = None
+
+
+class ChoicesAnswer(Generic[C]):
+    """See `reading.Body`; what one choice tells, the dialect says."""
+
+    def __init__(self, request: Request, decoder: msgspec.json.Decoder[Chunk[C]]) -> None:
+        self._rows = Rows(request)
+        self._logprobs = request.sampling.logprobs is not None
+        self._decoder = decoder
+
+    def piece(self, piece: ServerEvent) -> Iterable[Event]:
+        """A chunk."""
+        if piece.data.startswith(b"[DONE]"):
+            return ()
+        return self.whole(piece.data)
+
+    def whole(self, body: bytes) -> Iterable[Event]:
+        """A chunk, or all of an answer."""
+        chunk = decoded(self._decoder, body)
+        chunk.check(body)
+        if chunk.usage is not None:
+            self._rows.usage = chunk.usage
+        events: list[Event] = []
+        for choice in chunk.choices or ():
+            self._choice(choice, events)
+        return events
+
+    def end(self) -> Sequence[Event]:
+        """The last event."""
+        return self._rows.end()
+
+    def _choice(self, choice: C, into: list[Event]) -> None:
+        """Put into `into` what `choice` says."""
+        raise NotImplementedError
 
 
 def argument_text(raw: Raw) -> str:

@@ -6,7 +6,7 @@ Shapes: the official client's `types/completion_create_params.py`, `completion.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,7 +23,7 @@ from trunkline.core.types import (
 )
 from trunkline.wire.asked import Asked
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
-from trunkline.wire.openai.client_answer import Rows, UsageFields
+from trunkline.wire.openai.client_answer import ChoicesAnswer, Chunk
 from trunkline.wire.openai.client_fields import (
     finished,
     longest,
@@ -32,9 +32,9 @@ from trunkline.wire.openai.client_fields import (
     place_sampling,
 )
 from trunkline.wire.openai.client_relay import patched, relay
-from trunkline.wire.reading import StreamReader, WholeReader, decoded, is_whole
-from trunkline.wire.sse import EventReader, ServerEvent
-from trunkline.wire.told import Reports, refusal
+from trunkline.wire.reading import StreamReader, WholeReader, is_whole
+from trunkline.wire.sse import EventReader
+from trunkline.wire.told import refusal
 
 _PATH = "/v1/completions"
 # Tokens that a server may put before and behind a prompt.
@@ -57,12 +57,7 @@ class _Choice(msgspec.Struct):
     matched_stop: str | int | None = None
 
 
-class _Chunk(Reports):
-    choices: list[_Choice] | None = None
-    usage: UsageFields | None = None
-
-
-_chunk = msgspec.json.Decoder(_Chunk)
+_chunk = msgspec.json.Decoder(Chunk[_Choice])
 
 
 class CompletionsSpeaker:
@@ -85,7 +80,7 @@ class CompletionsSpeaker:
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
         """Of chunks, or of one object: they are alike."""
-        answer = _Answer(request)
+        answer = _Answer(request, _chunk)
         return WholeReader(answer) if is_whole(head) else StreamReader(EventReader(), answer)
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
@@ -135,38 +130,16 @@ def _place_prompt(asked: Asked, request: Request, body: Json) -> None:
         raise Unsupported(problem, param="prompt")
 
 
-class _Answer:
-    """See `Body`."""
+class _Answer(ChoicesAnswer[_Choice]):
+    """See `ChoicesAnswer`."""
 
-    def __init__(self, request: Request) -> None:
-        self._rows = Rows(request)
-        self._logprobs = request.sampling.logprobs is not None
-
-    def piece(self, piece: ServerEvent) -> Iterable[Event]:
-        """A chunk."""
-        if piece.data.startswith(b"[DONE]"):
-            return ()
-        return self.whole(piece.data)
-
-    def whole(self, body: bytes) -> Iterable[Event]:
-        """A chunk, or all of an answer."""
-        chunk = decoded(_chunk, body)
-        chunk.check(body)
-        if chunk.usage is not None:
-            self._rows.usage = chunk.usage
-        events: list[Event] = []
-        for choice in chunk.choices or ():
-            row = self._rows.row(choice.index)
-            logprobs = _tokens(choice.logprobs) if self._logprobs and choice.logprobs else None
-            events += row.delta(choice.text or "", logprobs=logprobs)
-            if choice.finish_reason:
-                stop = choice.matched_stop if choice.stop_reason is None else choice.stop_reason
-                events += row.finish(choice.finish_reason, stop)
-        return events
-
-    def end(self) -> Sequence[Event]:
-        """The last event."""
-        return self._rows.end()
+    def _choice(self, choice: _Choice, into: list[Event]) -> None:
+        row = self._rows.row(choice.index)
+        logprobs = _tokens(choice.logprobs) if self._logprobs and choice.logprobs else None
+        into += row.delta(choice.text or "", logprobs=logprobs)
+        if choice.finish_reason:
+            stop = choice.matched_stop if choice.stop_reason is None else choice.stop_reason
+            into += row.finish(choice.finish_reason, stop)
 
 
 def _tokens(logprobs: _Logprobs) -> tuple[TokenLogprob, ...] | None:
