@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trunkline.core.types import SamplingParams
-from trunkline.engine.executors.ggml_sampling import Sampler
 from trunkline.engine.executors.infill_sampling import keep
+from trunkline.engine.executors.sampling import Sampler
 from trunkline.engine.seam import OpenRow, RowKey
 
 PIECES = {1: b"in", 2: b"int", 3: b"integer", 4: b"x", 5: b"", 9: b""}

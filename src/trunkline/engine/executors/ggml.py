@@ -1,8 +1,7 @@
 """Runs GGUF models on the CPU through libllama.
 
 One context with a unified KV: any cell may belong to several of 256 sequences, so that prefix
-sharing and forks are `seq_cp`, metadata only. Passes run on one thread of their own, which holds
-no GIL meanwhile; sampling runs on the caller's thread in `collect`.
+sharing and forks are `seq_cp`, metadata only. `one_pass` says which thread does what.
 
 Left at libllama's defaults on purpose: f16 keys and values; flash attention "auto", which is on for
 CPUs; the full-size cache of sliding-window models, with which their prefixes can be cut back and
@@ -17,36 +16,26 @@ cache takes 1.2 s per GiB, the reason why the default is not larger.
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
-import queue
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from trunkline.core.errors import ErrorInfo, InternalError, InvalidRequest, TrunklineError
+from trunkline.core.errors import InternalError, InvalidRequest, TrunklineError
 from trunkline.engine.config import EngineConfig
+from trunkline.engine.executors.cpus import physical_cores
 from trunkline.engine.executors.ggml_memory import Layout, available_memory, plan_layout
-from trunkline.engine.executors.ggml_sampling import Floats, Sampler, Unsampleable
+from trunkline.engine.executors.one_pass import OnePass, keys_of, wanted
+from trunkline.engine.executors.sampling import Floats
 from trunkline.engine.seam import (
     Capabilities,
     Chunk,
     CopySeq,
     ExecutorFailed,
-    Masks,
     MemoryOp,
-    RowFailed,
-    RowKey,
-    Sampled,
-    Scored,
     StepLost,
     StepPlan,
-    StepResult,
-    Ticket,
     TrimSeq,
 )
 from trunkline.formats.gguf import MalformedGguf
@@ -63,8 +52,6 @@ MAX_STEP_TOKENS = 2048
 # Tokens computed at once.
 UBATCH = 512
 
-_NONE: Floats = np.empty((0, 0), np.float32)
-
 _STATUS = {
     1: "there is no free cell for it",
     2: "it was aborted",
@@ -74,60 +61,13 @@ _STATUS = {
 }
 
 
-class GgmlExecutor:
+class GgmlExecutor(OnePass):
     """Implements `engine.seam.Executor`. `run_ahead` is 0: one plan at a time."""
 
     def __init__(self, model: Model, context: Context, capabilities: Capabilities) -> None:
-        self.capabilities = capabilities
+        super().__init__("ggml", capabilities, model.piece)
         self._model = model
         self._context = context
-        self._sampler = Sampler(model.vocab_size, capabilities.eog, model.piece)
-        self._plan: StepPlan | None = None
-        self._masks: Masks = None
-        self._begun = 0.0
-        self._work: queue.SimpleQueue[StepPlan | None] = queue.SimpleQueue()
-        # Status of `Context.decode`, or what was raised instead.
-        self._done: queue.SimpleQueue[int | ExecutorFailed] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._compute, name="ggml", daemon=True)
-        self._thread.start()
-
-    def launch(self, plan: StepPlan) -> Ticket:
-        """Open and close samplers, and hand the plan to the computing thread."""
-        if self._plan is not None:
-            raise ExecutorFailed(f"step {plan.step} begins before {self._plan.step} is collected")
-        for row in plan.open:
-            self._sampler.open(row)
-        for key in plan.close:
-            self._sampler.close(key)
-        self._plan, self._masks = plan, None
-        self._begun = time.perf_counter()
-        self._work.put(plan)
-        return Ticket(plan.step)
-
-    def sample(self, ticket: Ticket, masks: Masks) -> None:
-        """Note the masks; they are used in `collect`."""
-        self._masks = masks
-
-    def collect(self, ticket: Ticket) -> StepResult:
-        """Wait for the pass and choose the tokens."""
-        plan, status = self._plan, self._done.get()
-        self._plan = None
-        if isinstance(status, ExecutorFailed):
-            raise status
-        if plan is None or plan.step != ticket.step:
-            raise ExecutorFailed(f"step {ticket.step} was not launched")
-        if status != 0:
-            raise self._lost(plan, status)
-        computed = time.perf_counter()
-        outputs = [self._outputs(chunk) for chunk in plan.chunks]
-        logits = self._context.logits(sum(outputs)) if any(outputs) else _NONE
-        # Where the logits of each chunk begin; those that it samples from are its last.
-        begins = [0, *itertools.accumulate(outputs)]
-        sampled, failed = self._sample_rows(plan, logits, begins)
-        scored = self._score(plan, logits, begins)
-        end = time.perf_counter()
-        took = end - self._begun
-        return StepResult(plan.step, sampled, took, failed, end - computed, scored)
 
     def abort(self) -> None:
         """Make the pass that runs end soon; its `collect` raises `StepLost`. From any thread."""
@@ -140,23 +80,11 @@ class GgmlExecutor:
     def close(self) -> None:
         """Stop a pass that runs, end the thread, free context and model."""
         self._context.abort()
-        self._work.put(None)
-        self._thread.join()
+        self._stop()
         self._context.close()
         self._model.close()
 
     # computing thread -----------------------------------------------------------------------
-
-    def _compute(self) -> None:
-        while (plan := self._work.get()) is not None:
-            try:
-                status: int | ExecutorFailed = self._pass(plan)
-            except ExecutorFailed as error:
-                status = error
-            except Exception as error:  # the caller must hear of it: it waits
-                log.exception("step %d", plan.step)
-                status = ExecutorFailed(f"step {plan.step}: {type(error).__name__}: {error}")
-            self._done.put(status)
 
     def _pass(self, plan: StepPlan) -> int:
         for operation in plan.memory:
@@ -183,7 +111,6 @@ class GgmlExecutor:
         context = self._context
         sizes = np.fromiter((len(chunk.tokens) for chunk in chunks), np.int32, len(chunks))
         total = int(sizes.sum())
-        wanted = np.fromiter((bool(chunk.sample) for chunk in chunks), np.int8, len(chunks))
         if total > context.batch_size:
             raise ExecutorFailed(f"a plan of {total} tokens is too big")
         ends = np.cumsum(sizes)
@@ -192,63 +119,15 @@ class GgmlExecutor:
         context.positions[:total] = np.arange(total) + np.repeat(begins - (ends - sizes), sizes)
         context.sequences[:total] = np.repeat([chunk.seq for chunk in chunks], sizes)
         context.outputs[:total] = 0
-        context.outputs[ends - 1] = wanted
-        for chunk, end in zip(chunks, ends.tolist(), strict=True):
-            if chunk.scoring is not None:
-                first = end - len(chunk.tokens) + chunk.scoring.first
-                context.outputs[first : first + len(chunk.scoring.targets)] = 1
-        outputs = int(np.count_nonzero(context.outputs[:total]))
-        if outputs > context.max_outputs:
-            raise ExecutorFailed(f"a plan of {outputs} outputs is too big")
+        outputs = wanted(chunks)
+        context.outputs[outputs] = 1
+        if len(outputs) > context.max_outputs:
+            raise ExecutorFailed(f"a plan of {len(outputs)} outputs is too big")
 
     # caller's thread ------------------------------------------------------------------------
 
-    @staticmethod
-    def _outputs(chunk: Chunk) -> int:
-        """How many of its tokens have logits."""
-        if chunk.scoring is None:
-            return int(bool(chunk.sample))
-        scores = len(chunk.scoring.targets)
-        last = chunk.scoring.first + scores == len(chunk.tokens)
-        return scores + (bool(chunk.sample) and not last)
-
-    def _score(self, plan: StepPlan, logits: Floats, begins: list[int]) -> tuple[Scored, ...]:
-        """One row of logits at a time: little memory, and no sort of a whole vocabulary."""
-        found: list[Scored] = []
-        for chunk, begin in zip(plan.chunks, begins, strict=False):
-            if chunk.scoring is None:
-                continue
-            targets, top = chunk.scoring.targets, chunk.scoring.top
-            count, most = len(targets), min(top, self.capabilities.vocab_size)
-            logprobs, ranks = np.empty(count, np.float32), np.empty(count, np.int32)
-            # Where logits are no numbers there are fewer alternatives.
-            ids = np.zeros((count, top), np.int32)
-            values = np.full((count, top), -np.inf, np.float32)
-            for row, target in enumerate(targets.tolist()):
-                logprobs[row], ranks[row], best = self._sampler.score(
-                    logits[begin + row], target, most
-                )
-                for place, (token, value) in enumerate(best):
-                    ids[row, place], values[row, place] = token, value
-            start = chunk.start + chunk.scoring.first + 1
-            found.append(Scored(chunk.key, chunk.epoch, start, logprobs, ranks, ids, values))
-        return tuple(found)
-
-    def _sample_rows(
-        self, plan: StepPlan, logits: Floats, begins: list[int]
-    ) -> tuple[tuple[Sampled, ...], tuple[RowFailed, ...]]:
-        sampled: list[Sampled] = []
-        failed: list[RowFailed] = []
-        row = 0
-        for chunk, end in zip(plan.chunks, begins[1:], strict=True):
-            for key in chunk.sample:
-                mask = None if self._masks is None else self._masks[row]
-                row += 1
-                try:
-                    sampled.append(self._sampler.sample(key, logits[end - 1], mask))
-                except Unsampleable as error:
-                    failed.append(RowFailed(key, ErrorInfo(InternalError.kind, str(error))))
-        return tuple(sampled), tuple(failed)
+    def _logits(self, count: int) -> Floats:
+        return self._context.logits(count)
 
     def _lost(self, plan: StepPlan, status: int) -> StepLost:
         """Void the memory of all sequences in the plan, of which the state is not known."""
@@ -257,11 +136,8 @@ class GgmlExecutor:
         log.error("step %d: status %d, %s; memory held %s", plan.step, status, reason, spans)
         for sequence in spans:
             self._context.trim(sequence)
-        keys: dict[RowKey, None] = {}
-        for chunk in plan.chunks:
-            keys.update(dict.fromkeys((chunk.key, *chunk.sample)))
         what = _STATUS.get(status, f"libllama's status is {status}")
-        return StepLost(f"step {plan.step} was lost: {what}", tuple(keys))
+        return StepLost(f"step {plan.step} was lost: {what}", keys_of(plan))
 
 
 def load(config: EngineConfig, on_progress: Callable[[float], None]) -> GgmlExecutor:
@@ -351,20 +227,3 @@ def _make_context(model: Model, config: EngineConfig, layout: Layout) -> Context
         raise LoadFailed(f"{model.path}: the first pass failed with status {status}")
     context.clear()
     return context
-
-
-def physical_cores() -> int:
-    """Physical cores that this process may run on, and a control group's quota allows."""
-    usable = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in usable:
-        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text() if siblings.exists() else str(cpu))
-    return max(1, min(len(cores), _quota()))
-
-
-def _quota() -> int:
-    """CPUs that the control group's quota amounts to, rounded up; large where there is none."""
-    file = Path("/sys/fs/cgroup/cpu.max")
-    quota, _, period = (file.read_text() if file.exists() else "max 100000").partition(" ")
-    return len(os.sched_getaffinity(0)) if quota == "max" else -(-int(quota) // int(period))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trunkline.core.types import SamplingParams
-from trunkline.engine.executors.ggml_sampling import (
+from trunkline.engine.executors.sampling import (
     Floats,
     Sampler,
     Unsampleable,
