@@ -1,0 +1,198 @@
+"""Compiles native/ into one shared object beside this file.
+
+    python -m trunkline.libnative.build [--jobs N] [--sanitize address,undefined] [--out FILE]
+
+Standard library only: `hatch_build.py` runs this while the package is being built. A compiler is
+what CXX names, else c++, g++ or clang++, else the one in the package `ziglang`. What has not
+changed since the last time is not compiled again.
+
+native/kernels/variant.cpp is compiled once per CPU variant, as native/kernels/VARIANTS says; which
+of them runs is chosen when the library is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+LIBRARY = Path(
+    os.environ.get("TRUNKLINE_NATIVE_LIBRARY") or Path(__file__).with_name("trunkline_native.so")
+)
+SOURCES = Path(__file__).resolve().parents[3] / "native"
+# Objects, kept from build to build.
+OBJECTS = SOURCES.parent / "build" / "native"
+
+# A product and a sum become one operation only where the source says so: else the same row could
+# come out differently of two loops.
+_FLAGS = (
+    *("-std=c++20", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
+    *("-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Werror=return-type"),
+)
+
+
+class BuildFailed(Exception):
+    """There is no compiler, or it refuses; the message holds its words."""
+
+
+class Object(NamedTuple):
+    """One file, compiled one way."""
+
+    source: Path
+    variant: str
+    flags: tuple[str, ...]
+
+
+def find_compiler() -> list[str]:
+    """The command of a C++20 compiler. Raises `BuildFailed`."""
+    tried: list[list[str]] = []
+    if os.environ.get("CXX"):
+        tried.append(shlex.split(os.environ["CXX"]))
+    else:
+        tried += [[path] for name in ("c++", "g++", "clang++") if (path := shutil.which(name))]
+        if importlib.util.find_spec("ziglang"):
+            tried.append([sys.executable, "-m", "ziglang", "c++"])
+    for command in tried:
+        if _speaks_cpp20(command):
+            return command
+    raise BuildFailed(
+        "there is no C++20 compiler: install g++ or clang++, or the Python package ziglang"
+    )
+
+
+def _speaks_cpp20(command: Sequence[str]) -> bool:
+    text = "#include <atomic>\n#include <bit>\n#include <thread>\nint main() { return 0; }\n"
+    arguments = [*command, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"]
+    try:
+        done = subprocess.run(arguments, input=text, text=True, capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def objects(sources: Path) -> list[Object]:
+    """All that is compiled for this machine."""
+    plain = [*(sources / "engine").glob("*.cpp"), *(sources / "kernels").glob("*.cpp")]
+    found = [Object(path, "", ()) for path in sorted(plain) if path.name != "variant.cpp"]
+    for line in (sources / "kernels" / "VARIANTS").read_text().splitlines():
+        machine, *words = line.split()
+        if machine == platform.machine().lower():
+            name, *flags = words
+            flags.append(f"-DTL_ISA={name}")
+            found.append(Object(sources / "kernels" / "variant.cpp", name, tuple(flags)))
+    return found
+
+
+def build(
+    out: Path = LIBRARY,
+    *,
+    sources: Path = SOURCES,
+    folder: Path = OBJECTS,
+    jobs: int = 0,
+    sanitize: str = "",
+    say: Callable[[str], None] = lambda _: None,
+) -> bool:
+    """Make `out` current; False: it was. Raises `BuildFailed`, OSError.
+
+    `sanitize`: what -fsanitize= gets. `jobs`: compilers at a time, 0 = one per CPU.
+    """
+    command = find_compiler()
+    flags = _FLAGS if not sanitize else (*_FLAGS, "-O1", "-fno-omit-frame-pointer")
+    flags += (f"-fsanitize={sanitize}", "-fno-sanitize-recover=all") if sanitize else ()
+    flags += ("-I", str(sources / "include"), "-I", str(sources))
+    shared = hashlib.sha256("\0".join([_version(command), platform.machine(), *flags]).encode())
+    for header in sorted([*sources.rglob("*.h"), *sources.rglob("*.inc")]):
+        shared.update(header.read_bytes())
+    folder.mkdir(parents=True, exist_ok=True)
+    work: list[tuple[list[str], Path]] = []
+    made: list[Path] = []
+    for one in objects(sources):
+        key = shared.copy()
+        key.update("\0".join(one.flags).encode() + one.source.read_bytes())
+        name = f"{one.source.parent.name}-{one.source.stem}-{one.variant or 'once'}"
+        target = folder / f"{name}-{key.hexdigest()[:16]}.o"
+        made.append(target)
+        if not target.exists():
+            work.append(([*command, *flags, *one.flags, "-c", str(one.source)], target))
+    stamp = folder / f"{out.name}.stamp"
+    mark = "\n".join([str(out), *map(str, made)])
+    if not work and out.exists() and stamp.exists() and stamp.read_text() == mark:
+        return False
+    say(f"compiling {len(work)} of {len(made)} files with {shlex.join(command)}")
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        list(pool.map(lambda item: _make(*item), work))
+    _link(command, made, out, sanitize)
+    stamp.write_text(mark)
+    for old in set(folder.glob("*.o")) - set(made):
+        if not sanitize:
+            old.unlink(missing_ok=True)
+    return True
+
+
+def _link(command: Sequence[str], made: Sequence[Path], out: Path, sanitize: str) -> None:
+    # Its own C++ library: what the machine has may be older than what it was compiled with.
+    static = (
+        ()
+        if sanitize or sys.platform == "darwin" or "ziglang" in command
+        else (
+            "-static-libstdc++",
+            "-static-libgcc",
+        )
+    )
+    more = (f"-fsanitize={sanitize}",) if sanitize else ()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _make([*command, "-shared", *static, *more, *map(str, made), "-lpthread"], out)
+
+
+def _make(arguments: Sequence[str], target: Path) -> None:
+    """Run a compiler that writes `target`, which is there whole or not at all."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    done = subprocess.run(
+        [*arguments, "-o", str(partial)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        partial.unlink(missing_ok=True)
+        raise BuildFailed(f"{shlex.join(arguments)}:\n{done.stderr.strip()}")
+    partial.replace(target)
+    if done.stderr.strip():
+        sys.stderr.write(done.stderr)
+
+
+def _version(command: Sequence[str]) -> str:
+    return subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line of the module."""
+    parser = argparse.ArgumentParser(prog="trunkline.libnative.build", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--sanitize", default="")
+    parser.add_argument("--out", type=Path, default=LIBRARY)
+    arguments = parser.parse_args(argv)
+    try:
+        build(
+            arguments.out,
+            jobs=arguments.jobs,
+            sanitize=arguments.sanitize,
+            say=lambda line: sys.stderr.write(f"{line}\n") and None,
+        )
+    except BuildFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
