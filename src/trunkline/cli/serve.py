@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,6 +112,8 @@ def run(argv: Sequence[str]) -> int:
 
 def _serve_file(arguments: argparse.Namespace) -> int:
     """Serve what a configuration file names."""
+    # Whoever changes the file need not wait for us to begin: it has not been read yet.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _refuse_engine_flags(arguments)
 
     def read() -> Loaded:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 import msgspec
 
@@ -26,7 +26,7 @@ from trunkline.server.app import Server, run_until_signal
 from trunkline.server.assembly import Assembly, Config, Held
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import EngineEntry, FileConfig, Loaded
-from trunkline.server.file.watch import changes
+from trunkline.server.file.watch import changes, hangups
 from trunkline.store.home import home
 from trunkline.store.resolve import resolve
 from trunkline.wire.speakers import SPEAKERS
@@ -54,27 +54,30 @@ async def serve_file(
     gateway = Gateway((), Keys(server.api_key))
     budget = loaded.config.residency.memory or None
     launchers = local_launchers(home(environ) / "logs")
-    async with (
-        _http_client() as client,
-        open_residency(budget, launchers, environ) as residency,
-    ):
-        assembly = Assembly(gateway, _Opener(client, residency, environ).open)
-        listening = Server(server, gateway, home(environ))
-        listening.metrics.registry.source(assembly.families)
-        try:
-            await assembly.apply(loaded.config)
-            on_listening(await listening.start())
-            follower = asyncio.create_task(_follow(loaded, reload, assembly))
-            waiting = asyncio.create_task(_tell_ready(gateway, on_ready))
+    # First of all: SIGHUP and changes may come while what the file names is being started.
+    with hangups() as asked:
+        versions = changes(loaded, reload, asked)
+        async with (
+            _http_client() as client,
+            open_residency(budget, launchers, environ) as residency,
+        ):
+            assembly = Assembly(gateway, _Opener(client, residency, environ).open)
+            listening = Server(server, gateway, home(environ))
+            listening.metrics.registry.source(assembly.families)
             try:
-                await run_until_signal(listening)
+                await assembly.apply(loaded.config)
+                on_listening(await listening.start())
+                follower = asyncio.create_task(_follow(loaded, versions, assembly))
+                waiting = asyncio.create_task(_tell_ready(gateway, on_ready))
+                try:
+                    await run_until_signal(listening)
+                finally:
+                    for task in (follower, waiting):
+                        task.cancel()
+                    await asyncio.gather(follower, waiting, return_exceptions=True)
             finally:
-                for task in (follower, waiting):
-                    task.cancel()
-                await asyncio.gather(follower, waiting, return_exceptions=True)
-        finally:
-            await listening.stop()
-            await assembly.close()
+                await listening.stop()
+                await assembly.close()
 
 
 @contextlib.asynccontextmanager
@@ -92,10 +95,11 @@ async def _tell_ready(gateway: Gateway, on_ready: Callable[[tuple[str, ...]], No
     on_ready(tuple(name for name, _ in gateway.listed()))
 
 
-async def _follow(loaded: Loaded, reload: Callable[[], Loaded], assembly: Assembly) -> None:
+async def _follow(
+    current: Loaded, versions: AsyncGenerator[Loaded, None], assembly: Assembly
+) -> None:
     """Apply each new version of the file; one that cannot be is logged and changes nothing."""
-    current = loaded
-    async with contextlib.aclosing(changes(loaded, reload)) as versions:
+    async with contextlib.aclosing(versions):
         async for fresh in versions:
             for section in _fixed(current.config, fresh.config):
                 log.warning("%s: changes to `%s` need a restart", fresh.path, section)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from tests.e2e.gateway.conftest import Line, alone, backend
 from tests.e2e.gateway.raw_peer import Conversation, chat_chunk, listen, usage_chunk
 from tests.e2e.gateway.serving import DIALECTS, gateway, post, targets, wait_idle
+from tests.support.server import START_TIMEOUT, serve
 
 CHAT = DIALECTS["openai.chat"]
 MANY = 300
@@ -198,3 +200,25 @@ async def test_many_streams_whose_clients_vanish(line: Line) -> None:
 def test_nothing_is_left_behind(line: Line) -> None:
     log = line.server.log.read_text()
     assert "Traceback" not in log, log[log.index("Traceback") :][:3000]
+
+
+def test_hangups_before_the_server_listens_end_nothing(line: Line, tmp_path: Path) -> None:
+    """While the file is read, while what it names is started, and after that."""
+    text = json.dumps(configuration((line.first, line.second), {"chat": alone()}))
+    file, whole = tmp_path / "trunkline.yaml", tmp_path / "whole.yaml"
+    whole.write_text(text)
+    os.mkfifo(file)
+    with serve(tmp_path, "--config", str(file), ready=False) as server:
+        # Opens as soon as the server reads the file, which it cannot do before it is written.
+        with file.open("w") as pipe:
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+            whole.replace(file)
+            pipe.write(text)
+        deadline = time.monotonic() + START_TIMEOUT
+        while "ready after" not in server.log.read_text():
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.005)
+            assert server.process.poll() is None
+            assert time.monotonic() < deadline
+        assert "chat: first/m" in targets(server)

@@ -14,7 +14,7 @@ import pytest
 
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.load import load
-from trunkline.server.file.watch import changes, stamp
+from trunkline.server.file.watch import changes, hangups, stamp
 
 # Seconds between looks, and the longest that a change may take to be seen on a busy machine.
 FAST = 0.02
@@ -38,17 +38,19 @@ async def watching(path: Path, interval: float = FAST) -> AsyncIterator[asyncio.
     first = read()
 
     async def watch() -> None:
-        async for loaded in changes(first, read, interval):
+        async for loaded in versions:
             found.put_nowait(loaded)
 
-    task = asyncio.create_task(watch())
-    await asyncio.sleep(FAST)
-    try:
-        yield found
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert task.cancelled()
+    with hangups() as asked:
+        versions = changes(first, read, asked, interval)
+        task = asyncio.create_task(watch())
+        await asyncio.sleep(FAST)
+        try:
+            yield found
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
 
 
 async def port(found: asyncio.Queue[Loaded]) -> int:
@@ -96,6 +98,23 @@ async def test_sighup_reads_at_once(tmp_path: Path) -> None:
         path.write_text(text(2))
         os.kill(os.getpid(), signal.SIGHUP)
         assert await port(found) == 2
+
+
+@pytest.mark.parametrize("hurried", [True, False])
+async def test_what_comes_before_anybody_looks_is_not_missed(tmp_path: Path, hurried: bool) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text(1))
+
+    def read() -> Loaded:
+        return load(str(path), {})
+
+    with hangups() as asked:
+        versions = changes(read(), read, asked, 3600.0 if hurried else FAST)
+        path.write_text(text(22))
+        if hurried:
+            os.kill(os.getpid(), signal.SIGHUP)
+        async with contextlib.aclosing(versions), asyncio.timeout(PATIENCE):
+            assert (await anext(versions)).config.server.port == 22
 
 
 async def test_a_wrong_file_is_logged_once_and_the_old_one_stays(

@@ -38,39 +38,51 @@ def _stamp(file: str) -> tuple[int, int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-async def changes(
-    loaded: Loaded, reload: Callable[[], Loaded], interval: float = INTERVAL
+def changes(
+    loaded: Loaded,
+    reload: Callable[[], Loaded],
+    asked: asyncio.Event,
+    interval: float = INTERVAL,
 ) -> AsyncGenerator[Loaded, None]:
-    """Each new configuration, after SIGHUP or a change of a file. Ends only by being cancelled.
+    """Each new configuration: when `asked` is set, or when a file has changed since this call.
 
-    A file with errors is logged, with its lines, and yields nothing: what holds goes on holding.
-    A file is read once it has been the same for one interval, so that none is read half written.
+    Ends only by being cancelled. A file with errors is logged, with its lines, and yields nothing:
+    what holds goes on holding. A file is read once it has been the same for one interval, so that
+    none is read half written.
     """
-    current, files = loaded, loaded.files
-    read = stamp(files)
-    with _hangups() as asked:
-        while True:
-            hurried = await _wait(asked, interval)
-            now = await asyncio.to_thread(stamp, files)
-            if not hurried and (now == read or None in now):
-                # A file that is gone is between two versions; without it nothing changes.
+    return _changes(loaded, stamp(loaded.files), reload, asked, interval)
+
+
+async def _changes(
+    current: Loaded,
+    read: _Stamp,
+    reload: Callable[[], Loaded],
+    asked: asyncio.Event,
+    interval: float,
+) -> AsyncGenerator[Loaded, None]:
+    files = current.files
+    while True:
+        hurried = await _wait(asked, interval)
+        now = await asyncio.to_thread(stamp, files)
+        if not hurried and (now == read or None in now):
+            # A file that is gone is between two versions; without it nothing changes.
+            continue
+        if not hurried:
+            await _wait(asked, interval)
+            if await asyncio.to_thread(stamp, files) != now:
                 continue
-            if not hurried:
-                await _wait(asked, interval)
-                if await asyncio.to_thread(stamp, files) != now:
-                    continue
-            read = now
-            fresh = await _read(reload)
-            if fresh is None:
-                continue
-            if fresh.files != files:
-                files = fresh.files
-                read = await asyncio.to_thread(stamp, files)
-            if fresh.config == current.config:
-                log.info("%s: nothing has changed", fresh.path)
-                continue
-            current = fresh
-            yield fresh
+        read = now
+        fresh = await _read(reload)
+        if fresh is None:
+            continue
+        if fresh.files != files:
+            files = fresh.files
+            read = await asyncio.to_thread(stamp, files)
+        if fresh.config == current.config:
+            log.info("%s: nothing has changed", fresh.path)
+            continue
+        current = fresh
+        yield fresh
 
 
 async def _read(reload: Callable[[], Loaded]) -> Loaded | None:
@@ -92,8 +104,8 @@ async def _wait(asked: asyncio.Event, seconds: float) -> bool:
 
 
 @contextlib.contextmanager
-def _hangups() -> Iterator[asyncio.Event]:
-    """An event that SIGHUP sets."""
+def hangups() -> Iterator[asyncio.Event]:
+    """An event that SIGHUP sets; within this it ends no process."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
