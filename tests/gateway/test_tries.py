@@ -176,6 +176,67 @@ def test_a_target_that_takes_no_more_is_left_alone_until_it_does() -> None:
     assert len(setup["a"].calls) == 2
 
 
+TOO_LONG = [RateLimited("later", retry_after=60), UpstreamFailed("503", retry_after=60)]
+
+
+@pytest.mark.parametrize("error", TOO_LONG, ids=lambda error: error.kind)
+def test_a_target_is_not_asked_before_the_time_it_said(error: TrunklineError) -> None:
+    setup = Setup(config("a", retries=Retries(retry_after=10)))
+    setup.submit()
+    setup["a"].last.fail(error)
+    sink, _ = setup.submit()
+    for passed in (20, 20):
+        setup.clock.advance(passed)
+        sink, _ = setup.submit()
+        setup.clock.advance()
+        assert (sink.error, sink.failed.error.message) == (error.kind, error.message)
+    assert sink.failed.error.retry_after == pytest.approx(20)
+    assert len(setup["a"].calls) == 1
+    setup.clock.advance(20)
+    setup.submit()
+    assert len(setup["a"].calls) == 2
+
+
+def test_a_time_that_makes_no_sense_has_a_bound() -> None:
+    setup = Setup(config("a"))
+    setup.submit()
+    setup["a"].last.fail(RateLimited("later", retry_after=1e6))
+    setup.clock.advance(3500)
+    setup.submit()
+    setup.clock.advance()
+    assert len(setup["a"].calls) == 1
+    setup.clock.advance(100)
+    setup.submit()
+    assert len(setup["a"].calls) == 2
+
+
+@pytest.mark.parametrize("name", ["error", "rate_limit"])
+def test_a_fallback_answers_while_a_target_takes_no_more(name: str) -> None:
+    setup = Setup(config("a", fallbacks=Fallbacks(**{name: ("o",)})), config("b", name="o"))
+    sink, _ = setup.submit()
+    setup["a"].last.fail(RateLimited("later", retry_after=60))
+    for _ in range(3):
+        setup["b"].last.text("hi")
+        setup["b"].last.finish()
+        assert sink.text == "hi"
+        sink, _ = setup.submit()
+        setup.clock.advance()
+    assert (len(setup["a"].calls), len(setup["b"].calls)) == (1, 4)
+
+
+@pytest.mark.parametrize("order", [(60, 3), (3, 60)])
+def test_the_target_that_is_free_sooner_is_waited_for(order: tuple[float, float]) -> None:
+    setup = Setup(config("a", Target(backend="b", model="m", order=1)))
+    sink, _ = setup.submit()
+    for name, seconds in zip("ab", order, strict=True):
+        setup[name].last.fail(RateLimited("later", retry_after=seconds))
+    setup.clock.advance(3.1)
+    (call,) = setup.open_calls()
+    assert call.backend.name == "ab"[order.index(3)]
+    call.text("hi")
+    assert (sink.routed.retries, sink.routed.fallbacks) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("error", "names"),
     [

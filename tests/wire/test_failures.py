@@ -8,6 +8,9 @@ router/src/validation.rs (db931fc), Ollama's from server/routes.go (fb30760); re
 
 from __future__ import annotations
 
+import email.utils
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from trunkline.core.errors import (
@@ -95,9 +98,20 @@ def test_retry_after_as_a_date_counts_from_the_answers_own() -> None:
         "date": "Sat, 21 Nov 2026 06:00:00 GMT",
     }
     assert retry_after_of(Head(429, headers)) == 30
-    assert retry_after_of(Head(429, {"retry-after": headers["retry-after"]})) is None
+    assert retry_after_of(Head(429, {"retry-after": "soon", "date": headers["date"]})) is None
     assert retry_after_of(Head(429, {"retry-after": "soon"})) is None
     assert retry_after_of(Head(429, {"retry-after": "1.5"})) == 1.5
+
+
+@pytest.mark.parametrize("date", [{}, {"date": "the day before yesterday"}])
+def test_retry_after_as_a_date_counts_from_now_where_the_answer_has_none(
+    date: dict[str, str],
+) -> None:
+    until = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    found = retry_after_of(Head(429, {"retry-after": until, **date}))
+    assert found == pytest.approx(90, abs=5)
+    past = "Sat, 21 Nov 2020 06:00:30 GMT"
+    assert retry_after_of(Head(429, {"retry-after": past, **date})) == 0
 
 
 def test_long_words_are_cut() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from random import Random
 
+from msgspec.structs import replace
+
+from trunkline.core.errors import ErrorInfo
 from trunkline.gateway.affinity import rendezvous
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.config import RouteConfig
@@ -53,6 +56,21 @@ class Chooser:
         """Seconds until a target may be below its limits again; None: waiting is of no use."""
         waits = [one.free_in(now) for one in self._endpoints if one not in without]
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def soonest(self, without: Collection[Endpoint] = ()) -> Endpoint | None:
+        """Which target takes more first, by its own word; None: their breakers are open."""
+        well = [one for one in self._endpoints if one.breaker.closed and one not in without]
+        return min(well, key=lambda one: one.not_before, default=None)
+
+    def told(self, now: float, without: Collection[Endpoint]) -> ErrorInfo | None:
+        """Where all have said that they take nothing for longer than anybody waits: how."""
+        soonest = self.soonest(without)
+        if soonest is None or soonest.told is None:
+            return None
+        left = soonest.not_before - now
+        if left <= self._config.retries.retry_after:
+            return None
+        return replace(soonest.told, retry_after=left)
 
     def closed_in(self, now: float) -> float:
         """Seconds until a breaker lets a request try."""

@@ -46,7 +46,7 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     base: Annotated[float, Meta(gt=0, description="Seconds before the first one.")] = 0.25
     longest: Annotated[float, Meta(gt=0, description="Most seconds between two.")] = 8.0
     retry_after: Annotated[
-        float, Meta(ge=0, description="Longest Retry-After that is waited for.")
+        float, Meta(ge=0, description="Longest Retry-After that a request waits for.")
     ] = 10.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import Backend, Usage
 from trunkline.gateway.breaker import CircuitBreaker
 from trunkline.gateway.config import RouteConfig, Target
@@ -11,6 +12,9 @@ from trunkline.gateway.window import Window
 # Weight of the newest sample in the moving averages.
 _NEWEST = 0.15
 _MINUTE = 60.0
+# Errors of other servers: when these say how long to stay away, we do, but no longer than this.
+_TOLD = ("rate_limited", "upstream_failed")
+_LONGEST_TOLD = 3600.0
 # Bytes of prompt that are taken for a token until the exact number is known.
 _BYTES_PER_TOKEN = 4
 
@@ -51,8 +55,9 @@ class Endpoint:
         # Sums over the answers that were complete, in seconds.
         self.ttft_seconds = 0.0
         self.answer_seconds = 0.0
-        # It said that it takes nothing before this.
+        # It said that it takes nothing before this, and how.
         self.not_before = 0.0
+        self.told: ErrorInfo | None = None
         self.requests_lately = (
             self.breaker.tries if config.breaker.window == _MINUTE else Window(_MINUTE)
         )
@@ -152,8 +157,9 @@ class Endpoint:
         guess = prompt_size // _BYTES_PER_TOKEN + 1 if prompt_size else 0
         self.tokens_lately.add(now, total - guess)
 
-    def failed(self, now: float, kind: str, retry_after: float | None, probe: bool) -> None:
-        """A request failed with an error of `kind`."""
+    def failed(self, now: float, error: ErrorInfo, probe: bool) -> None:
+        """A request failed with `error`."""
+        kind, retry_after = error.kind, error.retry_after
         self.in_flight -= 1
         self.failures[kind] = self.failures.get(kind, 0) + 1
         judged = verdict(kind)
@@ -161,7 +167,12 @@ class Endpoint:
             self.breaker.failure(now, probe)
         elif probe:
             self.breaker.answered()
-        if judged.cause == "rate_limit":
+        if retry_after is not None and kind in _TOLD:
+            until = now + min(retry_after, _LONGEST_TOLD)
+            if until > self.not_before:
+                self.not_before, self.told = until, error
+        elif judged.cause == "rate_limit":
+            # Of a queue that is full only an estimate is known.
             wait = self._shortest_wait if retry_after is None else retry_after
             self.not_before = max(self.not_before, now + min(wait, self._longest_wait))
 

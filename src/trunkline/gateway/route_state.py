@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from trunkline.core.errors import ErrorInfo, QueueFull, Unavailable
 from trunkline.core.types import Call, Event, EventSink
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.choose import Chooser
@@ -17,6 +18,9 @@ from trunkline.gateway.continuation import Partial, continuable
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.waiting import WaitingRoom
 from trunkline.wire.client import Speaker
+
+# The shortest wait that clients are told, in seconds.
+_SHORTEST_WAIT = 1.0
 
 
 class Peer(Protocol):
@@ -104,6 +108,21 @@ class RouteState:
         jittered = grown * (0.5 + 0.5 * self.rng.random())
         # A little later than asked for, as timers may be a little early.
         return 1.01 * max(jittered, retry_after or 0.0)
+
+    def full(self, wait: float) -> ErrorInfo:
+        """There is no place in the queue, or no target for so many seconds."""
+        return QueueFull(
+            f"All backends of `{self.config.name}` are at their limits, and its queue is full or "
+            "too slow; try again later.",
+            retry_after=max(_SHORTEST_WAIT, wait),
+        ).info()
+
+    def all_failed(self, now: float) -> ErrorInfo:
+        """No breaker lets a request through."""
+        return Unavailable(
+            f"No backend of `{self.config.name}` can be asked now: all failed lately.",
+            retry_after=max(_SHORTEST_WAIT, self.chooser.closed_in(now)),
+        ).info()
 
     def _free(self) -> bool:
         now = self.clock.time()

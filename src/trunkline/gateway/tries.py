@@ -21,13 +21,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.core.errors import (
-    ErrorInfo,
-    QueueFull,
-    TrunklineError,
-    Unavailable,
-    UpstreamTimeout,
-)
+from trunkline.core.errors import ErrorInfo, TrunklineError, UpstreamTimeout
 from trunkline.core.types import Completed, Event, EventSink, Failed, Request, Routed
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.attempt import Attempt
@@ -36,9 +30,6 @@ from trunkline.gateway.continuation import CONTINUING, Partial
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.route_state import RouteState, Watch
 from trunkline.gateway.verdict import BREAKS, Cause, fallback_names, verdict
-
-# The shortest wait that clients are told, in seconds.
-_SHORTEST_WAIT = 1.0
 
 
 class Tries(msgspec.Struct, eq=False):
@@ -124,7 +115,9 @@ class Tries(msgspec.Struct, eq=False):
 
     def waited_too_long(self) -> None:
         """No target came below its limits in time."""
-        self._reject(self._state.config.queue_timeout)
+        state = self._state
+        wait = state.chooser.free_in(state.clock.time(), self._barred)
+        self._reject(wait or state.config.queue_timeout)
 
     # What tries tell.
 
@@ -273,7 +266,11 @@ class Tries(msgspec.Struct, eq=False):
             self._try(endpoint, now)
             return
         left = any(one not in self._barred for one in state.endpoints)
-        pause = state.pause(len(self._made), error.retry_after) if left else None
+        after = error.retry_after
+        soonest = state.chooser.soonest(self._barred)
+        if after is not None and soonest is not None and soonest is not self._made[-1]:
+            after = min(after, max(0.0, soonest.not_before - now))
+        pause = state.pause(len(self._made), after) if left else None
         if pause is None or (cause == "rate_limit" and state.config.fallbacks.rate_limit):
             self._fall_back(cause)
         else:
@@ -289,29 +286,20 @@ class Tries(msgspec.Struct, eq=False):
         wait = state.chooser.free_in(now, self._barred)
         if wait is None:
             if self._error is None:
-                self._error = Unavailable(
-                    f"No backend of `{state.config.name}` can be asked now: all failed lately.",
-                    retry_after=max(_SHORTEST_WAIT, state.chooser.closed_in(now)),
-                ).info()
+                self._error = state.all_failed(now)
             self._fall_back("error")
         elif state.config.fallbacks.rate_limit and self._fallbacks is None:
-            self._error = self._error or self._full(wait)
+            self._error = self._error or state.full(wait)
             self._fall_back("rate_limit")
+        elif (told := state.chooser.told(now, self._barred)) is not None:
+            self._reject(wait, told)
         elif wait > state.config.queue_timeout or not state.waiting.enter(self):
             self._reject(wait)
 
-    def _reject(self, wait: float) -> None:
+    def _reject(self, wait: float, told: ErrorInfo | None = None) -> None:
         self._state.counters.rejected += 1
-        self._error = self._error or self._full(wait)
-        self._end_with_error()
-
-    def _full(self, wait: float) -> ErrorInfo:
-        name = self._state.config.name
-        return QueueFull(
-            f"All backends of `{name}` are at their limits, and its queue is full or too slow; "
-            "try again later.",
-            retry_after=max(_SHORTEST_WAIT, wait),
-        ).info()
+        self._error = self._error or told or self._state.full(wait)
+        self._fall_back("rate_limit")
 
     def _fall_back(self, cause: Cause) -> None:
         if self._fallbacks is None:
@@ -479,7 +467,7 @@ class Tries(msgspec.Struct, eq=False):
         attempt.settle()
         if attempt.endpoint is not None:
             now = self._state.clock.time()
-            attempt.endpoint.failed(now, error.kind, error.retry_after, attempt.probe)
+            attempt.endpoint.failed(now, error, attempt.probe)
             self._freed()
 
     def _give_up(self, attempt: Attempt) -> None:

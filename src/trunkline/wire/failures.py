@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import email.utils
 import re
+from datetime import UTC, datetime
 
 from trunkline.core.errors import (
     ContentRefused,
@@ -73,7 +74,7 @@ def shown(message: str) -> str:
 
 
 def retry_after_of(head: Head) -> float | None:
-    """Seconds that Retry-After asks for; a date counts from the response's own."""
+    """Seconds that Retry-After asks for; a date counts from the response's own, else from now."""
     value = head.headers.get("retry-after", "").strip()
     if not value:
         return None
@@ -81,7 +82,14 @@ def retry_after_of(head: Head) -> float | None:
         return float(value)
     try:
         until = email.utils.parsedate_to_datetime(value)
-        now = email.utils.parsedate_to_datetime(head.headers["date"])
-        return max(0.0, (until - now).total_seconds())
-    except (KeyError, TypeError, ValueError):
+        return max(0.0, (until - _date(head)).total_seconds())
+    except (TypeError, ValueError):
         return None
+
+
+def _date(head: Head) -> datetime:
+    """When the response says that it was made; our clock's time where it does not say so."""
+    try:
+        return email.utils.parsedate_to_datetime(head.headers["date"])
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
