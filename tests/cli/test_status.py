@@ -90,6 +90,16 @@ def test_a_line_for_each_target_and_each_model_without_a_route() -> None:
     assert third.endswith("loading")
 
 
+def test_backends_that_no_route_names() -> None:
+    one = {"state": "starting", "detail": "loading weights", "running": 1, "waiting": 0}
+    backends = {"vllm": one, "launched": one}
+    models = {"qwen": {**one, "state": "ready", "detail": ""}}
+    *_, model, line = table({**_PAGE, "models": models, "backends": backends}, 0)
+    assert model.split()[:3] == ["qwen", "-", "ready"]
+    assert line.split()[:4] == ["-", "launched", "starting", "1"]
+    assert line.endswith("loading weights")
+
+
 def test_lines_are_cut_to_the_terminal() -> None:
     assert max(map(len, table(_PAGE, 40))) == 40
 

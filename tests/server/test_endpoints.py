@@ -106,6 +106,20 @@ async def test_health(state: str, health: int, ready: int) -> None:
         assert (await one.ask("GET", "/health/live")).status == 200
 
 
+async def test_health_shows_backends_without_a_route_to_those_who_have_a_key() -> None:
+    lonely, fake = FakeBackend(), FakeBackend()
+    lonely.state = Health("starting", "loading weights")
+    fake.state = Health("failed", "gone")
+    async with running(fake, api_key=("secret",)) as one:
+        one.server.gateway.backends = lambda: {"vllm": lonely}
+        page = (await one.ask("GET", "/health")).json()
+        assert page["error"]["message"] == "Loading model"
+        assert "backends" not in page
+        page = (await one.ask("GET", "/health", None, "authorization: Bearer secret")).json()
+        assert page["backends"]["vllm"]["state"] == "starting"
+        assert page["backends"]["vllm"]["detail"] == "loading weights"
+
+
 async def test_probes_and_metrics_need_no_key() -> None:
     async with running(api_key=("secret",)) as one:
         for path in ("/", "/health", "/health/live", "/health/ready", "/ready", "/metrics"):

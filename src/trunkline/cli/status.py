@@ -129,7 +129,11 @@ def table(page: Json, width: int) -> list[str]:
     """Lines of the table, cut to `width` columns; 0 = as wide as they are."""
     rows = [row for route in page.get("routes", ()) for row in _route_rows(route)]
     routed = {route["name"] for route in page.get("routes", ())}
-    rows += [_model_row(n, one) for n, one in page["models"].items() if n not in routed]
+    backends = page.get("backends", {})
+    whose = "-" if backends else "built in"
+    rows += [_row(name, whose, one) for name, one in page["models"].items() if name not in routed]
+    named = {target["backend"] for route in page.get("routes", ()) for target in route["targets"]}
+    rows += [_row("-", name, one) for name, one in backends.items() if name not in named]
     widths = [max(len(row[i]) for row in (_COLUMNS, *rows)) for i in range(len(_COLUMNS))]
     head = f"{page.get('status', '?')}{', draining' if page.get('draining') else ''}"
     lines = [head]
@@ -160,10 +164,11 @@ def _route_rows(route: Json) -> list[tuple[str, ...]]:
     return rows
 
 
-def _model_row(name: str, model: Json) -> tuple[str, ...]:
-    busy, waiting = str(model["running"]), str(model["waiting"])
+def _row(route: str, target: str, one: Json) -> tuple[str, ...]:
+    """Of a model or backend that no route names."""
+    busy, waiting = str(one["running"]), str(one["waiting"])
     unknown = ("-",) * 5
-    return (name, "built in", model["state"], busy, waiting, *unknown, model["detail"])
+    return (route, target, one["state"], busy, waiting, *unknown, one["detail"])
 
 
 def _seconds(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -73,6 +73,8 @@ class Gateway:
         self.keys = keys
         # How routes do, where there are some: `gateway.report.RouteReport`s.
         self.report: Callable[[], Sequence[msgspec.Struct]] | None = None
+        # Every backend that is configured, by name, whether a route names it or not.
+        self.backends: Callable[[], Mapping[str, Backend]] = dict
         self.serve(models, keys, more)
 
     def serve(self, models: Sequence[ServedModel], keys: Keys, more: Sequence[Names] = ()) -> None:

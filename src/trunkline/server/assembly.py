@@ -15,7 +15,7 @@ import msgspec
 
 from trunkline.backends.config import BackendConfig
 from trunkline.core.metrics import Family
-from trunkline.core.types import Backend, BackendStats
+from trunkline.core.types import Backend
 from trunkline.gateway.config import RouteConfig, Target
 from trunkline.gateway.gateway import Gateway, Names, ServedModel
 from trunkline.gateway.keys import Keys
@@ -51,6 +51,7 @@ class Assembly:
         """`open_held` starts what a configuration describes; raises ValueError where it cannot."""
         self._gateway = gateway
         gateway.report = self.report
+        gateway.backends = self.backends
         self._open = open_held
         self._held: dict[str, Held] = {}
         self._routes: Routes | None = None
@@ -106,13 +107,9 @@ class Assembly:
         """Metrics, as a source of `core.metrics.Registry`."""
         return self._routes.families() if self._routes is not None else ()
 
-    def stats(self) -> dict[str, BackendStats]:
-        """Load of each backend."""
-        return {name: held.backend.stats() for name, held in self._held.items()}
-
-    def backends(self) -> Mapping[str, Held]:
-        """What is up."""
-        return self._held
+    def backends(self) -> Mapping[str, Backend]:
+        """What is configured now, by name."""
+        return {name: held.backend for name, held in self._held.items()}
 
     def _retire(self, held: Held) -> None:
         task = asyncio.get_running_loop().create_task(_close_when_idle(held))

@@ -14,8 +14,8 @@ from starlette.routing import Route as AsgiRoute
 import trunkline
 from trunkline.core.errors import InternalError, MethodNotAllowed, NotFound, TrunklineError
 from trunkline.core.metrics import CONTENT_TYPE
-from trunkline.core.types import Json
-from trunkline.gateway.gateway import Gateway, ServedModel
+from trunkline.core.types import Backend, Json
+from trunkline.gateway.gateway import Gateway
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.models import ModelPages
 from trunkline.server.replies import new_request_id
@@ -86,24 +86,28 @@ class _Pages:
         return self._state(request, "ready" in states and "stalled" not in states)
 
     def _state(self, request: Request, good: bool) -> Response:
+        backends = self._gateway.backends()
         states = {health.state for health in self._gateway.health().values()}
+        # The models of one that starts may not be known yet.
+        states |= {backend.health().state for backend in backends.values()}
         # llama.cpp's words, by which its clients tell a server that will be ready from others.
         why = "Loading model" if "starting" in states else "No model can answer"
         more = {
             "draining": self._gateway.draining,
-            "models": {model.name: _details(model) for model in self._gateway.models},
+            "models": {model.name: _details(model.backend) for model in self._gateway.models},
         }
         if self._gateway.keys.fit(request.headers):
             # Where requests go is for those alone who may send some.
             report = self._gateway.report
             more["routes"] = msgspec.to_builtins(report()) if report is not None else []
+            more["backends"] = {name: _details(one) for name, one in backends.items()}
         body = health_body(good=good, why=why, more=more)
         return JSONResponse(body, status_code=200 if good else 503)
 
 
-def _details(model: ServedModel) -> Json:
-    health = model.backend.health()
-    stats = model.backend.stats()
+def _details(backend: Backend) -> Json:
+    health = backend.health()
+    stats = backend.stats()
     return {
         "state": health.state,
         "detail": health.detail,
