@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("text",),
     ("store",),
-    ("libllama",),
+    ("libllama", "libnative"),
     ("formats",),
     ("state",),
     ("core",),

@@ -21,8 +21,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Path of the GGUF file; for the scripted executor, of its rules (JSON)."),
     ]
     executor: Annotated[
-        Literal["auto", "ggml", "scripted"],
-        Meta(description="What computes; `scripted` answers by rule and is for tests."),
+        Literal["auto", "native", "ggml", "scripted"],
+        Meta(
+            description="What computes: `native`, our own kernels, or `ggml`, llama.cpp's; "
+            "`scripted` answers by rule and is for tests."
+        ),
     ] = "auto"
     ctx_size: Annotated[
         int,

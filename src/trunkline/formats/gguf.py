@@ -248,6 +248,26 @@ class Gguf:
             return numbers[:layers]
         return [self.integer(key, default)] * layers
 
+    def data(self, tensor: TensorInfo) -> npt.NDArray[np.uint8]:
+        """The bytes of one of `tensors`, as they lie in the mapped file; not to be written to."""
+        return np.frombuffer(self._view[tensor.offset : tensor.offset + tensor.nbytes], np.uint8)
+
+    def floats(self, name: str) -> npt.NDArray[np.float32] | None:
+        """A copy of the vector `name`, None where there is none. Raises `MalformedGguf`."""
+        tensor = next((one for one in self.tensors if one.name == name), None)
+        if tensor is None:
+            return None
+        kinds = {0: np.float32, 1: np.float16}
+        if len(tensor.shape) != 1 or tensor.kind not in kinds:
+            raise MalformedGguf(f"{name} is no vector of floats")
+        return self.data(tensor).view(kinds[tensor.kind]).astype(np.float32)
+
+    def forget(self) -> None:
+        """Give the memory of the mapped file back; what is read again is mapped again."""
+        mapped = self._view.obj
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         """Let go of the file; it is unmapped with the last array taken from it."""
         self.metadata = MappingProxyType({})

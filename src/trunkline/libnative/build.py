@@ -107,7 +107,7 @@ def build(
     `sanitize`: what -fsanitize= gets. `jobs`: compilers at a time, 0 = one per CPU.
     """
     command = find_compiler()
-    flags = _FLAGS if not sanitize else (*_FLAGS, "-O1", "-fno-omit-frame-pointer")
+    flags: tuple[str, ...] = _FLAGS if not sanitize else (*_FLAGS, "-O1", "-fno-omit-frame-pointer")
     flags += (f"-fsanitize={sanitize}", "-fno-sanitize-recover=all") if sanitize else ()
     flags += ("-I", str(sources / "include"), "-I", str(sources))
     shared = hashlib.sha256("\0".join([_version(command), platform.machine(), *flags]).encode())
@@ -174,6 +174,10 @@ def _version(command: Sequence[str]) -> str:
     ).stdout
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line of the module."""
     parser = argparse.ArgumentParser(prog="trunkline.libnative.build", description=__doc__)
@@ -186,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.out,
             jobs=arguments.jobs,
             sanitize=arguments.sanitize,
-            say=lambda line: sys.stderr.write(f"{line}\n") and None,
+            say=_say,
         )
     except BuildFailed as error:
         sys.stderr.write(f"{error}\n")

@@ -17,6 +17,10 @@ def load_executor(config: EngineConfig, on_progress: Callable[[float], None]) ->
         from trunkline.engine.executors import scripted
 
         return scripted.load(config)
+    if config.executor == "native":
+        from trunkline.engine.executors import native
+
+        return native.load(config, on_progress)
     from trunkline.engine.executors import ggml
 
     return ggml.load(config, on_progress)

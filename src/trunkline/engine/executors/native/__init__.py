@@ -1,0 +1,224 @@
+"""Loads models into the native engine, or says why it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from trunkline.core.errors import InternalError, InvalidRequest
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.executors.cpus import core_cpus, physical_cores
+from trunkline.engine.executors.ggml_memory import Layout, available_memory, plan_layout
+from trunkline.engine.executors.native.architectures import ARCHITECTURES
+from trunkline.engine.executors.native.description import (
+    Description,
+    Metadata,
+    Unsupported,
+    check_lengths,
+)
+from trunkline.engine.executors.native.executor import NativeExecutor
+from trunkline.engine.executors.native.weights import Weight, weights
+from trunkline.engine.seam import Capabilities
+from trunkline.formats.gguf import TENSOR_TYPES, Gguf, MalformedGguf
+from trunkline.formats.gguf_facts import ModelFacts, read_facts
+from trunkline.libllama.library import LibraryUnusable, library
+from trunkline.libllama.model import LoadFailed, Model
+from trunkline.libnative.library import NativeLibrary, NativeUnusable, native
+from trunkline.libnative.model import NativeFailed, NativeModel
+from trunkline.libnative.structs import Kind
+
+__all__ = ["NativeExecutor", "Unsupported", "load", "why_not"]
+
+log = logging.getLogger(__name__)
+
+# Most tokens of a plan, rows that live, and rows that sample in a step.
+MAX_STEP_TOKENS = 2048
+MAX_ROWS = 512
+# Tokens that the engine computes together; for the estimate of its memory.
+MICRO_BATCH = 512
+# Seconds between two reports of progress.
+_PERIOD = 0.1
+
+_MATRICES = frozenset(
+    {
+        *(Kind.TOKEN_EMBEDDING, Kind.OUTPUT, Kind.Q, Kind.K, Kind.V, Kind.O),
+        *(Kind.GATE, Kind.UP, Kind.DOWN, Kind.ROUTER),
+    }
+)
+
+
+def why_not(config: EngineConfig) -> str | None:
+    """Why the native engine cannot run this model, None where it can. Reads metadata only.
+
+    What is wrong with the file itself is said by whoever loads it.
+    """
+    try:
+        lib = native()
+        facts = read_facts(Path(config.model))
+        if not facts.generates:
+            return "it makes embeddings or scores, not text"
+        with _opened(facts) as files:
+            _check_types(lib, weights(files, _describe(facts, files[0], config.ctx_size)))
+    except (Unsupported, NativeUnusable) as error:
+        return str(error)
+    except (MalformedGguf, OSError):
+        return "its file cannot be read"
+    return None
+
+
+def load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
+    """Load the GGUF file `config.model`. Raises `TrunklineError`, with what to do about it."""
+    try:
+        return _load(config, on_progress)
+    except Unsupported as error:
+        raise InvalidRequest(
+            f"{config.model} cannot run on the native engine: {error}. Use --executor ggml.",
+            param="executor",
+        ) from error
+    except (MalformedGguf, LoadFailed) as error:
+        raise InvalidRequest(str(error)) from error
+    except (LibraryUnusable, NativeUnusable, NativeFailed) as error:
+        raise InternalError(str(error)) from error
+    except OSError as error:
+        raise InvalidRequest(f"{config.model} cannot be read: {error.strerror}") from error
+
+
+def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
+    path = Path(config.model)
+    lib, facts = native(), read_facts(path)
+    if not facts.generates:
+        raise Unsupported("it makes embeddings or scores, not text")
+    layout = plan_layout(facts, config, available_memory(), MICRO_BATCH)
+    if layout.context > facts.context:
+        log.warning(
+            "%s was trained for %d tokens; beyond that its answers decay", path, facts.context
+        )
+    # libllama knows vocabularies; it reads this one while the weights are packed.
+    with ThreadPoolExecutor(1) as beside:
+        vocabulary = beside.submit(lambda: Model(library(), path, vocab_only=True))
+        model = _make_model(lib, facts, config, layout, on_progress)
+        try:
+            words = vocabulary.result()
+        except BaseException:
+            model.close()
+            raise
+    blocks = layout.cells // lib.block
+    try:
+        if words.vocab_size != model.vocab:
+            raise Unsupported(f"{words.vocab_size} words for {model.vocab} rows of the embedding")
+        model.reserve(blocks)
+    except BaseException:
+        model.close()
+        words.close()
+        raise
+    on_progress(1.0)
+    return NativeExecutor(
+        model,
+        words,
+        Capabilities(
+            memory="blocks",
+            page=lib.block,
+            kv_tokens=blocks * lib.block,
+            sequences=MAX_ROWS,
+            context=layout.context,
+            max_step_tokens=MAX_STEP_TOKENS,
+            max_outputs=MAX_ROWS,
+            max_scores=layout.scores,
+            kv_bytes_per_token=model.block_bytes // lib.block,
+            eog=words.eog(),
+            vocab_size=model.vocab,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _opened(facts: ModelFacts) -> Iterator[list[Gguf]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Gguf(path)) for path in facts.files]
+
+
+def _describe(facts: ModelFacts, gguf: Gguf, context: int) -> Description:
+    describe = ARCHITECTURES.get(facts.architecture)
+    if describe is None:
+        raise Unsupported(f"it does not know the architecture {facts.architecture!r}")
+    description = describe(Metadata(gguf, context or facts.context), facts.vocab_size)
+    check_lengths(description)
+    return description
+
+
+def _check_types(lib: NativeLibrary, found: Iterator[Weight]) -> None:
+    for one in found:
+        if one.kind in _MATRICES and not lib.supports(one.type, one.rows, one.cols):
+            name = TENSOR_TYPES[one.type][0]
+            raise Unsupported(f"it has no kernel for {name} matrices of {one.rows} x {one.cols}")
+
+
+def _make_model(
+    lib: NativeLibrary,
+    facts: ModelFacts,
+    config: EngineConfig,
+    layout: Layout,
+    on_progress: Callable[[float], None],
+) -> NativeModel:
+    with _opened(facts) as files:
+        description = _describe(facts, files[0], layout.context)
+        found = list(weights(files, description))
+        _check_types(lib, iter(found))
+        model = _new_model(lib, description, config.threads or physical_cores())
+        try:
+            for one in found:
+                model.put(*one)
+            # The embedding is read where it lies, unless it is the output matrix too.
+            tied = all(one.kind != Kind.OUTPUT for one in found)
+            table = [one.data for one in found if one.kind == Kind.TOKEN_EMBEDDING and not tied]
+            with _progress(model, on_progress):
+                model.pack(table)
+        except BaseException:
+            model.close()
+            raise
+        for file in files:
+            file.forget()
+        return model
+
+
+def _new_model(lib: NativeLibrary, description: Description, threads: int) -> NativeModel:
+    shape = msgspec.structs.asdict(description)
+    for name in ("frequencies", "rope", "windows", "more_weights", "fused_gate"):
+        del shape[name]
+    # Bound to CPUs only where we have all of them: else two engines would share the same ones.
+    cpus = core_cpus()
+    bound = cpus if threads == len(cpus) == os.cpu_count() else None
+    return NativeModel(
+        lib,
+        shape,
+        windows=description.windows,
+        rope=description.rope,
+        frequencies=description.frequencies,
+        threads=threads,
+        cpus=bound,
+    )
+
+
+@contextlib.contextmanager
+def _progress(model: NativeModel, report: Callable[[float], None]) -> Iterator[None]:
+    """Report while the body runs, from a thread of its own."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_PERIOD):
+            report(min(model.progress, 0.99))
+
+    thread = threading.Thread(target=watch, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
