@@ -112,6 +112,19 @@ async def test_relayed() -> None:
     assert body_of(seen[0]) == {"model": "m", "own": [1]}
 
 
+async def test_a_stream_of_one_that_has_none_is_the_whole_answer_translated() -> None:
+    seen: list[bytes] = []
+    there = answering(whole(b"Hello"), seen=seen)
+    async with backend(there, features={"stream": False}) as one:
+        sink = Sink()
+        one.relay(raw("openai.chat", {"model": "alias", "stream": True}), sink)
+        await sink.done()
+        assert sink.text == "Hello"
+        assert isinstance(sink.events[-1], Completed)
+    assert body_of(seen[0])["op"] == "openai.chat"
+    assert body_of(seen[0])["model"] == "m"
+
+
 async def test_the_dialect_that_suits_the_input_is_spoken() -> None:
     seen: list[bytes] = []
     async with backend(answering(whole(b"x"), seen=seen)) as one:

@@ -43,6 +43,19 @@ def broken(*pieces: str, **changes: object) -> tuple[Setup, Sink, Callable[[], N
     return setup, sink, cancel
 
 
+def test_one_that_is_asked_to_relay_and_translates_is_continued() -> None:
+    setup = Setup(config(*TARGETS), relays="a")
+    sink, _ = setup.relay(input=chat("hi"))
+    call = setup["a"].last
+    assert call.relayed
+    call.send(Delta(call.asked.id, 0, "The quick", (1, 2)))
+    call.fail(DOWN)
+    setup["b"].last.text(" brown")
+    setup["b"].last.finish()
+    assert sink.text == "The quick brown"
+    assert not any(isinstance(event, Resumed) for event in sink.events)
+
+
 @pytest.mark.parametrize("error", [DOWN, UpstreamTimeout("idle"), EngineCrashed("died")])
 def test_another_target_goes_on_with_the_text(error: UpstreamFailed) -> None:
     setup = Setup(config(*TARGETS))

@@ -157,10 +157,12 @@ class RemoteBackend:
         return operation in self._paths
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
-        """Send the body nearly as it is."""
+        """Send the body nearly as it is; what asks for a stream that cannot be is translated."""
         try:
             speaker = self._speakers[raw.operation]
             terms = self.terms(raw.model, raw.operation)
+            if raw.stream and "stream" not in terms.features:
+                return self.submit(msgspec.structs.replace(raw.translate(), model=raw.model), sink)
             outgoing = speaker.patch(raw, terms)
             make = functools.partial(_relay, speaker, raw, terms)
             call = RemoteCall(

@@ -398,7 +398,10 @@ class Backend(Protocol):
         """Whether `relay` takes requests of this operation."""
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
-        """As `submit`, for the bytes of a dialect: `Relayed`, then `Completed` or `Failed`."""
+        """As `submit`, for the bytes of a dialect: `Relayed`, then `Completed` or `Failed`.
+
+        Where this one body cannot be passed on, it is translated and core events come instead.
+        """
 
     async def count_tokens(self, request: Request) -> int:
         """Prompt tokens of `request`, special ones included. Raises `TrunklineError`."""

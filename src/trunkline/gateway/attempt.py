@@ -43,7 +43,6 @@ class Attempt(msgspec.Struct, eq=False):
     plain: bool = False
     # True: it tries a half-open breaker.
     probe: bool = False
-    relayed: bool = False
     # What the backend said of itself.
     routed: Routed | None = None
     # Bytes of the prompt, where tokens are limited.

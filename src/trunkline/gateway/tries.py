@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.core.errors import ErrorInfo, TrunklineError, UpstreamTimeout
-from trunkline.core.types import Completed, Event, EventSink, Failed, Request, Routed
+from trunkline.core.types import Completed, Event, EventSink, Failed, Relayed, Request, Routed
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.attempt import Attempt
 from trunkline.gateway.clock import Timer
@@ -154,7 +154,7 @@ class Tries(msgspec.Struct, eq=False):
         self._win(attempt)
         self._out = True
         if attempt.endpoint is not None:
-            self._partial = self._state.partial(self._ask, attempt.relayed)
+            self._partial = self._state.partial(self._ask, type(events[0]) is Relayed)
         attempt.plain = self._partial is None and self.watch is None
         routed = self._routed(attempt)
         self.passed(attempt, events if routed is None else (routed, *events))
@@ -203,7 +203,6 @@ class Tries(msgspec.Struct, eq=False):
             attempt.call = backend.submit(request, attempt)
         else:
             assert raw is not None
-            attempt.relayed = True
             if model and raw.model != model:
                 raw = replace(raw, model=model)
             attempt.call = backend.relay(raw, attempt)

@@ -71,6 +71,7 @@ def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
             "first": backend(first),
             "second": backend(second),
             "quiet": backend(first, timeouts={"first_token": 20, "idle": 20}),
+            "streamless": backend(first, features={"stream": False}),
             "gone": backend(first, url="http://127.0.0.1:9"),
             "claude-1": backend(first, **speaks_messages, **continues),
             "claude-2": backend(second, **speaks_messages, **continues),
@@ -80,12 +81,13 @@ def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
         "routes": {
             "solo": alone(),
             "pair": ordered(),
-            # It asks again although it was told to come much later.
+            # Nobody waits because a target said so.
             "limited": alone(retries={"attempts": 0, "retry_after": 0}),
             "quiet": alone(targets=["quiet/m"]),
             "queued": alone(targets=[{"backend": "quiet", "model": "m", "max_parallel": 1}]),
             "patient": alone(retries={"attempts": 2, "base": 0.05}),
             "slow-retry": alone(retries={"attempts": 1, "base": 0.6}),
+            "streamless": alone(targets=["streamless/m"]),
             "refusing": alone(targets=["gone/m"]),
             "messages": ordered(**both("claude-1", "claude-2")),
             "going-on": ordered(**both("going-1", "going-2")),

@@ -304,6 +304,22 @@ def test_stream_in_the_smallest_pieces(line: Line) -> None:
     assert DIALECTS["openai.chat"].text(response.content, stream=True) == "".join(text)
 
 
+@pytest.mark.parametrize("name", [one.name for one in DIALECTS.values() if one.chats])
+def test_stream_from_a_server_that_has_none(line: Line, name: str) -> None:
+    """It is asked for the whole answer, and the client gets that as a stream."""
+    asked: list[bool] = []
+
+    async def is_whole(talk: Conversation) -> None:
+        asked.append(talk.asked.get("stream", False))
+        talk.respond(chat_whole("All at once"))
+
+    line.first.play(is_whole)
+    response = ask(line, "streamless", stream=True, dialect=name)
+    assert response.status_code == 200, response.text
+    assert DIALECTS[name].text(response.content, stream=True) == "All at once"
+    assert asked == [False]
+
+
 @pytest.mark.parametrize("way", ["retry-after", "retry-after-ms", "date"])
 def test_rate_limit_is_waited_for(line: Line, way: str) -> None:
     """A second try at the same server waits as long as it said."""
