@@ -1,0 +1,168 @@
+// Drives a register tile over a matrix product.
+//
+// Few rows: the weights come from memory once, straight into the tile. More rows: blocks of weights
+// stay in the cache while all rows pass; formats whose quants must be unpacked are unpacked once per
+// block. Sums that span several blocks along k wait as floats in the scratch, which changes nothing
+// about their value.
+//
+// A tile T has: kPanels, kRows (its register block), kChunk (units along k per block), kExpands,
+//   kWideBytes (of a unit when expanded), run<P, N, Expanded>(...), expand(...).
+#pragma once
+
+#include "layout.h"
+#include "simd.h"
+
+namespace tl {
+namespace TL_ISA {
+
+// Rows that pass at once, panels in a block when there are many rows; these bound the scratch.
+constexpr int64_t kMostRowsAtOnce = 512;
+constexpr int64_t kBlockPanels = 16;
+constexpr int64_t kManyRows = 64;
+
+// What a tile asks for ahead of its use: `step` bytes per unit and panel, at `p`.
+struct Ahead {
+  const uint8_t* p;
+  int64_t stride;  // between panels
+  int64_t step;
+};
+
+// Where a run of units of one or more panels lies.
+struct Weights {
+  const uint8_t* p;
+  int64_t stride;  // between panels
+  int64_t begin, end;  // units
+};
+
+template <int P, int N>
+static inline void finish(const Matmul& m, int64_t panel, int64_t row, const F (&acc)[P][N]) {
+  for (int p = 0; p < P; ++p) {
+    const int64_t r = (panel + p) * kPanel;
+    const int lanes = static_cast<int>(m.w->rows - r < kPanel ? m.w->rows - r : kPanel);
+    const bool full = lanes == kPanel;
+    for (int i = 0; i < N; ++i) {
+      float* out = m.out + (row + i) * m.ld_out + r;
+      F v = acc[p][i];
+      if (m.bias) v = add(v, full ? load(m.bias + r) : load_n(m.bias + r, lanes));
+      if (m.add) v = add(full ? load(out) : load_n(out, lanes), v);
+      if (full) {
+        store(out, v);
+      } else {
+        store_n(out, v, lanes);
+      }
+    }
+  }
+}
+
+template <class T, int P, int N>
+static void stream_panels(const Matmul& m, const uint8_t* w, int64_t units, int64_t unit_bytes,
+                          int64_t panel, int64_t end) {
+  const int64_t stride = units * unit_bytes;
+  for (; panel + P <= end; panel += P) {
+    F acc[P][N];
+    TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i) acc[p][i] = zero();
+    const uint8_t* from = w + panel * stride;
+    T::template run<P, N, false>(m, {from, stride, 0, units}, 0, acc,
+                                 {from + kStreamAhead, stride, unit_bytes});
+    finish<P, N>(m, panel, 0, acc);
+  }
+  if constexpr (P > 1) {
+    if (panel < end) stream_panels<T, P / 2, N>(m, w, units, unit_bytes, panel, end);
+  }
+}
+
+// One chunk of some panels, all rows [row0, row0 + n).
+template <class T, int P, bool Expanded>
+static void pass_rows(const Matmul& m, const Weights& w, int64_t panel, int64_t row0, int64_t n,
+                      int64_t total, float* partial, const Ahead& next) {
+  const int64_t tiles = (n + T::kRows - 1) / T::kRows;
+  Ahead ahead = next;
+  ahead.step = next.p ? (next.step / tiles + 63) / 64 * 64 : 0;
+  int64_t row = 0;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t size = n / tiles + (t < n % tiles);
+    with_rows<T::kRows>(size, [&]<int N>() {
+      F acc[P][N];
+      float* waiting = partial + row * kPanel;
+      const int64_t between = n * kPanel;
+      TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i)
+          acc[p][i] = w.begin ? load(waiting + p * between + i * kPanel) : zero();
+      T::template run<P, N, Expanded>(m, w, row0 + row, acc, ahead);
+      if (w.end == total) {
+        finish<P, N>(m, panel, row0 + row, acc);
+      } else {
+        TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i)
+            store(waiting + p * between + i * kPanel, acc[p][i]);
+      }
+    });
+    row += size;
+    ahead.p += ahead.step * (w.end - w.begin);
+  }
+}
+
+template <class T, int P, bool Expanded>
+static int64_t pass_panels(const Matmul& m, Weights w, int64_t panel, int64_t end, int64_t row0,
+                           int64_t n, int64_t total, float* partial, const Ahead& next) {
+  for (; panel + P <= end; panel += P) {
+    pass_rows<T, P, Expanded>(m, w, panel, row0, n, total, partial, next);
+    partial += P * n * kPanel;
+    w.p += P * w.stride;
+  }
+  if constexpr (P > 1) {
+    if (panel < end) {
+      pass_panels<T, P / 2, Expanded>(m, w, panel, end, row0, n, total, partial, next);
+    }
+  }
+  return panel;
+}
+
+template <class T>
+static void blocks(const Matmul& m, const uint8_t* data, int64_t units, int64_t unit_bytes,
+                   int64_t begin, int64_t end, uint8_t* scratch) {
+  float* partial = reinterpret_cast<float*>(scratch);
+  uint8_t* wide = scratch + kMostRowsAtOnce * kBlockPanels * kPanel * 4;
+  const int64_t stride = units * unit_bytes;
+  for (int64_t row = 0; row < m.n; row += kMostRowsAtOnce) {
+    const int64_t n = m.n - row < kMostRowsAtOnce ? m.n - row : kMostRowsAtOnce;
+    const int64_t step = n <= kManyRows ? T::kPanels : kBlockPanels;
+    for (int64_t panel = begin; panel < end; panel += step) {
+      const int64_t stop = panel + step < end ? panel + step : end;
+      for (int64_t u = 0; u < units; u += T::kChunk) {
+        const int64_t u_end = u + T::kChunk < units ? u + T::kChunk : units;
+        const uint8_t* from = data + panel * stride + u * unit_bytes;
+        Ahead next{nullptr, stride, unit_bytes};
+        if (n <= kManyRows) {
+          next.p = u_end < units ? data + panel * stride + u_end * unit_bytes : data + stop * stride;
+        }
+        if constexpr (T::kExpands) {
+          for (int64_t p = panel; p < stop; ++p) {
+            T::expand(from + (p - panel) * stride, u_end - u, wide + (p - panel) * T::kChunk * T::kWideBytes);
+          }
+          const Weights w{wide, T::kChunk * T::kWideBytes, u, u_end};
+          pass_panels<T, T::kPanels, true>(m, w, panel, stop, row, n, units, partial, next);
+        } else {
+          const Weights w{from, stride, u, u_end};
+          pass_panels<T, T::kPanels, false>(m, w, panel, stop, row, n, units, partial, next);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+static void product(const Matmul& m, int64_t row_begin, int64_t row_end, void* scratch) {
+  const Format f = format_of(m.w->type);
+  const int64_t units = units_of(f, m.w->cols);
+  const int64_t begin = row_begin / kPanel, end = panels_of(row_end);
+  const uint8_t* data = static_cast<const uint8_t*>(m.w->data);
+  if (m.n > T::kRows) {
+    blocks<T>(m, data, units, f.unit_bytes, begin, end, static_cast<uint8_t*>(scratch));
+    return;
+  }
+  with_rows<T::kRows>(m.n, [&]<int N>() {
+    stream_panels<T, T::kPanels, N>(m, data, units, f.unit_bytes, begin, end);
+  });
+}
+
+}  // namespace TL_ISA
+}  // namespace tl
