@@ -34,7 +34,7 @@ def load_real(name: str, path: Path, *, threads: int = 2, kv_memory: int = 0) ->
 
 
 class Driver:
-    """Plans steps by hand, for cells and for blocks; sequence n has the blocks from n * `each` on."""
+    """Plans steps by hand, for cells and blocks; sequence n has the blocks from n * `each` on."""
 
     def __init__(self, executor: Real, each: int = 8) -> None:
         self.executor = executor

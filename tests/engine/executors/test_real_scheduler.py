@@ -55,7 +55,7 @@ def test_prefixes_are_shared_and_rows_fork(name: str, pair: tuple[Real, Real]) -
     harness.step()
     harness.step()
     for cut in (120, 96, 40):
-        harness.add(STEM[:cut] + [cut % 7, 3, 9], params(name, 10, cut))
+        harness.add([*STEM[:cut], cut % 7, 3, 9], params(name, 10, cut))
     harness.run()
     hits = harness.scheduler.stats().prefix_hits
     assert hits >= 2
@@ -132,9 +132,7 @@ def test_masks(name: str, path: Path) -> None:
     greedy = SamplingParams(temperature=0.0)
     prompt = np.array(STEM[:20], np.int32)
     rows = [OpenRow(driver.key(), greedy, 1, prompt) for _ in range(3)]
-    chunks = [
-        driver.chunk(row.key, seq, STEM[:20], 0, sample=True) for seq, row in enumerate(rows)
-    ]
+    chunks = [driver.chunk(row.key, seq, STEM[:20], 0, sample=True) for seq, row in enumerate(rows)]
     free = driver.step(chunks, rows).sampled[0].token
     masks = np.full((3, words), 0xFFFFFFFF, np.uint32)
     masks[1] = 0

@@ -1,0 +1,156 @@
+"""The native executor's own behaviour: what it refuses, aborts, reports and frees."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.executors.real import Driver, load_real
+from tests.support.tiny_gguf import write_tiny_gguf
+from tests.support.tiny_models import write_model
+from trunkline.core.errors import InvalidRequest
+from trunkline.core.types import SamplingParams
+from trunkline.engine.config import EngineConfig
+from trunkline.engine.executors import native
+from trunkline.engine.seam import Chunk, CopyBlock, ExecutorFailed, OpenRow, StepLost, TrimSeq
+
+GREEDY = SamplingParams(temperature=0.0)
+PROMPT = [int(t) for t in np.random.default_rng(3).integers(0, 256, 60)]
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    executor = load_real("native", write_tiny_gguf(tmp_path / "tiny.gguf"))
+    yield Driver(executor)
+    executor.close()
+
+
+def row_of(driver: Driver) -> OpenRow:
+    return OpenRow(driver.key(), GREEDY, 1, np.array(PROMPT, np.int32))
+
+
+def config(path: Path) -> EngineConfig:
+    return EngineConfig(name="tiny", model=str(path), threads=1, executor="native")
+
+
+def test_capabilities(driver: Driver) -> None:
+    found = driver.executor.capabilities
+    assert (found.memory, found.page, found.sequences) == ("blocks", 32, 512)
+    assert found.context == 512
+    assert found.kv_tokens == 64 * 512
+    # 2 layers x 2 heads x (16 + 16) x 2 bytes
+    assert found.kv_bytes_per_token == 256
+    assert found.eog == {262, 264}
+    assert (found.truncate, found.fork) == (True, True)
+
+
+def test_an_aborted_pass_loses_its_rows_and_no_other(driver: Driver) -> None:
+    right = driver.alone(row_of(driver), 0, 80)
+    row = row_of(driver)
+    driver.executor.abort()
+    with pytest.raises(StepLost, match="aborted") as caught:
+        driver.step([driver.chunk(row.key, 1, PROMPT, 0, sample=True)], [row])
+    assert caught.value.keys == (row.key,)
+    assert driver.alone(row_of(driver), 1, 80) == right
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        ({"tokens": [1, 999]}, "vocabulary"),
+        ({"tokens": [-1]}, "vocabulary"),
+        ({"tokens": [1], "table": [99_999]}, "block"),
+        ({"tokens": [1], "table": [-1]}, "block"),
+        ({"tokens": [1] * 40, "table": [0]}, "too short"),
+        ({"tokens": [1], "start": -5, "table": [0]}, "chunk"),
+        ({"tokens": [1], "start": 1 << 30, "table": [0]}, "chunk"),
+        ({"tokens": [1] * 3000, "table": list(range(100))}, "too big"),
+        ({"tokens": [1], "table": None}, "no block table"),
+    ],
+)
+def test_impossible_plans_are_errors_not_crashes(
+    driver: Driver, chunk: dict[str, list[int]], message: str
+) -> None:
+    row = row_of(driver)
+    table = chunk.get("table", [0])
+    bad = Chunk(
+        row.key,
+        0,
+        0,
+        np.array(chunk["tokens"], np.int32),
+        int(chunk.get("start", 0)),  # type: ignore[call-overload]
+        (row.key,),
+        None if table is None else np.array(table, np.int32),
+    )
+    with pytest.raises(ExecutorFailed, match=message):
+        driver.step([bad], [row])
+    assert driver.alone(row_of(driver), 0, 70)
+
+
+def test_impossible_copies(driver: Driver) -> None:
+    with pytest.raises(ExecutorFailed, match="block"):
+        driver.step(memory=[CopyBlock(0, 1 << 20)])
+    with pytest.raises(ExecutorFailed, match="memory operation"):
+        driver.step(memory=[TrimSeq(0, 1)])
+
+
+def test_logits_that_are_no_numbers_fail_the_row_alone(tmp_path: Path) -> None:
+    executor = load_real("native", write_tiny_gguf(tmp_path / "nan.gguf", poison=True))
+    driver = Driver(executor)
+    row = row_of(driver)
+    result = driver.step([driver.chunk(row.key, 0, PROMPT, 0, sample=True)], [row])
+    assert result.sampled == ()
+    assert "not numbers" in result.failed[0].error.message
+    executor.close()
+
+
+def test_progress_is_reported(tmp_path: Path) -> None:
+    seen: list[float] = []
+    native.load(config(write_tiny_gguf(tmp_path / "tiny.gguf")), seen.append).close()
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_close_ends_all_threads(tmp_path: Path) -> None:
+    before = _threads()
+    executor = load_real("native", write_tiny_gguf(tmp_path / "tiny.gguf"), threads=4)
+    assert _threads() >= before + 4
+    driver = Driver(executor)
+    row = row_of(driver)
+    driver.step([driver.chunk(row.key, 0, PROMPT, 0)], [row])
+    executor.close()
+    assert _threads() <= before
+    assert not any(thread.name == "native" for thread in threading.enumerate())
+
+
+def _threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_idle_costs_nothing(driver: Driver) -> None:
+    driver.alone(row_of(driver), 0, 70)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(0.4)
+    assert time.process_time() - before < 0.02
+
+
+def test_what_it_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "mamba.gguf", "mamba")
+    with pytest.raises(InvalidRequest, match=r"mamba.*--executor ggml"):
+        native.load(config(path), lambda _: None)
+    path = write_model(tmp_path / "yarn.gguf", "qwen3", text={"rope.scaling.type": "yarn"})
+    assert "yarn" in (native.why_not(config(path)) or "")
+    assert native.why_not(config(write_model(tmp_path / "fine.gguf", "qwen3"))) is None
+
+
+def test_unknown_tensors_are_not_ignored(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "more.gguf", "llama", more={"blk.0.attn_sinks.weight": (8,)})
+    assert "attn_sinks" in (native.why_not(config(path)) or "")
+    path = write_model(tmp_path / "less.gguf", "qwen2", without="blk.1.attn_k.bias")
+    assert "attn_k.bias" in (native.why_not(config(path)) or "")
