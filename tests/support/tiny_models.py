@@ -26,6 +26,7 @@ TYPES: Mapping[str, int] = {
     "Q6_K": 14,
 }
 Weights = dict[str, np.ndarray]
+Shapes = dict[str, tuple[int, ...]]
 
 # Sizes common to all: rows of 256, as K-quants want them.
 EMBEDDING, FEED_FORWARD, HEADS, KV_HEADS, HEAD, LAYERS, CONTEXT = 256, 512, 8, 2, 32, 3, 1024
@@ -33,22 +34,22 @@ EXPERTS, EXPERTS_USED = 6, 2
 VOCAB = len(tokens())
 
 # What each model has besides Llama's: (suffixes of keys and their values, further weights).
-_NORMS = {"attn_q_norm.weight": (HEAD,), "attn_k_norm.weight": (HEAD,)}
-_POST = {"post_attention_norm.weight": (EMBEDDING,), "post_ffw_norm.weight": (EMBEDDING,)}
-_BIASES = {
+_NORMS: Shapes = {"attn_q_norm.weight": (HEAD,), "attn_k_norm.weight": (HEAD,)}
+_POST: Shapes = {"post_attention_norm.weight": (EMBEDDING,), "post_ffw_norm.weight": (EMBEDDING,)}
+_BIASES: Shapes = {
     "attn_q.bias": (HEADS * HEAD,),
     "attn_k.bias": (KV_HEADS * HEAD,),
     "attn_v.bias": (KV_HEADS * HEAD,),
 }
-_EXPERTS = {
+_EXPERTS: Shapes = {
     "ffn_gate_inp.weight": (EXPERTS, EMBEDDING),
     "ffn_gate_exps.weight": (EXPERTS, FEED_FORWARD, EMBEDDING),
     "ffn_up_exps.weight": (EXPERTS, FEED_FORWARD, EMBEDDING),
     "ffn_down_exps.weight": (EXPERTS, EMBEDDING, FEED_FORWARD),
 }
 _QKV_ROWS = (HEADS + 2 * KV_HEADS) * HEAD
-_MIXTURE = {"expert_count": EXPERTS, "expert_used_count": EXPERTS_USED}
-MODELS: Mapping[str, tuple[str, dict[str, int | float], dict[str, tuple[int, ...]]]] = {
+_MIXTURE: dict[str, int | float] = {"expert_count": EXPERTS, "expert_used_count": EXPERTS_USED}
+MODELS: Mapping[str, tuple[str, dict[str, int | float], Shapes]] = {
     "llama": ("llama", {}, {}),
     "mixtral": ("llama", _MIXTURE, _EXPERTS),
     "qwen2": ("qwen2", {"rope.freq_base": 1e6}, _BIASES),
@@ -186,10 +187,12 @@ def write_model(
         **(keys or {}),
     }
     for key, value in sizes.items():
-        add = writer.add_uint32 if isinstance(value, int) else writer.add_float32
-        add(f"{arch}.{key}", value)
-    for key, value in (text or {}).items():
-        writer.add_string(f"{arch}.{key}", value)
+        if isinstance(value, int):
+            writer.add_uint32(f"{arch}.{key}", value)
+        else:
+            writer.add_float32(f"{arch}.{key}", value)
+    for key, words in (text or {}).items():
+        writer.add_string(f"{arch}.{key}", words)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens())

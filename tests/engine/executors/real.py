@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,9 @@ Real = ggml.GgmlExecutor | native.NativeExecutor
 def load_real(name: str, path: Path, *, threads: int = 2, kv_memory: int = 0) -> Real:
     """The executor `name` with the model at `path`."""
     config = EngineConfig(name="tiny", model=str(path), threads=threads, kv_memory=kv_memory)
-    load: Callable[..., Real] = {"ggml": ggml.load, "native": native.load}[name]
-    return load(config, lambda _: None)
+    if name == "native":
+        return native.load(config, lambda _: None)
+    return ggml.load(config, lambda _: None)
 
 
 class Driver:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.tiny_gguf import write_tiny_gguf
 from trunkline.core.errors import InvalidRequest
 from trunkline.engine.config import EngineConfig
-from trunkline.engine.executors.ggml import physical_cores
+from trunkline.engine.executors.cpus import physical_cores
 from trunkline.engine.executors.ggml_memory import (
     Layout,
     available_memory,

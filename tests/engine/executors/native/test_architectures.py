@@ -32,8 +32,8 @@ def all_logits(executor: Real, prompt: list[int], decoded: int) -> np.ndarray:
             [driver.chunk(row.key, 0, prompt[position : position + 1], position, sample=True)]
         )
         found.append(driver.logits())
-    logits = np.concatenate(found).astype(np.float64)
-    return logits - logits.mean(axis=1, keepdims=True)
+    logits: np.ndarray = np.concatenate(found).astype(np.float64)
+    return np.subtract(logits, logits.mean(axis=1, keepdims=True))
 
 
 def errors(path: Path, right: Path) -> dict[str, float]:

@@ -47,7 +47,8 @@ def logits_alone(driver: Driver, prompt: list[int], seq: int = 0) -> np.ndarray:
     """Behind the whole prompt, computed in one pass with nobody else."""
     row = OpenRow(driver.key(), GREEDY, 1, np.array(prompt, np.int32))
     driver.step([driver.chunk(row.key, seq, prompt, 0, sample=True)], [row])
-    return driver.logits()[0]
+    found: np.ndarray = driver.logits()[0]
+    return found
 
 
 def equal(ours: np.ndarray, theirs: np.ndarray) -> bool:
