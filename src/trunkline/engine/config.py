@@ -23,10 +23,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     executor: Annotated[
         Literal["auto", "native", "ggml", "scripted"],
         Meta(
-            description="What computes: `native`, our own kernels, or `ggml`, llama.cpp's; "
-            "`scripted` answers by rule and is for tests."
+            description="What computes: `native`, our own kernels, or `ggml`, llama.cpp's; `auto` "
+            "takes native wherever it knows model and machine; `scripted` answers by rule and is "
+            "for tests."
         ),
-    ] = "auto"
+    ] = "ggml"
     ctx_size: Annotated[
         int,
         Meta(

@@ -45,6 +45,10 @@ class BuildFailed(Exception):
     """There is no compiler, or it refuses; the message holds its words."""
 
 
+class NoCompiler(BuildFailed):
+    """None that speaks C++20."""
+
+
 class Object(NamedTuple):
     """One file, compiled one way."""
 
@@ -65,7 +69,7 @@ def find_compiler() -> list[str]:
     for command in tried:
         if _speaks_cpp20(command):
             return command
-    raise BuildFailed(
+    raise NoCompiler(
         "there is no C++20 compiler: install g++ or clang++, or the Python package ziglang"
     )
 
@@ -184,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--sanitize", default="")
     parser.add_argument("--out", type=Path, default=LIBRARY)
+    parser.add_argument("--optional", action="store_true", help="without a compiler do nothing")
     arguments = parser.parse_args(argv)
     try:
         build(
@@ -192,8 +197,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             sanitize=arguments.sanitize,
             say=_say,
         )
+    except NoCompiler as error:
+        _say(f"the native engine is not built, ggml is used: {error}")
+        return 0 if arguments.optional else 1
     except BuildFailed as error:
-        sys.stderr.write(f"{error}\n")
+        _say(str(error))
         return 1
     return 0
 

@@ -1,0 +1,44 @@
+"""Compiles native/ while the package is built; where that is impossible it is built without."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).resolve().parent
+# The build module uses the standard library only; the package is not installed yet.
+sys.path.insert(0, str(ROOT / "src"))
+
+from trunkline.libnative.build import LIBRARY, BuildFailed, build  # noqa: E402
+
+
+class NativeBuild(BuildHookInterface[Any]):
+    """Adds the shared object to wheels and to editable installs.
+
+    TRUNKLINE_NATIVE=skip leaves it out, =require makes a build without it fail.
+    """
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and mark the wheel as one for this platform."""
+        wish = os.environ.get("TRUNKLINE_NATIVE", "")
+        if self.target_name != "wheel" or wish == "skip":
+            return
+        try:
+            build(say=self.app.display_info)
+        except (BuildFailed, OSError) as error:
+            if wish == "require":
+                raise
+            self.app.display_warning(f"no native engine in this build, ggml is used: {error}")
+            return
+        if version == "editable":
+            return
+        build_data["artifacts"].append(f"/src/trunkline/libnative/{LIBRARY.name}")
+        # Loaded through ctypes: one file for every Python, but for one platform alone.
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{os.environ.get('TRUNKLINE_WHEEL_PLATFORM', platform)}"
+        build_data["pure_python"] = False
