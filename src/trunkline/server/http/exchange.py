@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -21,6 +22,8 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _BODILESS = frozenset((204, 304))
+# Targets up to this length, in bytes, are taken apart once: clients ask for few different ones.
+_REMEMBERED = 128
 
 
 class Clock:
@@ -41,10 +44,28 @@ class Clock:
         return self._lines
 
 
+@functools.lru_cache(maxsize=512)
+def _split(target: bytes) -> tuple[str, bytes]:
+    """Path and query of a target."""
+    raw_path, _, query = target.partition(b"?")
+    path = raw_path.decode("latin-1")
+    return unquote(path, errors="replace") if "%" in path else path, query
+
+
 class HttpRequest:
     """A request, complete with its body."""
 
-    __slots__ = ("body", "headers", "http10", "keep_alive", "method", "path", "query", "target")
+    __slots__ = (
+        "body",
+        "fields",
+        "headers",
+        "http10",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "target",
+    )
 
     def __init__(
         self, method: str, target: bytes, headers: Headers, *, http10: bool, keep_alive: bool
@@ -52,22 +73,20 @@ class HttpRequest:
         self.method = method
         # As sent, in origin form.
         self.target = target
-        raw_path, _, self.query = target.partition(b"?")
-        path = raw_path.decode("latin-1")
-        # Percent-decoded.
-        self.path = unquote(path, errors="replace") if "%" in path else path
+        # The path is percent-decoded.
+        split = _split if len(target) <= _REMEMBERED else _split.__wrapped__
+        self.path, self.query = split(target)
         # In order; names in lower case.
         self.headers = headers
+        # The first of each name.
+        self.fields = dict(reversed(headers))
         self.http10 = http10
         self.keep_alive = keep_alive
         self.body: bytes | bytearray = b""
 
     def header(self, name: bytes) -> bytes | None:
         """The first field called `name` (lower case)."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self.fields.get(name)
 
 
 class ConnectionSide(Protocol):
@@ -161,11 +180,14 @@ class Exchange:
             return
         keep_alive = self.request.keep_alive
         head = self._head(status, content_type, headers, keep_alive=keep_alive)
-        if status not in _BODILESS:
-            head = b"%bcontent-length: %d\r\n" % (head, len(body) if length is None else length)
         if self._silent or status in _BODILESS:
-            body = b""
-        self._connection.write(b"%b\r\n%b" % (head, body))
+            if status not in _BODILESS:
+                size = len(body) if length is None else length
+                head = b"%bcontent-length: %d\r\n" % (head, size)
+            data = head + b"\r\n"
+        else:
+            data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
+        self._connection.write(data)
         self._finish(keep_alive=keep_alive)
 
     def begin(self, status: int, content_type: bytes, headers: bytes = b"") -> None:
@@ -231,8 +253,10 @@ class Exchange:
             headers += b"connection: close\r\n"
         elif self.request.http10:
             headers += b"connection: keep-alive\r\n"
-        kind = b"content-type: %b\r\n" % content_type if content_type else b""
-        return line + self._connection.clock.lines() + kind + headers
+        lines = self._connection.clock.lines()
+        if not content_type:
+            return line + lines + headers
+        return b"%b%bcontent-type: %b\r\n%b" % (line, lines, content_type, headers)
 
     def _finish(self, *, keep_alive: bool) -> None:
         self.closed = True

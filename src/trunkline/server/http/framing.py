@@ -36,6 +36,8 @@ class Framing:
 
     def __init__(self, limits: Limits, receiver: Receiver) -> None:
         self._limits = limits
+        self._most_bytes = limits.max_header_bytes
+        self._most_headers = limits.max_headers
         self._receiver = receiver
         self._parser = httptools.HttpRequestParser(self)
         # time.monotonic() by which the request that has begun must be complete; inf between two.
@@ -108,11 +110,12 @@ class Framing:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer, which is dropped."""
-        limits = self._limits
-        self._head_size += len(name) + len(value) + 4
+        self._head_size = size = self._head_size + len(name) + len(value) + 4
+        headers = self._headers
         if self._request is None:
-            self._headers.append((name.lower(), value))
-        if self._head_size > limits.max_header_bytes or len(self._headers) > limits.max_headers:
+            headers.append((name.lower(), value))
+        if size > self._most_bytes or len(headers) > self._most_headers:
+            limits = self._limits
             bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
             self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
 
@@ -129,17 +132,19 @@ class Framing:
             keep_alive=parser.should_keep_alive(),
         )
         self.deadline = time.monotonic() + self._limits.body_timeout
-        hosts = 0
-        for name, value in self._headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"content-length" and int(value) > self._limits.max_body:
-                self._refuse_body()
-            elif name == b"expect":
-                if value.lower() != b"100-continue":
-                    problem = "the only expectation that is understood is 100-continue"
-                    self._refuse(417, InvalidRequest(problem))
-                self.wants_continue = not request.http10
+        fields = request.fields
+        if b"content-length" in fields and int(fields[b"content-length"]) > self._limits.max_body:
+            self._refuse_body()
+        if b"expect" in fields:
+            if fields[b"expect"].lower() != b"100-continue":
+                problem = "the only expectation that is understood is 100-continue"
+                self._refuse(417, InvalidRequest(problem))
+            self.wants_continue = not request.http10
+        if b"host" not in fields:
+            hosts = 0
+        else:
+            several = len(fields) != len(self._headers)
+            hosts = sum(name == b"host" for name, _ in self._headers) if several else 1
         if hosts > 1 or (hosts == 0 and not request.http10):
             self._refuse(400, InvalidRequest("exactly one Host header is needed"))
 
