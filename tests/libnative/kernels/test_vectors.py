@@ -84,11 +84,11 @@ def test_sums_scales_and_caps(kernels: Kernels, rng: np.random.Generator, n: int
 
 
 def test_not_a_number_goes_through(kernels: Kernels) -> None:
-    x = np.array([np.nan, 1.0], np.float32)
+    x, up = np.array([np.nan, 1.0], np.float32), np.ones(2, np.float32)
     for name in ("swiglu", "geglu"):
         out = np.ones(2, np.float32)
         function = getattr(kernels.lib, f"tlk_{name}")
-        function(kernels.table, x.ctypes.data, np.ones(2, np.float32).ctypes.data, 2, out.ctypes.data)
+        function(kernels.table, x.ctypes.data, up.ctypes.data, 2, out.ctypes.data)
         assert np.isnan(out[0])
         assert np.isfinite(out[1])
     kernels.lib.tlk_softcap(kernels.table, x.ctypes.data, 30.0, 2)
