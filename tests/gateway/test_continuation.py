@@ -185,6 +185,16 @@ def test_thinking_that_is_over_goes_with_it() -> None:
     assert not sink.ended
 
 
+@pytest.mark.parametrize("implied", [(), ("return_prompt_ids",)])
+def test_ids_of_the_prompt_are_asked_for_or_merely_shown(implied: tuple[str, ...]) -> None:
+    """Ollama's clients get them without asking: then an answer goes on without."""
+    setup, sink, _ = broken("one", return_prompt_ids=True, implied=implied)
+    if implied:
+        assert not setup["b"].last.request().return_prompt_ids
+    else:
+        assert (sink.error, setup["b"].calls) == ("upstream_failed", [])
+
+
 LOGPROB = TokenLogprob("x", b"x", 1, -1.0)
 
 
@@ -261,6 +271,7 @@ def test_a_relayed_stream_goes_on_in_core_events() -> None:
     resumed = sink.events[3]
     assert isinstance(resumed, Resumed)
     assert resumed.sent.text == "one \ntwo \n"
+    assert resumed.relayed == b"one \ntwo \n"
     assert sink.completed.usage == Usage(10, 3)
 
 

@@ -28,7 +28,10 @@ from trunkline.core.types import (
 )
 
 _PATH = "/v1/chat/completions"
-_CHUNK = b'data: {"id":"up-1","choices":[{"index":0,"delta":{"content":"Hello"}}]}\n\n'
+_CHUNK = (
+    b'data: {"id":"up-1","created":7,"model":"asked","choices":[{"index":0,"delta":'
+    b'{"content":"Hello"}}]}\n\n'
+)
 _REST: tuple[Event, ...] = (
     Delta("r", 0, " there"),
     RowFinished("r", 0, "stop"),
@@ -103,7 +106,8 @@ async def test_another_dialect_answers() -> None:
 
 async def test_another_backend_goes_on() -> None:
     """What the client has is not sent again, and the rest is rendered with no second preamble."""
-    events = (Relayed("r", _CHUNK, 1),), (Resumed("r", Delta("r", 0, "Hello")),), _REST
+    resumed = Resumed("r", Delta("r", 0, "Hello"), _CHUNK)
+    events = (Relayed("r", _CHUNK, 1),), (resumed,), _REST
     async with running(RelayingBackend(*events)) as one:
         response = await one.ask("POST", _PATH, body(stream=True))
     first, rest = response.body[: len(_CHUNK)], response.body[len(_CHUNK) :]
@@ -111,6 +115,7 @@ async def test_another_backend_goes_on() -> None:
     chunks = [json.loads(line[6:]) for line in rest.splitlines() if line.startswith(b"data: {")]
     assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == " there"
     assert not any("role" in c["choices"][0]["delta"] for c in chunks)
+    assert {(c["id"], c["created"], c["model"]) for c in chunks} == {("up-1", 7, "asked")}
     assert rest.endswith(b"data: [DONE]\n\n")
 
 

@@ -335,6 +335,8 @@ class Resumed(msgspec.Struct, frozen=True, array_like=True, tag=8):
 
     request_id: str
     sent: Delta
+    # These bytes, for what else the rest must have in common with them: ids, times.
+    relayed: bytes = b""
 
 
 Event = Delta | RowFinished | Completed | Failed | PromptTokens | Routed | Relayed | Resumed

@@ -47,6 +47,7 @@ class Partial:
         "_bytes",
         "_lost",
         "_reasoning",
+        "_relayed",
         "_size",
         "_speaker",
         "_tail",
@@ -61,6 +62,8 @@ class Partial:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._bytes: list[bytes] = []
+        # The same together, once they have been read.
+        self._relayed = b""
         self._size = 0
         # Output tokens, as far as deltas tell: one each where they do not; and those of them that
         # came before the one who goes on now.
@@ -111,7 +114,8 @@ class Partial:
         elif self._reasoning:
             # Thinking was under way; nothing can go on in the middle of it.
             return None
-        return replace(request, input=given, sampling=sampling)
+        # What was out already would be part of the prompt.
+        return replace(request, input=given, sampling=sampling, return_prompt_ids=False)
 
     def used_up(self) -> bool:
         """Whether as many tokens as were asked for are out; after `rest` was None."""
@@ -134,7 +138,8 @@ class Partial:
         # What follows is known as it passes.
         self._speaker = None
         sent = Delta(self._ask.id, 0, "".join(self._text), reasoning="".join(self._reasoning))
-        return (Resumed(self._ask.id, sent),)
+        relayed, self._relayed = self._relayed, b""
+        return (Resumed(self._ask.id, sent, relayed),)
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Relayed):
@@ -158,8 +163,8 @@ class Partial:
     def _read(self) -> bool:
         """Find out what the relayed bytes said; False: they cannot be read."""
         assert self._speaker is not None
-        relayed, self._bytes, self._size = b"".join(self._bytes), [], 0
-        events = read(self._ask, self._speaker, relayed, ended=False)
+        self._relayed, self._bytes, self._size = b"".join(self._bytes), [], 0
+        events = read(self._ask, self._speaker, self._relayed, ended=False)
         if events is None:
             self._lost = True
             return False
@@ -198,7 +203,9 @@ def continuable(request: Request) -> bool:
         return False
     if sampling.logprobs is not None and "logprobs" not in request.implied:
         return False
-    if request.show_prompt or request.return_prompt_ids or request.prompt_logprobs is not None:
+    if request.show_prompt or request.prompt_logprobs is not None:
+        return False
+    if request.return_prompt_ids and "return_prompt_ids" not in request.implied:
         return False
     if request.tool_choice not in ("auto", "none") or request.truncate_prompt is not None:
         return False

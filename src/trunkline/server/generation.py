@@ -28,7 +28,7 @@ from trunkline.core.types import (
 from trunkline.server.http.exchange import EVENT_STREAM_HEADERS, Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
-from trunkline.wire.codec import Codec, Renderer
+from trunkline.wire.codec import Codec, Renderer, Successor
 
 log = logging.getLogger("trunkline.server")
 
@@ -154,8 +154,7 @@ class Generation:
             if isinstance(event, Relayed):
                 relayed.append(event.data)
             elif isinstance(event, Resumed):
-                # The client has it already.
-                self._made_renderer().take(prompt, [event.sent])
+                self._succeed(prompt, event)
             elif not isinstance(event, Routed):
                 core.append(event)
                 if isinstance(event, Delta | RowFinished | PromptTokens):
@@ -163,6 +162,13 @@ class Generation:
         if self.renderer is None or not core:
             return relayed[0] if len(relayed) == 1 else b"".join(relayed)
         return b"".join(relayed) + self.renderer.take(prompt, core)
+
+    def _succeed(self, prompt: int, event: Resumed) -> None:
+        """Render what follows on relayed bytes; what these say the client has already."""
+        renderer = self._made_renderer()
+        if isinstance(renderer, Successor):
+            renderer.succeed(event.relayed)
+        renderer.take(prompt, [event.sent])
 
     def _made_renderer(self) -> Renderer:
         if self.renderer is None:

@@ -7,7 +7,7 @@ A route that generates text has a `Codec` whose `decode` gives an `Ask`; one tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -55,6 +55,14 @@ class Renderer(Protocol):
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The last bytes, when every request has completed; sums over all of them."""
+
+
+@runtime_checkable
+class Successor(Protocol):
+    """A renderer that can take over in the middle of a relayed stream and look the same."""
+
+    def succeed(self, relayed: bytes) -> None:
+        """Go on with the ids and times that `relayed`, whole events of this dialect, has."""
 
 
 class Ask(Protocol):

@@ -85,7 +85,7 @@ class GenerateAsk:
             input=self._input(),
             sampling=self._common.options.sampling,
             stop=self._common.options.stop,
-            implied=self._common.options.implied,
+            implied=(*self._common.options.implied, "return_prompt_ids"),
             grammar=self._common.grammar,
             tool_choice="none",
             overflow="cap",

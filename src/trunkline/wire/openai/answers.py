@@ -8,6 +8,7 @@ import msgspec
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Usage
+from trunkline.wire.codec import Answer
 from trunkline.wire.one_line import Encoder
 from trunkline.wire.openai.errors import render_error
 
@@ -54,6 +55,44 @@ def usage_body(usage: Usage) -> UsageBody:
 def finite(logprob: float) -> float:
     """`logprob`, or `UNLIKELY` for one that JSON cannot say."""
     return logprob if math.isfinite(logprob) else UNLIKELY
+
+
+class _Common(msgspec.Struct):
+    """What the chunks of a stream have in common."""
+
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    system_fingerprint: str | None = None
+
+
+_common = msgspec.json.Decoder(_Common)
+
+
+def chunk_head(kind: str, answer: Answer, relayed: bytes = b"") -> bytes:
+    """The beginning of each chunk, up to its choices.
+
+    As of the chunks in `relayed`, where there is one that has an id: Azure's first has none.
+    """
+    common = _Common(answer.id, answer.created, answer.model, answer.fingerprint)
+    for line in relayed.splitlines():
+        if line.startswith(b"data:"):
+            try:
+                found = _common.decode(line[5:])
+            except msgspec.DecodeError:
+                continue
+            if found.id:
+                common = found
+                break
+    return (
+        b'data: {"id":%b,"object":%b,"created":%d,"model":%b,"system_fingerprint":%b,"choices":['
+    ) % (
+        encoder.encode(common.id),
+        encoder.encode(kind),
+        common.created,
+        encoder.encode(common.model),
+        encoder.encode(common.system_fingerprint),
+    )
 
 
 def stream_error(error: TrunklineError) -> bytes:

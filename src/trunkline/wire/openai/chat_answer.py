@@ -25,9 +25,11 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.wire.codec import Answer
-from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
+from trunkline.wire.openai.answers import DONE, UsageBody, chunk_head, encoder, finite, usage_body
 from trunkline.wire.openai.custom_input import CustomInput
 from trunkline.wire.openai.prompt_details import PromptLogprobs, Prompts, prompt_logprobs
+
+_CHUNK = "chat.completion.chunk"
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -244,18 +246,15 @@ class ChatStream:
         self._inputs: dict[tuple[int, int], CustomInput] = {}
         self._token_ids = shown.token_ids
         self._prompts = Prompts()
-        self._head = (
-            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,'
-            b'"system_fingerprint":%b,"choices":['
-        ) % (
-            encoder.encode(answer.id),
-            answer.created,
-            encoder.encode(answer.model),
-            encoder.encode(answer.fingerprint),
-        )
+        self._answer = answer
+        self._head = chunk_head(_CHUNK, answer)
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._middle = b',"logprobs":null,"finish_reason":null}' + self._tail
         self._open_rows: set[int] = set()
+
+    def succeed(self, relayed: bytes) -> None:
+        """As of `codec.Successor`."""
+        self._head = chunk_head(_CHUNK, self._answer, relayed)
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Chunks for `events`."""

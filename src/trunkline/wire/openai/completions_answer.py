@@ -24,7 +24,7 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.wire.codec import Answer
-from trunkline.wire.openai.answers import DONE, UsageBody, encoder, finite, usage_body
+from trunkline.wire.openai.answers import DONE, UsageBody, chunk_head, encoder, finite, usage_body
 from trunkline.wire.openai.prompt_details import PromptLogprobs, Prompts, prompt_logprobs
 
 
@@ -234,19 +234,16 @@ class CompletionStream:
         # Choices that have begun.
         self._begun: set[int] = set()
         self._include_usage = include_usage
-        self._head = (
-            b'data: {"id":%b,"object":"text_completion","created":%d,"model":%b,'
-            b'"system_fingerprint":%b,"choices":['
-        ) % (
-            encoder.encode(answer.id),
-            answer.created,
-            encoder.encode(answer.model),
-            encoder.encode(answer.fingerprint),
-        )
+        self._answer = answer
+        self._head = chunk_head("text_completion", answer)
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._middle = b',"logprobs":null,"finish_reason":null}' + self._tail
         # Characters of each choice's tokens so far.
         self._offsets: dict[int, int] = {}
+
+    def succeed(self, relayed: bytes) -> None:
+        """As of `codec.Successor`."""
+        self._head = chunk_head("text_completion", self._answer, relayed)
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Chunks for `events`."""
