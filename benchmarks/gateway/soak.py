@@ -5,7 +5,8 @@
 
 Everything is on the loopback: a stand-in that answers chat completions, `trunkline serve --config`
 before it, and clients in this process. Ends with an error where memory grows by more than
-`--growth` MiB after the first fifth of the requests, an answer is wrong, or a count is off by one.
+`--growth` MiB after the first fifth of the requests, an answer is wrong, a count is off by one, or
+all of it takes more than `--limit` seconds.
 """
 
 from __future__ import annotations
@@ -135,7 +136,12 @@ def gateway(directory: Path, upstream: int) -> Iterator[tuple[subprocess.Popen[b
         yield process, port
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 async def _call(port: int, path: str, body: dict[str, Any] | None = None) -> bytes:
@@ -198,7 +204,8 @@ async def _client(port: int, count: int) -> None:
 
 async def flat(port: int, pid: int, requests: int, clients: int) -> list[float]:
     """Memory after each fifth of the requests, in MiB."""
-    seen = []
+    seen: list[float] = []
+    print(f"    at the start: {_memory(pid):.1f} MiB", flush=True)
     for _ in range(5):
         share = requests // 5 // clients
         await asyncio.gather(*(_client(port, share) for _ in range(clients)))
@@ -257,6 +264,11 @@ async def soak(arguments: argparse.Namespace) -> None:
         raise SystemExit("memory is not flat")
 
 
+async def _bounded(arguments: argparse.Namespace) -> None:
+    async with asyncio.timeout(arguments.limit):
+        await soak(arguments)
+
+
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -266,7 +278,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--clients", type=int, default=8, help="connections that send them")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--growth", type=float, default=8.0, help="MiB")
-    asyncio.run(soak(parser.parse_args(argv)))
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds")
+    asyncio.run(_bounded(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":
