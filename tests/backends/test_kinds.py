@@ -236,3 +236,13 @@ async def test_model_name_that_cannot_be_a_path_fails_the_call() -> None:
     assert isinstance(sink.error, InvalidRequest)
     assert backend.in_flight == 0
     await client.close()
+
+
+def test_rows_say_what_the_vendors_document() -> None:
+    """Converse: `outputConfig.textFormat`, `additionalModelRequestFields` (AWS' API reference);
+    Gemini 3: "Multiple candidates is not enabled for this model" (googleapis/js-genai 1609);
+    llama.cpp's and LM Studio's servers: `repeat_penalty`, in every dialect of theirs."""
+    assert {"json_schema", "top_k"} <= KINDS["bedrock"].features
+    assert "n" not in KINDS["gemini"].features | KINDS["vertex"].features
+    named = {kind.name for kind in KINDS.values() if "repeat_penalty" in kind.features}
+    assert named == {"llamacpp", "lmstudio"}

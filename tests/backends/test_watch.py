@@ -11,7 +11,7 @@ import pytest
 
 from tests.backends.engine import Answer, Engine, answer
 from tests.backends.fakes import speakers
-from tests.backends.http.peer import until
+from tests.backends.http.peer import Taker, until
 from tests.backends.test_scrape import VLLM
 from trunkline.backends.config import BackendConfig, Probe
 from trunkline.backends.connect import Remote, connect
@@ -122,11 +122,7 @@ async def test_checks_do_not_wait_behind_requests() -> None:
     async with watched(engine, max_connections=1) as remote:
         pool = remote.backend.site.pool
 
-        class Nobody:
-            def __getattr__(self, name: str) -> Any:
-                return lambda *_: None
-
-        pool.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n", b"", Nobody())
+        pool.send(Taker(head=b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"))
         await until(lambda: (pool.open, pool.idle) == (1, 0))
         await remote.watcher.look()
         assert remote.backend.health().state == "ready"

@@ -10,10 +10,10 @@ import msgspec
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.ticker import Ticker
 from trunkline.backends.kind import Kind
-from trunkline.backends.remote_call import STREAMS, Refusal, RemoteCall
+from trunkline.backends.remote_call import Refusal, RelayedCall, RemoteCall, TranslatedCall
 from trunkline.backends.site import Site, fill
 from trunkline.backends.tokens import Tokens
-from trunkline.core.errors import TrunklineError, Unsupported, UpstreamFailed, UpstreamRefused
+from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused
 from trunkline.core.types import (
     BackendStats,
     Call,
@@ -29,7 +29,7 @@ from trunkline.core.types import (
     Tokenization,
     TokensInput,
 )
-from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Speaker, Terms
+from trunkline.wire.client import Feature, Outgoing, Speaker, Terms
 
 _CHAT = (ChatInput,)
 _PROMPT = (TextInput, TokensInput, MixedInput)
@@ -49,7 +49,6 @@ _TAKES: Mapping[str, tuple[type, ...]] = {
     "cohere.chat": _CHAT,
     "bedrock.converse": _CHAT,
 }
-_JSON = ("application/json", "text/json")
 # Models whose terms are remembered; clients may name any where a route passes names on.
 _MAX_TERMS = 1024
 
@@ -91,7 +90,10 @@ class RemoteBackend:
         # Why nothing can be sent: a key that is missing.
         self._missing = missing
         self._speakers = speakers
-        self._calls: set[RemoteCall] = set()
+        self.calls: set[RemoteCall] = set()
+        # True: the ticker has us.
+        self._watched = False
+        self._time = site.pool.loop.time
         self._terms: dict[tuple[str, str], Terms] = {}
         self._listed: dict[str, ModelCard] = {}
         self._stats: BackendStats | None = None
@@ -138,17 +140,22 @@ class RemoteBackend:
         """Translate to the dialect that fits best, and send."""
         try:
             speaker, terms, outgoing = self._encode(request)
-            make = functools.partial(_reader, speaker, request, terms)
-            call = RemoteCall(
-                self,
-                speaker,
-                self._placed(speaker, outgoing, terms.model),
-                make,
-                request.id,
-                terms.model,
-                sink,
+            now = self._time()
+            return self._started(
+                TranslatedCall(
+                    owner=self,
+                    request_id=request.id,
+                    speaker=speaker,
+                    terms=terms,
+                    outgoing=outgoing,
+                    path=self._path(speaker.operation, terms.model, outgoing.path),
+                    streams="stream" in terms.features,
+                    sink=sink,
+                    began=now,
+                    seen=now,
+                    request=request,
+                )
             )
-            return self._started(call)
         except TrunklineError as error:
             return Refusal(self.site.pool.loop, request.id, error, sink)
 
@@ -159,22 +166,28 @@ class RemoteBackend:
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
         """Send the body nearly as it is; what asks for a stream that cannot be is translated."""
         try:
-            speaker = self._speakers[raw.operation]
-            terms = self.terms(raw.model, raw.operation)
+            operation = raw.operation
+            speaker = self._speakers[operation]
+            terms = self.terms(raw.model, operation)
             if raw.stream and "stream" not in terms.features:
                 return self.submit(msgspec.structs.replace(raw.translate(), model=raw.model), sink)
             outgoing = speaker.patch(raw, terms)
-            make = functools.partial(_relay, speaker, raw, terms)
-            call = RemoteCall(
-                self,
-                speaker,
-                self._placed(speaker, outgoing, terms.model),
-                make,
-                raw.id,
-                terms.model,
-                sink,
+            now = self._time()
+            return self._started(
+                RelayedCall(
+                    owner=self,
+                    request_id=raw.id,
+                    speaker=speaker,
+                    terms=terms,
+                    outgoing=outgoing,
+                    path=self._path(operation, terms.model, outgoing.path),
+                    streams=raw.stream,
+                    sink=sink,
+                    began=now,
+                    seen=now,
+                    raw=raw,
+                )
             )
-            return self._started(call)
         except TrunklineError as error:
             return Refusal(self.site.pool.loop, raw.id, error, sink)
 
@@ -206,7 +219,7 @@ class RemoteBackend:
 
     def stats(self) -> BackendStats:
         """What the server told last; what we know is under way there counts in any case."""
-        own = len(self._calls)
+        own = len(self.calls)
         told = self._stats
         if told is None:
             return BackendStats(running=own)
@@ -239,17 +252,21 @@ class RemoteBackend:
     @property
     def in_flight(self) -> int:
         """Calls under way."""
-        return len(self._calls)
+        return len(self.calls)
 
-    # remote_call.CallOwner
+    # http.ticker.Watched
 
-    def ended(self, call: RemoteCall) -> None:
-        """Forget it."""
-        self._calls.discard(call)
+    def check(self, now: float) -> None:
+        """Time limits of the calls under way."""
+        for call in tuple(self.calls):
+            call.check(now)
+        if not self.calls:
+            self._watched = False
+            self.ticker.discard(self)
 
     def cut(self) -> None:
         """Cancel all calls under way; their sinks hear nothing more."""
-        for call in tuple(self._calls):
+        for call in tuple(self.calls):
             call.cancel()
 
     def terms(self, model: str, operation: str = "") -> Terms:
@@ -289,46 +306,21 @@ class RemoteBackend:
             found = self._suited[kind] = suited or self._spoken
         return found
 
-    def _placed(self, speaker: Speaker, outgoing: Outgoing, model: str) -> Outgoing:
-        """`outgoing` with the path that this kind of server has."""
-        template = self._paths.get(speaker.operation, "")
-        if not template or template == outgoing.path:
-            return outgoing
-        path = fill(template, self._values, model, outgoing.path)
-        return msgspec.structs.replace(outgoing, path=path)
+    def _path(self, operation: str, model: str, path: str) -> str:
+        """Where this kind of server has what the dialect has at `path`."""
+        template = self._paths.get(operation)
+        return fill(template, self._values, model, path) if template else path
 
     def _started(self, call: RemoteCall) -> Call:
         if self._missing:
             raise UpstreamRefused(f"{self.title} cannot be asked: {self._missing}")
-        self._calls.add(call)
+        self.calls.add(call)
         try:
             call.start()
         except TrunklineError:
             call.cancel()
             raise
+        if not self._watched:
+            self._watched = True
+            self.ticker.add(self)
         return call
-
-
-def _reader(speaker: Speaker, request: Request, terms: Terms, head: Head) -> Reader:
-    """What reads an answer to `Speaker.encode`."""
-    return speaker.reader(request, terms, _labelled(head, stream="stream" in terms.features))
-
-
-def _relay(speaker: Speaker, raw: RawRequest, terms: Terms, head: Head) -> Relay:
-    """What passes an answer on. Raises `UpstreamFailed` for a stream that nobody asked for."""
-    head = _labelled(head, stream=raw.stream)
-    if not raw.stream and _kind(head).startswith(STREAMS):
-        raise UpstreamFailed("The backend answered with a stream; none was asked for.")
-    return speaker.relay(raw, terms, head)
-
-
-def _labelled(head: Head, *, stream: bool) -> Head:
-    """`head` with a content type: some servers send JSON as plain text, or as nothing at all."""
-    kind = _kind(head)
-    if stream or kind in _JSON or kind.startswith(STREAMS):
-        return head
-    return Head(head.status, {**head.headers, "content-type": _JSON[0]})
-
-
-def _kind(head: Head) -> str:
-    return head.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from trunkline.backends.config import Timeouts
-from trunkline.backends.http.ticker import Ticker
 from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.site import Site
 from trunkline.core.errors import TrunklineError, UpstreamFailed, UpstreamTimeout
-from trunkline.core.types import Event, EventSink, Failed, Routed
-from trunkline.wire.client import Head, Outgoing, Reader, Relay, Speaker
+from trunkline.core.types import Event, EventSink, Failed, RawRequest, Request, Routed
+from trunkline.wire.client import Head, Outgoing, Reader, Relay, Speaker, Terms, media_type
 
 log = logging.getLogger("trunkline.backends")
 
@@ -21,12 +20,15 @@ log = logging.getLogger("trunkline.backends")
 _MAX_ERROR = 64 * 1024
 _MAX_WHOLE = 64 * 1024 * 1024
 # Content types of bodies that come bit by bit and may be of any length.
-STREAMS = (
-    "text/event-stream",
-    "application/x-ndjson",
-    "application/stream+json",
-    "application/vnd.amazon.eventstream",
+_STREAMS = frozenset(
+    (
+        "text/event-stream",
+        "application/x-ndjson",
+        "application/stream+json",
+        "application/vnd.amazon.eventstream",
+    )
 )
+_JSON = ("application/json", "text/json")
 
 
 class CallOwner(Protocol):
@@ -35,131 +37,104 @@ class CallOwner(Protocol):
     name: str
     title: str
     site: Site
-    ticker: Ticker
     timeouts: Timeouts
     # Something has arrived from the server.
     heard: bool
+    # Those under way; a call that is over takes itself out.
+    calls: set[RemoteCall]
 
-    def ended(self, call: RemoteCall) -> None:
-        """The call is over, whatever its end."""
 
+class RemoteCall(Transfer, eq=False, kw_only=True):
+    """Implements `core.types.Call`; its subclasses know how to read the answer."""
 
-class RemoteCall:
-    """Implements `core.types.Call`, `transfer.Receiver` and `ticker.Watched`."""
+    owner: CallOwner
+    request_id: str
+    speaker: Speaker
+    terms: Terms
+    outgoing: Outgoing
+    # Below the backend's base URL, where the server has it; `outgoing` has the dialect's own.
+    path: str
+    # True: the server is asked for a stream.
+    streams: bool
+    # None: nothing more is delivered.
+    sink: EventSink | None
+    # The loop's time when it began, and when a look last saw that something had arrived.
+    began: float
+    seen: float
+    # Something has arrived since the last look; it has arrived at all.
+    heard: bool = False
+    begun: bool = False
+    preparing: asyncio.Task[None] | None = None
+    response: Head | None = None
+    # What reads the body; None where it is an error.
+    reader: Reader | Relay | None = None
+    failure: bytes = b""
+    # True: the body is a stream, and may be of any length.
+    unbounded: bool = False
+    received: int = 0
+    # True: an event has been delivered; the first ones are preceded by who answers.
+    told: bool = False
 
-    __slots__ = (
-        "_any",
-        "_began",
-        "_failure",
-        "_head",
-        "_heard",
-        "_make",
-        "_model",
-        "_outgoing",
-        "_owner",
-        "_preparing",
-        "_reader",
-        "_received",
-        "_request_id",
-        "_since",
-        "_sink",
-        "_speaker",
-        "_told",
-        "_transfer",
-        "_unbounded",
-    )
-
-    def __init__(
-        self,
-        owner: CallOwner,
-        speaker: Speaker,
-        outgoing: Outgoing,
-        make: Callable[[Head], Reader | Relay],
-        request_id: str,
-        model: str,
-        sink: EventSink,
-    ) -> None:
-        self._owner = owner
-        self._speaker = speaker
-        self._outgoing = outgoing
-        self._make = make
-        self._request_id = request_id
-        self._model = model
-        # None: nothing more is delivered.
-        self._sink: EventSink | None = sink
-        self._transfer: Transfer | None = None
-        self._preparing: asyncio.Task[None] | None = None
-        self._head: Head | None = None
-        # What reads the body; None where it is an error.
-        self._reader: Reader | Relay | None = None
-        self._failure = bytearray()
-        self._unbounded = False
-        self._received = 0
-        # True: an event has been delivered; the first ones are preceded by who answers.
-        self._told = False
-        # Data arrived since the last look; it arrived at all; when a look last saw some.
-        self._heard = False
-        self._any = False
-        self._began = self._since = owner.site.pool.loop.time()
+    def reading(self, head: Head) -> Reader | Relay:
+        """What reads the body of an answer. Raises `UpstreamFailed`."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Send, or first get the credentials that are missing. Raises `InvalidRequest`."""
-        owner = self._owner
-        if owner.site.auth.ready:
+        site = self.owner.site
+        if site.auth.ready:
             self._send()
         else:
-            self._preparing = owner.site.pool.loop.create_task(self._prepare())
-        owner.ticker.add(self)
-
-    # core.types.Call
+            self.preparing = site.pool.loop.create_task(self._prepare())
 
     def cancel(self) -> None:
         """Close the connection at once; nothing more is delivered."""
-        self._finish()
+        if self.sink is None:
+            return
+        self.sink = None
+        self.owner.calls.discard(self)
+        if not self.done:
+            super().cancel()
+        if self.preparing is not None and self.preparing is not asyncio.current_task():
+            self.preparing.cancel()
 
-    def pause(self) -> None:
-        """Read no more for now: whoever takes the answer is slow. The idle timeout waits too."""
-        if self._transfer is not None:
-            self._transfer.pause()
-
-    def resume(self) -> None:
-        """Read on."""
-        if self._transfer is not None:
-            self._transfer.resume()
-
-    # transfer.Receiver
+    # transfer.Transfer
 
     def on_head(self, head: Head) -> None:
         """Find out how to read the body."""
-        self._owner.heard = True
-        self._head = head
+        self.owner.heard = True
+        self.response = head
         if not 200 <= head.status < 300:
             return
-        self._unbounded = head.headers.get("content-type", "").startswith(STREAMS)
-        encoding = head.headers.get("content-encoding", "identity")
+        headers = head.headers
+        encoding = headers.get("content-encoding", "identity")
         if encoding != "identity":
-            problem = f"{self._owner.title} compressed its answer ({encoding}) although not asked"
+            problem = f"{self.owner.title} compressed its answer ({encoding}) although not asked"
             self._fail(UpstreamFailed(problem))
             return
+        kind = media_type(headers.get("content-type", ""))
+        self.unbounded = kind in _STREAMS
+        if not (self.streams or self.unbounded or kind in _JSON):
+            # Some servers send JSON as plain text, or as nothing at all.
+            head = Head(head.status, {**headers, "content-type": _JSON[0]})
         try:
-            self._reader = self._make(head)
+            self.reader = self.reading(head)
         except Exception as error:  # noqa: BLE001 - one bad answer ends one call only
             self._failed_reading(error)
 
     def on_data(self, data: bytes) -> None:
         """Events of it."""
-        self._heard = True
-        self._owner.heard = True
-        reader = self._reader
+        self.heard = self.owner.heard = True
+        reader = self.reader
         if reader is None:
-            self._failure += data
-            if len(self._failure) > _MAX_ERROR:
+            self.failure += data
+            if len(self.failure) > _MAX_ERROR:
                 self._refused()
             return
-        if not self._unbounded:
-            self._received += len(data)
-            if self._received > _MAX_WHOLE:
-                problem = f"{self._owner.title} answered with more than {_MAX_WHOLE} bytes"
+        if not self.unbounded:
+            self.received += len(data)
+            if self.received > _MAX_WHOLE:
+                problem = f"{self.owner.title} answered with more than {_MAX_WHOLE} bytes"
                 self._fail(UpstreamFailed(problem))
                 return
         try:
@@ -172,72 +147,71 @@ class RemoteCall:
 
     def on_end(self) -> None:
         """The last events, or the error."""
-        if self._reader is None:
+        if self.reader is None:
             self._refused()
             return
         try:
-            events = self._reader.end()
+            events = self.reader.end()
         except Exception as error:  # noqa: BLE001 - as above
             self._failed_reading(error)
         else:
             self._tell(events)
-            self._finish()
+            self.cancel()
 
     def on_failure(self, error: TrunklineError) -> None:
         """The connection failed."""
         self._fail(error)
 
-    # ticker.Watched
-
     def check(self, now: float) -> None:
         """Time limits; the kinds of waiting are told apart in the message."""
-        timeouts = self._owner.timeouts
-        transfer = self._transfer
-        if timeouts.attempt and now - self._began >= timeouts.attempt:
+        timeouts = self.owner.timeouts
+        if timeouts.attempt and now - self.began >= timeouts.attempt:
             self._late(f"did not finish within {timeouts.attempt:g} s")
             return
-        if self._heard:
-            self._heard = False
-            self._any = True
-            self._since = now
-        elif transfer is not None and transfer.paused:
-            self._since = now
-        limit = timeouts.idle if self._any else timeouts.first_token
-        if limit and now - self._since >= limit:
-            what = "sent nothing more for" if self._any else "did not begin to answer within"
+        if self.heard:
+            self.heard = False
+            self.begun = True
+            self.seen = now
+        elif self.paused:
+            # Whoever takes the answer is slow.
+            self.seen = now
+        limit = timeouts.idle if self.begun else timeouts.first_token
+        if limit and now - self.seen >= limit:
+            what = "sent nothing more for" if self.begun else "did not begin to answer within"
             self._late(f"{what} {limit:g} s")
 
     # internals
 
     def _send(self) -> None:
-        site = self._owner.site
-        outgoing = self._outgoing
-        head = site.head(outgoing.method, outgoing.path, outgoing.headers, outgoing.body)
-        self._transfer = site.pool.send(head, outgoing.body, self)
+        site = self.owner.site
+        outgoing = self.outgoing
+        self.body = outgoing.body
+        self.head = site.head(outgoing.method, self.path, outgoing.headers, outgoing.body)
+        site.pool.send(self)
 
     async def _prepare(self) -> None:
         try:
-            await self._owner.site.auth.prepare()
-            if self._sink is not None:
+            await self.owner.site.auth.prepare()
+            if self.sink is not None:
                 self._send()
         except TrunklineError as error:
             self._fail(error)
 
     def _tell(self, events: Sequence[Event]) -> None:
-        if self._sink is None:
+        if self.sink is None:
             return
-        if not self._told:
-            self._told = True
-            dropped = self._outgoing.dropped
-            routed = Routed(self._request_id, self._owner.name, self._model, dropped=dropped)
+        if not self.told:
+            self.told = True
+            dropped = self.outgoing.dropped
+            routed = Routed(self.request_id, self.owner.name, self.terms.model, dropped=dropped)
             events = (routed, *events)
-        self._sink.on_events(events)
+        self.sink.on_events(events)
 
     def _refused(self) -> None:
         """The status was not 2xx."""
-        assert self._head is not None
+        assert self.response is not None
         try:
-            error = self._speaker.error(self._head, bytes(self._failure))
+            error = self.speaker.error(self.response, self.failure)
         except Exception as fault:  # noqa: BLE001 - as above
             self._failed_reading(fault)
         else:
@@ -245,33 +219,42 @@ class RemoteCall:
 
     def _failed_reading(self, error: Exception) -> None:
         if not isinstance(error, TrunklineError):
-            log.error("%s: an answer cannot be read", self._owner.title, exc_info=error)
-            error = UpstreamFailed(f"{self._owner.title} answered with what cannot be read")
+            log.error("%s: an answer cannot be read", self.owner.title, exc_info=error)
+            error = UpstreamFailed(f"{self.owner.title} answered with what cannot be read")
         self._fail(error)
 
     def _late(self, what: str) -> None:
-        self._fail(UpstreamTimeout(f"{self._owner.title} {what}"))
+        self._fail(UpstreamTimeout(f"{self.owner.title} {what}"))
 
     def _fail(self, error: TrunklineError) -> None:
-        sink = self._sink
-        self._finish()
+        sink = self.sink
+        self.cancel()
         if sink is not None:
             # Some servers repeat the key in their error.
-            error.message = self._owner.site.redact(error.message)
-            sink.on_events((Failed(self._request_id, error.info()),))
+            error.message = self.owner.site.redact(error.message)
+            sink.on_events((Failed(self.request_id, error.info()),))
 
-    def _finish(self) -> None:
-        if self._sink is None:
-            return
-        self._sink = None
-        self._owner.ticker.discard(self)
-        self._owner.ended(self)
-        # Let go of each other, so that nothing waits for the garbage collector.
-        transfer, self._transfer = self._transfer, None
-        if transfer is not None:
-            transfer.cancel()
-        if self._preparing is not None and self._preparing is not asyncio.current_task():
-            self._preparing.cancel()
+
+class TranslatedCall(RemoteCall, eq=False, kw_only=True):
+    """A call whose answer becomes core events."""
+
+    request: Request
+
+    def reading(self, head: Head) -> Reader:
+        """As of `RemoteCall`."""
+        return self.speaker.reader(self.request, self.terms, head)
+
+
+class RelayedCall(RemoteCall, eq=False, kw_only=True):
+    """A call whose answer is passed on."""
+
+    raw: RawRequest
+
+    def reading(self, head: Head) -> Relay:
+        """As of `RemoteCall`; a stream that nobody asked for is no answer."""
+        if self.unbounded and not self.streams:
+            raise UpstreamFailed("The backend answered with a stream; none was asked for.")
+        return self.speaker.relay(self.raw, self.terms, head)
 
 
 class Refusal:

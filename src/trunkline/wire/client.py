@@ -36,6 +36,8 @@ Feature = Literal[
     "top_k",
     "min_p",
     "repetition_penalty",
+    # `repeat_penalty` is what it calls that in OpenAI's dialect.
+    "repeat_penalty",
     "reasoning",
     "continue_final_message",
     "min_tokens",

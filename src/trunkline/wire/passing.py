@@ -15,14 +15,19 @@ from msgspec import Raw
 from trunkline.core.errors import UpstreamFailed
 from trunkline.core.types import Completed, Event, Relayed, Timing, Usage
 from trunkline.wire.raw import with_fields
-from trunkline.wire.reading import decoded, keep
+from trunkline.wire.reading import MAX_WHOLE, decoded, too_long
 from trunkline.wire.sse import MOST
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
+# Nobody says where the time went.
+_UNTOLD = Timing()
 
 
 class EventPassing:
     """Passes a stream of server-sent events on, whole events at a time."""
+
+    # What stands once in each event that brings a token; None: every event does.
+    _token: bytes | None = None
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id
@@ -65,7 +70,7 @@ class EventPassing:
         if not self._whole():
             raise UpstreamFailed("The backend's answer is cut off.")
         usage = Usage(0, self._counted) if self._usage is None else self._usage
-        return (*left, Completed(self._id, usage, Timing()))
+        return (*left, Completed(self._id, usage, _UNTOLD))
 
     def _passed(self, data: bytes) -> Sequence[Event]:
         if not self._begun:
@@ -76,7 +81,7 @@ class EventPassing:
             data = b"".join([one + gap for one in kept if one is not None])
         if not data:
             return ()
-        tokens = self._tokens(data)
+        tokens = data.count(self._token or self._gap)
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
 
@@ -107,10 +112,6 @@ class EventPassing:
         """What goes on of one event, less the empty line behind it; None = nothing."""
         raise NotImplementedError
 
-    def _tokens(self, data: bytes) -> int:
-        """Output tokens in `data`."""
-        return data.count(self._gap)
-
     def _finally(self, data: bytes) -> bytes:
         """What is done to all that goes on."""
         return data
@@ -125,21 +126,26 @@ class WholePassing:
         self._name = name
         # Usage of the object; raises what it reports.
         self._look = look
-        self._kept = bytearray()
+        self._kept: list[bytes] = []
+        self._size = 0
 
     def feed(self, data: bytes) -> Sequence[Event]:
-        """Keeps `data`: only the whole can be judged."""
-        keep(self._kept, data)
+        """Keeps `data`: only the whole can be judged. Raises `UpstreamFailed` beyond the bound."""
+        self._size += len(data)
+        if self._size > MAX_WHOLE:
+            raise too_long()
+        self._kept.append(data)
         return ()
 
     def end(self) -> Sequence[Event]:
         """Everything."""
-        body = bytes(self._kept)
+        kept = self._kept
+        body = kept[0] if len(kept) == 1 else b"".join(kept)
         usage = self._look(body)
         if self._name is not None:
             body = renamed(body, self._name)
         whole = Relayed(self._id, body, usage.completion_tokens)
-        return (whole, Completed(self._id, usage, Timing()))
+        return (whole, Completed(self._id, usage, _UNTOLD))
 
 
 def renamed(body: bytes, name: str, inside: str | None = None) -> bytes:

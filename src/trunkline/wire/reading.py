@@ -25,7 +25,7 @@ from trunkline.core.types import (
     ToolCallDelta,
     Usage,
 )
-from trunkline.wire.client import Head
+from trunkline.wire.client import Head, media_type
 
 # Bytes of a body that is read whole.
 MAX_WHOLE = 64 << 20
@@ -157,15 +157,20 @@ class Row:
 
 def is_whole(head: Head) -> bool:
     """Whether a response is one JSON value, by its content type."""
-    kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(head.headers.get("content-type", ""))
     return kind in ("application/json", "text/json")
 
 
 def keep(kept: bytearray, data: bytes) -> None:
     """Append. Raises `UpstreamFailed` beyond the bound."""
     if len(kept) + len(data) > MAX_WHOLE:
-        raise UpstreamFailed(f"The backend's answer is longer than {MAX_WHOLE >> 20} MiB.")
+        raise too_long()
     kept += data
+
+
+def too_long() -> UpstreamFailed:
+    """The error of a body without end."""
+    return UpstreamFailed(f"The backend's answer is longer than {MAX_WHOLE >> 20} MiB.")
 
 
 def decoded(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview) -> T:

@@ -29,6 +29,7 @@ from trunkline.wire.client import Head
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
 
 _any = msgspec.json.Decoder()
+_NULL = Raw(b"null")
 
 # Longest body that is looked into, in bytes.
 _MOST_BODY = 256 << 10
@@ -77,13 +78,14 @@ class Told(msgspec.Struct, frozen=True):
 class Reports(msgspec.Struct):
     """What an answer in OpenAI's dialects may be instead: an error."""
 
-    error: Raw = Raw(b"null")
+    error: Raw = _NULL
     # "error": vLLM's before 0.10, the error itself.
     object: str | None = None
 
     def check(self, body: bytes) -> None:
         """Raise the error that `body`, from which this was decoded, is."""
-        if self.object == "error" or bytes(self.error) != b"null":
+        error = self.error
+        if self.object == "error" or (error is not _NULL and bytes(error) != b"null"):
             raise reported(_any.decode(body))
 
 

@@ -7,9 +7,12 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
+
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.origin import Origin
 from trunkline.backends.http.pool import Pool, PoolLimits
+from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import TrunklineError
 from trunkline.wire.client import Head
 
@@ -112,28 +115,28 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it does not come true")
 
 
-class Taker:
-    """A receiver that keeps what it gets."""
+class Taker(Transfer, eq=False, kw_only=True):
+    """A transfer that keeps what it gets."""
 
-    def __init__(self) -> None:
-        self.head: Head | None = None
-        self.pieces: list[bytes] = []
-        self.error: TrunklineError | None = None
-        self.ended = False
-        self._done = asyncio.Event()
-        self._some = asyncio.Event()
-        self.on_first: Callable[[], None] | None = None
+    head: bytes = GET
+    response: Head | None = None
+    pieces: list[bytes] = msgspec.field(default_factory=list)
+    error: TrunklineError | None = None
+    ended: bool = False
+    on_first: Callable[[], None] | None = None
+    _done: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    _some: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     @property
-    def body(self) -> bytes:
+    def answer(self) -> bytes:
         return b"".join(self.pieces)
 
     def on_head(self, head: Head) -> None:
-        assert self.head is None
-        self.head = head
+        assert self.response is None
+        self.response = head
 
     def on_data(self, data: bytes) -> None:
-        assert self.head is not None
+        assert self.response is not None
         assert data
         assert not self.ended
         self.pieces.append(data)
@@ -142,7 +145,7 @@ class Taker:
             self.on_first()
 
     def on_end(self) -> None:
-        assert self.head is not None
+        assert self.response is not None
         assert self.error is None
         self.ended = True
         self._done.set()
@@ -153,7 +156,7 @@ class Taker:
         self.error = error
         self._done.set()
 
-    async def done(self) -> Taker:
+    async def finished(self) -> Taker:
         """Wait for the end, good or bad."""
         async with asyncio.timeout(5):
             await self._done.wait()

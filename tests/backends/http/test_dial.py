@@ -116,8 +116,8 @@ async def test_server_that_accepts_but_never_shakes_hands() -> None:
         port = listener.getsockname()[1]
         async with pooled(port, PoolLimits(connect=0.2), tls=True, verify=False) as pool:
             taker = Taker()
-            pool.send(GET, b"", taker)
-            await taker.done()
+            pool.send(taker)
+            await taker.finished()
             assert isinstance(taker.error, UpstreamTimeout)
             assert "within 0.2 s" in taker.error.message
 
@@ -169,7 +169,7 @@ async def test_closing_while_a_connection_is_opened() -> None:
         origin = Origin("127.0.0.1", listener.getsockname()[1], True, verify=False)
         pool = client.pool(origin, "peer", PoolLimits())
         taker = Taker()
-        pool.send(GET, b"", taker)
+        pool.send(taker)
         await asyncio.sleep(0.05)
         await client.close()
         assert taker.error is not None

@@ -25,10 +25,10 @@ async def test_connections_are_kept_and_used_again() -> None:
     async with serve(talk) as port, pooled(port) as pool:
         for body in (b"one", b"two", b"six"):
             head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n"
-            taker = Taker()
-            pool.send(head, body, taker)
-            await taker.done()
-            assert taker.body == body
+            taker = Taker(head=head, body=body)
+            pool.send(taker)
+            await taker.finished()
+            assert taker.answer == body
         assert seen == [0, 0, 0]
         assert (pool.open, pool.idle) == (1, 1)
 
@@ -47,15 +47,15 @@ async def test_last_used_connection_is_used_first() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         slow, fast = Taker(), Taker()
-        pool.send(GET, b"", slow)
-        pool.send(GET, b"", fast)
-        await fast.done()
+        pool.send(slow)
+        pool.send(fast)
+        await fast.finished()
         hold.set()
-        await slow.done()
+        await slow.finished()
         assert pool.idle == 2
         again = Taker()
-        pool.send(GET, b"", again)
-        await again.done()
+        pool.send(again)
+        await again.finished()
         assert seen[-1] == 0
 
 
@@ -87,12 +87,12 @@ async def test_chunks_may_be_cut_anywhere(step: int) -> None:
     async with serve(talk) as port, pooled(port) as pool:
         for _ in range(2):
             taker = Taker()
-            pool.send(GET, b"", taker)
-            await taker.done()
+            pool.send(taker)
+            await taker.finished()
             assert taker.error is None
-            assert taker.body == b"hello, " + b"world" * 20
-            assert taker.head is not None
-            assert taker.head.headers["x-name"] == "Value"
+            assert taker.answer == b"hello, " + b"world" * 20
+            assert taker.response is not None
+            assert taker.response.headers["x-name"] == "Value"
         assert pool.open == 1
 
 
@@ -103,8 +103,8 @@ async def test_what_one_read_brings_is_one_piece() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        pool.send(GET, b"", taker)
-        await taker.done()
+        pool.send(taker)
+        await taker.finished()
         assert len(taker.pieces) == 1
 
 
@@ -130,9 +130,9 @@ async def test_body_that_ends_with_the_connection() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        pool.send(GET, b"", taker)
-        await taker.done()
-        assert (taker.body, taker.error) == (b"all of it", None)
+        pool.send(taker)
+        await taker.finished()
+        assert (taker.answer, taker.error) == (b"all of it", None)
         assert pool.open == 0
 
 
@@ -234,8 +234,8 @@ async def test_what_is_no_answer_is_a_failure(answer: bytes, message: str) -> No
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        pool.send(GET, b"", taker)
-        await taker.done()
+        pool.send(taker)
+        await taker.finished()
         assert isinstance(taker.error, UpstreamFailed)
         assert message in taker.error.message
         assert "backend 'peer'" in taker.error.message
@@ -251,9 +251,9 @@ async def test_reset_in_the_middle_of_a_stream() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        pool.send(GET, b"", taker)
-        await taker.done()
-        assert taker.body == b"first"
+        pool.send(taker)
+        await taker.finished()
+        assert taker.answer == b"first"
         assert isinstance(taker.error, UpstreamFailed)
 
 
@@ -268,10 +268,10 @@ async def test_cancelling_closes_the_connection_at_once() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        transfer = pool.send(GET, b"", taker)
+        pool.send(taker)
         await taker.some()
-        transfer.cancel()
-        transfer.cancel()
+        taker.cancel()
+        taker.cancel()
         async with asyncio.timeout(1):
             await closed.wait()
         assert pool.open == 0
@@ -287,8 +287,8 @@ async def test_receiver_may_cancel_while_it_is_told() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        transfer = pool.send(GET, b"", taker)
-        taker.on_first = transfer.cancel
+        pool.send(taker)
+        taker.on_first = taker.cancel
         await taker.some()
         await asyncio.sleep(0.02)
         assert not taker.ended
@@ -308,15 +308,16 @@ async def test_cancelling_in_the_queue() -> None:
     limits = PoolLimits(max_connections=1, connect=2.0)
     async with serve(talk) as port, pooled(port, limits) as pool:
         takers = [Taker() for _ in range(3)]
-        transfers = [pool.send(GET, b"", taker) for taker in takers]
+        for taker in takers:
+            pool.send(taker)
         await until(lambda: pool.waiting == 2)
         assert (pool.open, pool.waiting) == (1, 2)
-        transfers[1].cancel()
+        takers[1].cancel()
         assert pool.waiting == 1
         first.set()
-        await takers[0].done()
-        await takers[2].done()
-        assert takers[1].head is None
+        await takers[0].finished()
+        await takers[2].finished()
+        assert takers[1].response is None
 
 
 async def test_queue_is_bounded() -> None:
@@ -327,13 +328,13 @@ async def test_queue_is_bounded() -> None:
     limits = PoolLimits(max_connections=1, max_waiting=1, wait=0.2, connect=2.0)
     async with serve(talk) as port, pooled(port, limits) as pool:
         busy, waits, refused = Taker(), Taker(), Taker()
-        pool.send(GET, b"", busy)
+        pool.send(busy)
         await until(lambda: pool.waiting == 0)
-        pool.send(GET, b"", waits)
-        pool.send(GET, b"", refused)  # told later, never within the call
-        await refused.done()
+        pool.send(waits)
+        pool.send(refused)  # told later, never within the call
+        await refused.finished()
         assert isinstance(refused.error, QueueFull)
-        await waits.done()
+        await waits.finished()
         assert isinstance(waits.error, UpstreamTimeout)
         assert "was free" in waits.error.message
 
@@ -374,14 +375,14 @@ async def test_pausing_stops_reading() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         taker = Taker()
-        transfer = pool.send(GET, b"", taker)
+        pool.send(taker)
         await taker.some()
-        transfer.pause()
+        taker.pause()
         await asyncio.sleep(0.2)
-        assert taker.body == b"a"
-        transfer.resume()
-        await taker.done()
-        assert taker.body == b"ab"
+        assert taker.answer == b"a"
+        taker.resume()
+        await taker.finished()
+        assert taker.answer == b"ab"
 
 
 async def test_refused_connection() -> None:
@@ -395,9 +396,9 @@ async def test_each_that_waits_hears_of_a_refusal() -> None:
     async with pooled(1) as pool:
         takers = [Taker() for _ in range(5)]
         for taker in takers:
-            pool.send(GET, b"", taker)
+            pool.send(taker)
         for taker in takers:
-            await taker.done()
+            await taker.finished()
             assert isinstance(taker.error, UpstreamFailed)
 
 
@@ -450,12 +451,12 @@ async def test_closing_the_pool_fails_what_is_under_way() -> None:
     limits = PoolLimits(max_connections=1, connect=2.0)
     async with serve(talk) as port, pooled(port, limits) as pool:
         busy, waits, late = Taker(), Taker(), Taker()
-        pool.send(GET, b"", busy)
+        pool.send(busy)
         await until(lambda: pool.waiting == 0)
-        pool.send(GET, b"", waits)
+        pool.send(waits)
         await pool.close()
         assert isinstance(busy.error, Unavailable)
         assert isinstance(waits.error, Unavailable)
-        pool.send(GET, b"", late)
-        await late.done()
+        pool.send(late)
+        await late.finished()
         assert isinstance(late.error, Unavailable)

@@ -2,7 +2,7 @@
 
     client = HttpClient()
     pool = client.pool(origin, "vllm-1", PoolLimits())
-    transfer = pool.send(head, body, receiver)
+    pool.send(transfer)
     transfer.cancel()
     await client.close()
 

@@ -7,6 +7,7 @@ parsed, in one piece, so that many small chunks cost one call and a receiver may
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from math import inf
 from typing import Protocol
@@ -65,6 +66,7 @@ class Connection(asyncio.Protocol):
         "_reading",
         "_silent",
         "_surplus",
+        "_time",
         "_told",
         "_transfer",
         "_transport",
@@ -78,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._transfer: Transfer | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._time = owner.loop.time
         self._reading = True
         # True: it has carried a transfer before this one.
         self._used = False
@@ -112,16 +115,17 @@ class Connection(asyncio.Protocol):
         """Whether a request can be written to it."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def start(self, transfer: Transfer) -> None:
-        """Write a request. The connection is usable and carries nothing."""
+    def start(self, transfer: Transfer) -> bool:
+        """Write a request. The connection carries nothing. False: it is not usable."""
         transport = self._transport
-        assert transport is not None
+        if transport is None or transport.is_closing():
+            return False
         assert self._transfer is None
         self._transfer = transfer
         transfer.carrier = self
         self._begin()
         if self._used:
-            transfer.since = self._owner.loop.time()
+            transfer.since = self._time()
         body = transfer.body
         if len(body) <= _COPY:
             transport.write(transfer.head + body)
@@ -129,6 +133,7 @@ class Connection(asyncio.Protocol):
             transport.writelines((transfer.head, body))
         if transfer.paused:
             self.set_reading(False)
+        return True
 
     def close(self) -> None:
         """Close at once; whatever it carries hears nothing more."""
@@ -236,11 +241,10 @@ class Connection(asyncio.Protocol):
         if self._unseen > bound and sum(len(n) + len(v) for n, v in fields) > bound:
             raise _Refused
         self._unseen = 0
+        headers: dict[str, str] = {}
         # The first of each name counts.
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in reversed(fields)
-        }
+        for name, value in reversed(fields):
+            headers[_name(name)] = value.decode("latin-1")
         self._head = Head(status, headers)
         self._keep = self._parser.should_keep_alive()
         self._expects_length = (
@@ -268,14 +272,13 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self, transfer: Transfer) -> None:
         """Tell the receiver what has been parsed; it may cancel at any point."""
-        receiver = transfer.receiver
         if self._head is not None and not self._told:
             self._told = True
-            receiver.on_head(self._head)
+            transfer.on_head(self._head)
         pieces = self._pieces
         if pieces and self._transfer is transfer:
             self._pieces = []
-            receiver.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            transfer.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._complete and self._transfer is transfer:
             self._release()
             self._finish(transfer)
@@ -294,20 +297,27 @@ class Connection(asyncio.Protocol):
         if not self._reading:
             self.set_reading(True)
         self._used = True
-        assert self._head is not None
+        head = self._head
+        assert head is not None
         seconds = self._owner.keepalive
-        if "keep-alive" in self._head.headers:
-            seconds = min(seconds, _announced(self._head.headers["keep-alive"]))
-        self.idle_until = self._owner.loop.time() + seconds
+        if "keep-alive" in head.headers:
+            seconds = min(seconds, _announced(head.headers["keep-alive"]))
+        self.idle_until = self._time() + seconds
         self._owner.released(self)
 
     def _finish(self, transfer: Transfer) -> None:
         transfer.done = True
         transfer.body = b""
-        transfer.receiver.on_end()
+        transfer.on_end()
 
     def _died_early(self, transfer: Transfer) -> bool:
-        return self._owner.loop.time() - transfer.since < _STALE
+        return self._time() - transfer.since < _STALE
+
+
+@functools.lru_cache(maxsize=256)
+def _name(sent: bytes) -> str:
+    """The name of a field; servers send few different ones."""
+    return sent.decode("latin-1").lower()
 
 
 def _announced(field: str) -> float:

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from trunkline.backends.http.pool import Pool
+from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import TrunklineError, UpstreamFailed, UpstreamTimeout
 from trunkline.wire.client import Head
 
@@ -25,36 +26,37 @@ class Response(msgspec.Struct, frozen=True):
         return 200 <= self.head.status < 300
 
 
-class _Collector:
-    """Implements `transfer.Receiver`."""
+class _Fetched(Transfer, eq=False, kw_only=True):
+    """Keeps the response, within the bound."""
 
-    def __init__(self, future: asyncio.Future[Response], title: str, bound: int) -> None:
-        self._future = future
-        self._title = title
-        self._bound = bound
-        self._head = Head(0, {})
-        self._body = bytearray()
+    answer: asyncio.Future[Response]
+    title: str
+    # In bytes.
+    bound: int
+    response: Head | None = None
+    kept: bytearray = msgspec.field(default_factory=bytearray)
 
     def on_head(self, head: Head) -> None:
         """Keep it."""
-        self._head = head
+        self.response = head
 
     def on_data(self, data: bytes) -> None:
-        """Keep it, within the bound."""
-        self._body += data
-        if len(self._body) > self._bound:
-            problem = f"{self._title} answered with more than {self._bound} bytes"
+        """Keep it."""
+        self.kept += data
+        if len(self.kept) > self.bound:
+            problem = f"{self.title} answered with more than {self.bound} bytes"
             self.on_failure(UpstreamFailed(problem))
 
     def on_end(self) -> None:
         """All is there."""
-        if not self._future.done():
-            self._future.set_result(Response(self._head, bytes(self._body)))
+        assert self.response is not None
+        if not self.answer.done():
+            self.answer.set_result(Response(self.response, bytes(self.kept)))
 
     def on_failure(self, error: TrunklineError) -> None:
         """Hand it to who waits."""
-        if not self._future.done():
-            self._future.set_exception(error)
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 async def fetch(
@@ -62,11 +64,12 @@ async def fetch(
 ) -> Response:
     """Send a request and wait for its response, `timeout` seconds at most.
 
-    Raises `UpstreamFailed`, `UpstreamTimeout` and what else `Receiver.on_failure` may bring.
+    Raises `UpstreamFailed`, `UpstreamTimeout` and what else `Transfer.on_failure` may bring.
     Cancelling closes the connection.
     """
     future: asyncio.Future[Response] = pool.loop.create_future()
-    transfer = pool.send(head, body, _Collector(future, pool.title, max_body))
+    transfer = _Fetched(head, body, answer=future, title=pool.title, bound=max_body)
+    pool.send(transfer)
     try:
         async with asyncio.timeout(timeout):
             return await future

@@ -11,7 +11,7 @@ from trunkline.backends.http.connection import Connection
 from trunkline.backends.http.dial import Dialer
 from trunkline.backends.http.origin import Origin
 from trunkline.backends.http.ticker import Ticker
-from trunkline.backends.http.transfer import Receiver, Transfer
+from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import (
     QueueFull,
     TrunklineError,
@@ -58,6 +58,8 @@ class Pool:
         self._idle: list[Connection] = []
         self._waiting: OrderedDict[Transfer, None] = OrderedDict()
         self._attempts: set[asyncio.Task[None]] = set()
+        # True: the ticker has us.
+        self._watched = False
         self._closed = False
 
     @property
@@ -75,15 +77,12 @@ class Pool:
         """Transfers that wait for a connection."""
         return len(self._waiting)
 
-    def send(self, head: bytes, body: bytes, receiver: Receiver) -> Transfer:
-        """Send a request: `head` with its blank line, then `body`. Never raises."""
-        transfer = Transfer(head, body, receiver)
+    def send(self, transfer: Transfer) -> None:
+        """Send a request. Never raises."""
         idle = self._idle
         while idle:
-            connection = idle.pop()
-            if connection.usable:
-                connection.start(transfer)
-                return transfer
+            if idle.pop().start(transfer):
+                return
         if self._closed:
             error: TrunklineError = Unavailable(f"{self.title} is being shut down")
             self.loop.call_soon(transfer.fail, error)
@@ -93,7 +92,6 @@ class Pool:
             self.loop.call_soon(transfer.fail, error)
         else:
             self._queue(transfer)
-        return transfer
 
     def drop_idle(self) -> None:
         """Close the connections that carry nothing."""
@@ -124,10 +122,12 @@ class Pool:
     def released(self, connection: Connection) -> None:
         """Give it the next transfer, or keep it."""
         if self._waiting:
-            connection.start(self._waiting.popitem(last=False)[0])
+            started = connection.start(self._waiting.popitem(last=False)[0])
+            assert started
         else:
             self._idle.append(connection)
-            self._ticker.add(self)
+            if not self._watched:
+                self._watch()
 
     def lost(self, connection: Connection) -> None:
         """Open another where somebody waits."""
@@ -169,6 +169,7 @@ class Pool:
             wait = self._limits.wait
             transfer.fail(UpstreamTimeout(f"no connection to {self.title} was free for {wait:g} s"))
         if not self._idle and not self._waiting:
+            self._watched = False
             self._ticker.discard(self)
 
     # internals
@@ -177,8 +178,12 @@ class Pool:
         transfer.carrier = self
         transfer.since = self.loop.time()
         self._waiting[transfer] = None
-        self._ticker.add(self)
+        self._watch()
         self._grow()
+
+    def _watch(self) -> None:
+        self._watched = True
+        self._ticker.add(self)
 
     def _grow(self) -> None:
         """Open connections for those that wait."""

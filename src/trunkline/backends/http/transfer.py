@@ -4,28 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
+
 from trunkline.core.errors import TrunklineError
 from trunkline.wire.client import Head
-
-
-class Receiver(Protocol):
-    """Takes a response, on the event loop. Its methods must not raise.
-
-    `on_head`, then `on_data` any number of times, then `on_end`; or `on_failure` at any point.
-    Nothing is called before `Pool.send` has returned, nor after `Transfer.cancel`.
-    """
-
-    def on_head(self, head: Head) -> None:
-        """Status and fields."""
-
-    def on_data(self, data: bytes) -> None:
-        """More of the body: all that has arrived since, in one piece, never empty."""
-
-    def on_end(self) -> None:
-        """The body is complete."""
-
-    def on_failure(self, error: TrunklineError) -> None:
-        """`UpstreamFailed`, `UpstreamTimeout`, `QueueFull` or `Unavailable`."""
 
 
 class Carrier(Protocol):
@@ -38,23 +20,46 @@ class Carrier(Protocol):
         """Read on, or stop reading."""
 
 
-class Transfer:
-    """A request that is queued, sent or being answered."""
+class Transfer(msgspec.Struct, eq=False):
+    """A request that is queued, sent or being answered. Subclasses take the response.
 
-    __slots__ = ("body", "carrier", "done", "head", "paused", "receiver", "retried", "since")
+    Their methods `on_…` are called on the event loop and must not raise: `on_head`, then `on_data`
+    any number of times, then `on_end`; or `on_failure` at any point. Nothing is called before
+    `Pool.send` has returned, nor after `cancel`.
 
-    def __init__(self, head: bytes, body: bytes, receiver: Receiver) -> None:
-        self.head = head
-        self.body = body
-        self.receiver = receiver
-        self.carrier: Carrier | None = None
-        # True: the receiver hears nothing more.
-        self.done = False
-        # True: it was sent again after a kept connection turned out to be dead.
-        self.retried = False
-        self.paused = False
-        # The loop's time when it was queued, or written to a kept connection.
-        self.since = 0.0
+    A struct, as one is made for every request: its fields cost next to nothing.
+    """
+
+    # Of the request, with its blank line; and what follows it.
+    head: bytes = b""
+    body: bytes = b""
+    carrier: Carrier | None = None
+    # True: nothing more is heard.
+    done: bool = False
+    # True: it was sent again after a kept connection turned out to be dead.
+    retried: bool = False
+    paused: bool = False
+    # The loop's time when it was queued, or written to a kept connection.
+    since: float = 0.0
+
+    # The head may hold a key, which must not get into a log.
+    __repr__ = object.__repr__
+
+    def on_head(self, head: Head) -> None:
+        """Status and fields."""
+        raise NotImplementedError
+
+    def on_data(self, data: bytes) -> None:
+        """More of the body: all that has arrived since, in one piece, never empty."""
+        raise NotImplementedError
+
+    def on_end(self) -> None:
+        """The body is complete."""
+        raise NotImplementedError
+
+    def on_failure(self, error: TrunklineError) -> None:
+        """`UpstreamFailed`, `UpstreamTimeout`, `QueueFull` or `Unavailable`."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """Close the connection at once, so that the backend stops. Harmless when it has ended."""
@@ -74,11 +79,11 @@ class Transfer:
         self._set_paused(False)
 
     def fail(self, error: TrunklineError) -> None:
-        """Tell the receiver, unless it has heard its last."""
+        """The last that is heard, unless that was before."""
         if not self.done:
             self.done = True
             self.body = b""
-            self.receiver.on_failure(error)
+            self.on_failure(error)
 
     def _set_paused(self, paused: bool) -> None:
         self.paused = paused

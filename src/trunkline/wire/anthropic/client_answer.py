@@ -234,6 +234,8 @@ def look(body: bytes) -> Usage:
 class MessagePassing(EventPassing):
     """Passes a stream on."""
 
+    _token = b'"content_block_delta"'
+
     def __init__(self, request_id: str, name: str | None) -> None:
         super().__init__(request_id)
         # The client's name of the model, where it differs.
@@ -264,6 +266,3 @@ class MessagePassing(EventPassing):
                 event = with_data(event, renamed(data, self._name, "message"))
         self._usage = self._counts.usage()
         return event
-
-    def _tokens(self, data: bytes) -> int:
-        return data.count(b'"content_block_delta"')

@@ -13,7 +13,6 @@ from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Head, Outgoing, Relay, Terms
 from trunkline.wire.openai.client_answer import UsageFields
 from trunkline.wire.passing import EventPassing, WholePassing, event_data
-from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import decoded, is_whole
 from trunkline.wire.told import Reports
 
@@ -46,16 +45,17 @@ _encoder = msgspec.json.Encoder()
 
 def patched(path: str, raw: RawRequest, terms: Terms) -> Outgoing:
     """The body of `raw` for this server: its name of the model, and usage asked for."""
-    changes: dict[str, object] = {"model": terms.model}
-    if raw.stream and "stream_usage" in terms.features and not wants_usage(raw):
+    features = terms.features
+    body: dict[str, object] = {**raw.fields, "model": terms.model}
+    if raw.stream and "stream_usage" in features and not wants_usage(raw):
         options = raw.fields.get("stream_options")
         kept = decoded(_option_fields, options) if options is not None else None
-        changes["stream_options"] = {**(kept or {}), "include_usage": True}
-    renames = "max_completion_tokens" in terms.features and "max_tokens" in raw.fields
-    if renames and "max_completion_tokens" not in raw.fields:
-        changes["max_completion_tokens"] = raw.fields["max_tokens"]
-        changes["max_tokens"] = msgspec.UNSET
-    return Outgoing(path=path, body=with_fields(raw.fields, changes | dict(terms.extra_body)))
+        body["stream_options"] = {**(kept or {}), "include_usage": True}
+    renames = "max_completion_tokens" in features and "max_tokens" in body
+    if renames and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop("max_tokens")
+    body.update(terms.extra_body)
+    return Outgoing(path=path, body=_encoder.encode(body))
 
 
 def wants_usage(raw: RawRequest) -> bool:

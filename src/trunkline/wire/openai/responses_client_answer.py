@@ -234,6 +234,8 @@ def look(body: bytes) -> Usage:
 class ResponseStream(EventPassing):
     """Passes a stream on."""
 
+    _token = b'.delta"'
+
     def __init__(self, request_id: str, name: str | None) -> None:
         super().__init__(request_id)
         # The client's name of the model, where it differs.
@@ -264,6 +266,3 @@ class ResponseStream(EventPassing):
         if self._name is None or b'"response"' not in data:
             return event
         return with_data(event, renamed(data, self._name, "response"))
-
-    def _tokens(self, data: bytes) -> int:
-        return data.count(b'.delta"')
