@@ -18,7 +18,7 @@ from trunkline.backends.http.pool import PoolLimits
 from trunkline.backends.kinds import ALIASES, KINDS, Kind, find_kind
 from trunkline.backends.site import Site, fill
 from trunkline.core.errors import InvalidRequest
-from trunkline.wire.client import Feature, Outgoing
+from trunkline.wire.client import Feature
 
 BRACES = re.compile(r"\{(\w+)\}")
 
@@ -74,8 +74,8 @@ async def request_line(config: BackendConfig, environ: dict[str, str], path: str
     remote = connect(config, client, {operation: speaker}, environ).backend
     assert not remote.health().detail.startswith("there is no key"), remote.health().detail
     outgoing = speaker.encode(chat("some/model:1"), remote.terms("some/model:1"))
-    placed: Outgoing = remote._placed(speaker, outgoing, "some/model:1")
-    head = remote.site.head(placed.method, placed.path, placed.headers, placed.body).decode()
+    path = remote._path(operation, "some/model:1", outgoing.path)
+    head = remote.site.head(outgoing.method, path, outgoing.headers, outgoing.body).decode()
     await client.close()
     line, host = head.split("\r\n")[:2]
     return line.split(" ")[1] + " @ " + host.removeprefix("host: ")

@@ -10,6 +10,7 @@ body passes as it is but for the model's name and what `Relay` must know of usag
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -98,6 +99,12 @@ class Head(msgspec.Struct, frozen=True):
     status: int
     # Names in lower case; the first of each.
     headers: Mapping[str, str]
+
+
+@functools.lru_cache(maxsize=256)
+def media_type(field: str) -> str:
+    """A content type without its parameters, in lower case."""
+    return field.partition(";")[0].strip().lower()
 
 
 class Reader(Protocol):
