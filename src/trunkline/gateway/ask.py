@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from trunkline.core.types import (
     ChatInput,
     InfillInput,
@@ -21,32 +23,29 @@ _PROMPT_FIELDS = (
 )
 
 
-class Ask:
-    """One request, raw or decoded."""
+class Ask(msgspec.Struct, eq=False):
+    """One request, raw or decoded: `Ask(request)` or `Ask(raw, raw)`."""
 
-    __slots__ = ("_request", "affinity", "id", "raw", "tenant")
+    given: Request | RawRequest
+    # The same where it is raw, else None.
+    raw: RawRequest | None = None
+    _request: Request | None = None
 
-    def __init__(self, given: Request | RawRequest) -> None:
-        self.id = given.id
-        self.affinity = given.affinity
-        self.tenant = given.tenant
-        if isinstance(given, RawRequest):
-            self.raw: RawRequest | None = given
-            self._request: Request | None = None
-        else:
-            self.raw = None
-            self._request = given
+    @property
+    def id(self) -> str:
+        """The request's."""
+        return self.given.id
 
     def request(self) -> Request:
         """It decoded. Raises `InvalidRequest`."""
         if self._request is None:
-            assert self.raw is not None
-            self._request = self.raw.translate()
+            given = self.given
+            self._request = given.translate() if isinstance(given, RawRequest) else given
         return self._request
 
     def holder(self) -> str:
         """Whom to keep in one place: what the client gave, else the key's holder; "" = nobody."""
-        return self.affinity or self.tenant
+        return self.given.affinity or self.given.tenant
 
     def prompt(self) -> bytes:
         """The prompt, about as a model would see it: equal beginnings mean equal beginnings."""

@@ -94,7 +94,7 @@ class Route:
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
         """As of `Backend`; where the one who answers cannot relay, core events come instead."""
-        return self._call(Ask(raw), sink)
+        return self._call(Ask(raw, raw), sink)
 
     def begin(self, ask: Ask, sink: EventSink, visited: list[str]) -> Call:
         """As of `Peer`."""

@@ -83,12 +83,11 @@ class RouteState:
         self.chooser = Chooser(config, endpoints, rng)
         self.waiting = WaitingRoom(clock, config.queue, config.queue_timeout, self._free)
         self._speakers = speakers
-        self._continues = config.continue_streams and len(self.endpoints) > 1
+        # Whether an answer may be continued at all.
+        self.continues = config.continue_streams and len(self.endpoints) > 1
 
     def partial(self, ask: Ask, relayed: bool) -> Partial | None:
         """Keeps an answer that may be continued; None: it cannot be, whatever happens."""
-        if not self._continues:
-            return None
         if not relayed:
             return Partial(ask, None) if continuable(ask.request()) else None
         raw = ask.raw

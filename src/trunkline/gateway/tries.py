@@ -153,7 +153,7 @@ class Tries(msgspec.Struct, eq=False):
             return
         self._win(attempt)
         self._out = True
-        if attempt.endpoint is not None:
+        if self._state.continues and attempt.endpoint is not None:
             self._partial = self._state.partial(self._ask, type(events[0]) is Relayed)
         attempt.plain = self._partial is None and self.watch is None
         routed = self._routed(attempt)
@@ -459,7 +459,13 @@ class Tries(msgspec.Struct, eq=False):
         target = endpoint.target
         dropped = () if inner is None else inner.dropped
         return Routed(
-            self._ask.id, target.backend, endpoint.model, same, number - same, dropped, target.arm
+            self._ask.given.id,
+            target.backend,
+            endpoint.model,
+            same,
+            number - same,
+            dropped,
+            target.arm,
         )
 
     def _settle_failed(self, attempt: Attempt, error: ErrorInfo) -> None:
