@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.routing import compile_path
 
@@ -18,12 +18,14 @@ from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.replies import id_line, new_request_id, retry_line
 from trunkline.server.responses import StoredResponses
-from trunkline.wire.codec import Codec
 from trunkline.wire.dialects import Errors, errors_for
 from trunkline.wire.shared import choose
 from trunkline.wire.table import ROUTES, Route
 
 access = logging.getLogger("trunkline.access")
+
+# Variables of a path that has none.
+_NONE: Mapping[str, str] = {}
 
 
 class Paths:
@@ -38,17 +40,17 @@ class Paths:
             else:
                 self._exact[row.method, row.path] = row
 
-    def find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
+    def find(self, method: str, path: str) -> tuple[Route | None, Mapping[str, str]]:
         """The row and the variables of its path; HEAD is served by GET."""
         row = self._exact.get((method, path))
         if row is not None:
-            return row, {}
+            return row, _NONE
         if method == "HEAD":
             return self.find("GET", path)
         for pattern, row in self._patterns:
             if row.method == method and (match := pattern.match(path)):
                 return row, match.groupdict()
-        return None, {}
+        return None, _NONE
 
     def allowed(self, path: str) -> tuple[str, ...]:
         """Methods that a path has; none for one that does not exist."""
@@ -56,13 +58,6 @@ class Paths:
         matching = {row.method for pattern, row in self._patterns if pattern.match(path)}
         methods = exact | matching
         return tuple(sorted(methods | {"HEAD"} if "GET" in methods else methods))
-
-
-def _codec(row: Route | None, exchange: Exchange) -> Codec | None:
-    """What decodes a request, where that is for a codec to do."""
-    if row is None or row.shared is None:
-        return row.codec if row is not None else None
-    return choose(row.shared, exchange.request.body)
 
 
 class Dispatch:
@@ -81,14 +76,16 @@ class Dispatch:
         path = request.path
         row, variables = self._paths.find(request.method, path)
         exchange.route = row.name if row is not None else "other"
-        codec = _codec(row, exchange)
+        codec = row.codec if row is not None else None
+        if row is not None and row.shared is not None:
+            codec = choose(row.shared, request.body)
         if codec is not None:
             self.generator.handle(exchange, codec, variables)
             return
         if row is None or row.keyed:
             try:
                 self._gateway.keys.tenant(
-                    request.header(b"authorization"), request.header(b"x-api-key")
+                    request.fields.get(b"authorization"), request.fields.get(b"x-api-key")
                 )
             except TrunklineError as error:
                 self._tell(exchange, error)
@@ -115,7 +112,7 @@ class Dispatch:
 
     def _errors(self, exchange: Exchange) -> Errors:
         request = exchange.request
-        anthropic = request.header(b"anthropic-version") is not None
+        anthropic = b"anthropic-version" in request.fields
         return errors_for(request.path, anthropic_client=anthropic)
 
     def finished(self, exchange: Exchange) -> None:

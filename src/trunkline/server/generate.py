@@ -6,23 +6,26 @@ A body that a backend takes as it is passes without being decoded; every other i
 from __future__ import annotations
 
 import asyncio
-import functools
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from trunkline.core.errors import PreviousNotFound, TrunklineError
+from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Event, OnDemand, RawRequest, Request, Tokenization
 from trunkline.gateway.gateway import Gateway, ServedModel
-from trunkline.server.generation import Generation
+from trunkline.server.generation import Generation, answer
 from trunkline.server.http.exchange import Exchange, HttpRequest
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
-from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Lookup, Renderer
+from trunkline.wire.codec import Ask, Codec, Incoming, Lookup
 from trunkline.wire.raw import Peeked, affinity_of, peek
+
+# Header fields that are part of a dialect and go on with a relayed body.
+_DIALECT_HEADERS = frozenset((b"anthropic-beta", b"anthropic-version", b"openai-beta"))
+_FIXED = ("always", "never")
+_NO_PATH: Mapping[str, str] = {}
 
 
 class Generator:
@@ -37,25 +40,23 @@ class Generator:
         self._active: set[Generation] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def handle(
-        self, exchange: Exchange, codec: Codec, path: Mapping[str, str] | None = None
-    ) -> None:
+    def handle(self, exchange: Exchange, codec: Codec, path: Mapping[str, str] = _NO_PATH) -> None:
         """Decode, find a backend and begin; `path` are the variables of the route."""
         request_id = codec.id_prefix + self._ids.next()
         request = exchange.request
+        fields = request.fields
+        gateway = self._gateway
         try:
-            tenant = self._gateway.keys.tenant(
-                request.header(b"authorization"), request.header(b"x-api-key")
-            )
+            tenant = gateway.keys.tenant(fields.get(b"authorization"), fields.get(b"x-api-key"))
             came = incoming(request, path)
             request.body = b""
             peeked = None
-            if codec.operation and self._gateway.relays(codec.operation):
+            if codec.operation and gateway.relays(codec.operation):
                 peeked = peek(came, streams=codec.streams == "unless_declined")
-            if peeked is not None and self._relay(
-                exchange, codec, came, peeked, request_id, tenant
-            ):
-                return
+                if peeked is not None and self._relay(
+                    exchange, codec, came, peeked, request_id, tenant
+                ):
+                    return
             asked = codec.decode(came)
             if getattr(asked, "recall", None) is not None:
                 self._own(exchange, self._recalled(exchange, codec, asked, request_id, tenant))
@@ -119,19 +120,22 @@ class Generator:
         """Give the requests of a call to the backend; without any the answer is there."""
         generation = Generation(
             self._active,
+            self._stored,
             exchange,
             codec,
             request_id,
+            tenant,
+            model,
             self._metrics.model(model.metric_name()),
-            stream=ask.stream,
+            ask.stream,
+            renderer=ask.renderer(answer(request_id, ask.model, model)),
             prompts=len(requests),
-            renderer=ask.renderer(_answer(request_id, ask.model, model)),
         )
-        generation.keep = functools.partial(self._stored.keep, tenant=tenant)
         for index, one in enumerate(requests):
-            generation.calls.append(model.backend.submit(one, _PromptSink(generation, index)))
+            sink = _PromptSink(generation, index) if index else generation
+            generation.calls.append(model.backend.submit(one, sink))
         if not requests:
-            generation.take(0, ())
+            generation.on_events(())
 
     def _name(self, codec: Codec, asked: str) -> str:
         """Which of the names that there are a client of this dialect means."""
@@ -152,39 +156,46 @@ class Generator:
 
         Raises `TrunklineError`.
         """
-        if codec.refers is not None and codec.refers(peeked.fields):
+        fields = peeked.fields
+        if codec.refers is not None and codec.refers(fields):
+            return False
+        operation = codec.operation
+        asked = peeked.model
+        model = self._gateway.resolve(
+            asked if codec.find_name is None else self._name(codec, asked)
+        )
+        backend = model.backend
+        if not backend.relays(operation):
             return False
         stream = peeked.stream
-        if codec.streams in ("always", "never"):
+        if codec.streams in _FIXED:
             stream = codec.streams == "always"
-        model = self._gateway.resolve(self._name(codec, peeked.model))
-        if not model.backend.relays(codec.operation):
-            return False
-        exchange.model = model.metric_name()
-        decoded = _Decoded(codec, came, request_id, model, tenant)
+        exchange.model = label = model.metric_name()
         generation = Generation(
             self._active,
+            self._stored,
             exchange,
             codec,
             request_id,
-            self._metrics.model(model.metric_name()),
-            stream=stream,
-            new_renderer=decoded.renderer,
+            tenant,
+            model,
+            self._metrics.model(label),
+            stream,
+            came,
         )
-        generation.keep = functools.partial(self._stored.keep, tenant=tenant)
         raw = RawRequest(
             id=request_id,
-            operation=codec.operation,
+            operation=operation,
             model=model.name,
-            asked_model=peeked.model or model.name,
+            asked_model=asked or model.name,
             stream=stream,
-            fields=peeked.fields,
-            headers=_dialect_headers(came),
+            fields=fields,
+            headers=_dialect_headers(came.headers),
             tenant=tenant,
             affinity=peeked.affinity,
-            translate=decoded.request,
+            translate=generation.request,
         )
-        generation.calls.append(model.backend.relay(raw, _PromptSink(generation, 0)))
+        generation.calls.append(backend.relay(raw, generation))
         return True
 
     def _own(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
@@ -265,53 +276,18 @@ async def _load(backend: OnDemand, keep_alive: float | None) -> None:
         backend.keep(keep_alive)
 
 
-def _answer(request_id: str, asked: str, model: ServedModel) -> Answer:
-    return Answer(request_id, asked or model.name, int(time.time()), model.fingerprint())
-
-
-class _Decoded:
-    """A call that is relayed, decoded once somebody answers who does not speak its dialect."""
-
-    def __init__(
-        self, codec: Codec, came: Incoming, request_id: str, model: ServedModel, tenant: str
-    ) -> None:
-        self._codec = codec
-        self._came = came
-        self._request_id = request_id
-        self._model = model
-        self._tenant = tenant
-
-    @functools.cached_property
-    def _ask(self) -> Ask:
-        ask = cast(Ask, self._codec.decode(self._came))
-        if getattr(ask, "recall", None) is not None:
-            raise PreviousNotFound(
-                "The earlier response is kept by a backend that cannot answer now.",
-                param="previous_response_id",
-            )
-        return ask
-
-    def request(self) -> Request:
-        """As core type. Raises `InvalidRequest`."""
-        (request,) = self._ask.requests(self._request_id, self._model.name, self._tenant)
-        return replace(request, affinity=affinity_of(self._came))
-
-    def renderer(self) -> Renderer:
-        """What renders an answer in core events."""
-        return self._ask.renderer(_answer(self._request_id, self._ask.model, self._model))
-
-
-# Header fields that are part of a dialect and go on with a relayed body.
-_DIALECT_HEADERS = ("anthropic-beta", "anthropic-version", "openai-beta")
-
-
-def _dialect_headers(came: Incoming) -> tuple[tuple[str, str], ...]:
-    headers = came.headers
-    return tuple((name, headers[name]) for name in _DIALECT_HEADERS if name in headers)
+def _dialect_headers(fields: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
+    if _DIALECT_HEADERS.isdisjoint(fields):
+        return ()
+    return tuple(
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in fields.items()
+        if name in _DIALECT_HEADERS
+    )
 
 
 class _PromptSink:
-    """Takes the events of one request of a call."""
+    """Takes the events of a further request of a call."""
 
     __slots__ = ("_generation", "_prompt")
 
@@ -321,13 +297,10 @@ class _PromptSink:
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Hand on."""
-        self._generation.take(self._prompt, events)
+        self._generation.on_events(events, self._prompt)
 
 
-def incoming(request: HttpRequest, path: Mapping[str, str] | None = None) -> Incoming:
+def incoming(request: HttpRequest, path: Mapping[str, str] = _NO_PATH) -> Incoming:
     """What a codec sees of `request`; `path` are the variables of its route."""
-    # The first of each name counts.
-    headers = {
-        name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(request.headers)
-    }
-    return Incoming(request.body, path or {}, headers, request.query.decode("latin-1"))
+    query = request.query.decode("latin-1") if request.query else ""
+    return Incoming(request.body, path, request.fields, query)

@@ -6,29 +6,36 @@ batch of events. What a backend relays passes as it is.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import cast
 
-from trunkline.core.errors import TrunklineError, from_info
+from msgspec.structs import replace
+
+from trunkline.core.errors import PreviousNotFound, TrunklineError, from_info
 from trunkline.core.types import (
     Call,
     Completed,
     Delta,
     Event,
     Failed,
-    PromptTokens,
     Relayed,
+    Request,
     Resumed,
     Routed,
     RowFinished,
     Timing,
     Usage,
 )
+from trunkline.gateway.gateway import ServedModel
 from trunkline.server.http.exchange import EVENT_STREAM_HEADERS, Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
-from trunkline.wire.codec import Codec, Renderer, Successor
+from trunkline.server.responses import StoredResponses
+from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Renderer, Successor
+from trunkline.wire.raw import affinity_of
 
 log = logging.getLogger("trunkline.server")
 
@@ -37,28 +44,39 @@ _EVENTS = b"text/event-stream"
 _COMMENT = b": keep-alive\n\n"
 
 
+_NO_USAGE = Usage(0, 0)
+_NO_TIMING = Timing()
+
+
 class Generation:
-    """One call under way; it may hold several requests, one per prompt."""
+    """One call under way; it may hold several requests, one per prompt.
+
+    It takes the events of the first request itself, and is what decodes a relayed call once
+    somebody answers who does not speak its dialect.
+    """
 
     __slots__ = (
         "_active",
+        "_ask",
+        "_came",
         "_codec",
         "_exchange",
         "_first",
+        "_found",
         "_generated",
-        "_head",
         "_last",
         "_metrics",
-        "_new_renderer",
-        "_now",
+        "_model",
         "_open",
         "_relayed",
+        "_relayed_at",
+        "_stored",
         "_stream",
+        "_tenant",
         "_timing",
         "_usage",
         "_wrote",
         "calls",
-        "keep",
         "renderer",
         "request_id",
     )
@@ -66,68 +84,111 @@ class Generation:
     def __init__(
         self,
         active: set[Generation],
+        stored: StoredResponses,
         exchange: Exchange,
         codec: Codec,
         request_id: str,
+        tenant: str,
+        model: ServedModel,
         metrics: ModelMetrics,
-        *,
         stream: bool,
-        prompts: int = 1,
+        came: Incoming | None = None,
         renderer: Renderer | None = None,
-        new_renderer: Callable[[], Renderer] | None = None,
+        prompts: int = 1,
     ) -> None:
+        """`came` of a call that is relayed, `renderer` of one that has been decoded."""
         self._active = active
+        self._stored = stored
         self._exchange = exchange
         self._codec = codec
-        # None while nothing but relayed bytes has come; then `new_renderer` makes one.
-        self.renderer = renderer
-        self._new_renderer = new_renderer
-        self._stream = stream
         self.request_id = request_id
-        self._head = id_line(request_id)
+        self._tenant = tenant
+        self._model = model
         self._metrics = metrics
+        self._stream = stream
+        self._came = came
+        # What came, once it has been decoded after all.
+        self._ask: Ask | None = None
+        # None while nothing but relayed bytes has come.
+        self.renderer = renderer
         # Requests that have not completed.
         self._open = prompts
-        self._usage = Usage(0, 0)
-        self._timing = Timing()
+        self._usage = _NO_USAGE
+        self._timing = _NO_TIMING
+        # Lines for the head of the response: who answers.
+        self._found = b""
         # time.monotonic() of the first output; 0 = there was none.
         self._first = 0.0
         # Output tokens seen so far, for calls that never complete.
         self._generated = 0
         # time.monotonic() when the client last got something; before that, when it asked.
-        self._wrote = self._now = exchange.began
+        self._wrote = exchange.began
+        # time.monotonic() of the last output that was relayed; 0 = there was none.
+        self._relayed_at = 0.0
         # (prompt, row) -> time.monotonic() of its last output.
         self._last: dict[tuple[int, int], float] = {}
         # Pieces of a whole answer that is relayed.
         self._relayed: list[bytes] = []
         self.calls: list[Call] = []
-        # Told of the renderer once it has finished, before its last bytes leave.
-        self.keep: Callable[[Renderer], None] = _forget
         active.add(self)
         exchange.on_gone = self.gone
         if stream and codec.stream_type.startswith(_EVENTS):
             exchange.on_tick = self._break_silence
 
-    def take(self, prompt: int, events: Sequence[Event]) -> None:
-        """Render and send events of request number `prompt`."""
+    def on_events(self, events: Sequence[Event], prompt: int = 0) -> None:
+        """Count, render and send events of request number `prompt`."""
         exchange = self._exchange
         if exchange.closed:
             return
-        failed = self._observe(prompt, events)
-        if failed is not None:
-            self.fail(from_info(failed.error))
-            return
-        data = self._render(prompt, events)
-        if self._open == 0:
-            self._complete(data)
-        elif data:
-            if not self._stream:
-                self._relayed.append(data)
+        now = time.monotonic()
+        relayed = b""
+        core: list[Event] = []
+        for event in events:
+            if type(event) is Relayed:
+                relayed = relayed + event.data if relayed else event.data
+                self._note_relayed(now, event.tokens)
+                continue
+            if type(event) is Routed:
+                self._note_backend(event, now)
+                continue
+            if type(event) is Failed:
+                self.fail(from_info(event.error))
                 return
-            if not exchange.started:
-                self._begin_stream()
-            exchange.write(data)
-            self._wrote = self._now
+            if type(event) is Resumed:
+                self._succeed(prompt, event)
+                continue
+            if type(event) is Completed:
+                self._note_completed(event, now)
+                if self.renderer is None:
+                    continue
+            else:
+                self._made_renderer()
+                if type(event) is Delta:
+                    self._note_output((prompt, event.row), now, len(event.token_ids))
+                elif type(event) is RowFinished:
+                    self._metrics.success(event.reason).inc()
+            core.append(event)
+        if core and self.renderer is not None:
+            relayed += self.renderer.take(prompt, core)
+        if self._open == 0:
+            self._complete(relayed, now)
+        elif relayed:
+            self._send(relayed, now)
+
+    def _send(self, data: bytes, now: float) -> None:
+        if not self._stream:
+            self._relayed.append(data)
+            return
+        if not self._exchange.started:
+            self._begin_stream()
+        self._exchange.write(data)
+        self._wrote = now
+
+    def request(self) -> Request:
+        """A relayed call as core type. Raises `InvalidRequest`."""
+        assert self._came is not None
+        (request,) = self._decoded().requests(self.request_id, self._model.name, self._tenant)
+        return replace(request, affinity=affinity_of(self._came))
 
     def _break_silence(self, now: float, longest: float) -> None:
         """Send a comment after `longest` seconds without a byte; 0 = never.
@@ -142,27 +203,6 @@ class Generation:
             self._begin_stream()
         self._exchange.write(_COMMENT)
 
-    def _render(self, prompt: int, events: Sequence[Event]) -> bytes:
-        """What to send of `events`; of whole answers only what is relayed.
-
-        A renderer is made when the first event comes that needs one: only then is it known that
-        what answers does not relay.
-        """
-        relayed: list[bytes] = []
-        core: list[Event] = []
-        for event in events:
-            if isinstance(event, Relayed):
-                relayed.append(event.data)
-            elif isinstance(event, Resumed):
-                self._succeed(prompt, event)
-            elif not isinstance(event, Routed):
-                core.append(event)
-                if isinstance(event, Delta | RowFinished | PromptTokens):
-                    self._made_renderer()
-        if self.renderer is None or not core:
-            return relayed[0] if len(relayed) == 1 else b"".join(relayed)
-        return b"".join(relayed) + self.renderer.take(prompt, core)
-
     def _succeed(self, prompt: int, event: Resumed) -> None:
         """Render what follows on relayed bytes; what these say the client has already."""
         renderer = self._made_renderer()
@@ -171,13 +211,29 @@ class Generation:
         renderer.take(prompt, [event.sent])
 
     def _made_renderer(self) -> Renderer:
+        """Made when the first event comes that needs one.
+
+        Only then is it known that what answers does not relay.
+        """
         if self.renderer is None:
-            assert self._new_renderer is not None
-            self.renderer = self._new_renderer()
+            ask = self._decoded()
+            self.renderer = ask.renderer(answer(self.request_id, ask.model, self._model))
         return self.renderer
 
+    def _decoded(self) -> Ask:
+        if self._ask is None:
+            assert self._came is not None
+            self._ask = cast(Ask, self._codec.decode(self._came))
+            if getattr(self._ask, "recall", None) is not None:
+                raise PreviousNotFound(
+                    "The earlier response is kept by a backend that cannot answer now.",
+                    param="previous_response_id",
+                )
+        return self._ask
+
     def _begin_stream(self) -> None:
-        self._exchange.begin(200, self._codec.stream_type, EVENT_STREAM_HEADERS + self._head)
+        lines = EVENT_STREAM_HEADERS + id_line(self.request_id) + self._found
+        self._exchange.begin(200, self._codec.stream_type, lines)
 
     def fail(self, error: TrunklineError) -> None:
         """End the call with `error`, however far it has come."""
@@ -195,84 +251,79 @@ class Generation:
             ending = getattr(self.renderer, "fail", self._codec.stream_error)
             exchange.end(ending(error), broken=True)
         else:
-            respond_error(exchange, error, self._codec, self.request_id, self._head)
+            respond_error(exchange, error, self._codec, self.request_id, self._found)
 
     def gone(self) -> None:
         """The client has left: stop the work."""
         self._cancel()
         self._settle()
 
-    def _complete(self, data: bytes) -> None:
+    def _complete(self, data: bytes, now: float) -> None:
         exchange = self._exchange
         self._active.discard(self)
+        # They know this call: nothing is to keep them and it alive.
+        self.calls.clear()
         self._settle()
-        self._metrics.e2e.observe(time.monotonic() - exchange.began)
+        self._metrics.e2e.observe(now - exchange.began)
         extra = b""
-        if self.renderer is not None:
-            data += self.renderer.finish(self._usage, self._timing)
-            self.keep(self.renderer)
+        renderer = self.renderer
+        if renderer is not None:
+            data += renderer.finish(self._usage, self._timing)
+            self._stored.keep(renderer, self._tenant)
             extra = self._codec.headers(self._usage, self._timing)
         if not self._stream:
-            body = b"".join((*self._relayed, data))
-            exchange.respond(200, body, self._codec.whole_type, self._head + extra)
+            if self._relayed:
+                data = b"".join((*self._relayed, data))
+            lines = id_line(self.request_id) + self._found + extra
+            exchange.respond(200, data, self._codec.whole_type, lines)
             return
         if not exchange.started:
             self._begin_stream()
         exchange.end(data)
 
-    def _observe(self, prompt: int, events: Sequence[Event]) -> Failed | None:
-        """Count what `events` bring; returns the failure among them, if there is one."""
-        self._now = now = time.monotonic()
-        for event in events:
-            if isinstance(event, Delta):
-                self._note_output((prompt, event.row), now, len(event.token_ids))
-            elif isinstance(event, Relayed):
-                self._note_output((prompt, 0), now, event.tokens)
-            elif isinstance(event, RowFinished):
-                self._metrics.success(event.reason).inc()
-            elif isinstance(event, Completed):
-                self._open -= 1
-                self._usage = _sum(self._usage, event.usage)
-                self._timing = _longest(self._timing, self._told_or_seen(event.timing, now))
-            elif isinstance(event, Routed):
-                self._note_backend(event)
-            elif isinstance(event, Failed):
-                return event
-        return None
+    def _note_completed(self, event: Completed, now: float) -> None:
+        self._open -= 1
+        used = self._usage
+        self._usage = event.usage if used is _NO_USAGE else _sum(used, event.usage)
+        if self.renderer is None:
+            return
+        timing = event.timing
+        if not (timing.prefill or timing.decode):
+            # What can be seen from here, where the backend does not tell.
+            first = self._first or now
+            timing = Timing(prefill=first - self._exchange.began, decode=now - first)
+        known = self._timing
+        self._timing = timing if known is _NO_TIMING else _longest(known, timing)
 
-    def _told_or_seen(self, timing: Timing, now: float) -> Timing:
-        """Where the time went; what can be seen from here, where the backend does not tell."""
-        if timing.prefill or timing.decode:
-            return timing
-        first = self._first or now
-        return Timing(prefill=first - self._exchange.began, decode=now - first)
+    def _note_relayed(self, now: float, tokens: int) -> None:
+        if self._relayed_at:
+            self._metrics.itl.observe(now - self._relayed_at)
+        else:
+            self._first = now
+            self._metrics.ttft.observe(now - self._exchange.began)
+        self._relayed_at = now
+        self._generated += tokens
 
     def _note_output(self, key: tuple[int, int], now: float, tokens: int) -> None:
-        before = self._last.get(key)
-        if before is not None:
+        # Where a relayed answer goes on in events, its one row does.
+        before = self._last.get(key) or self._relayed_at
+        if before:
             self._metrics.itl.observe(now - before)
-        elif not self._last:
+        elif not self._first:
             self._first = now
             self._metrics.ttft.observe(now - self._exchange.began)
         self._last[key] = now
         self._generated += tokens
 
-    def _note_backend(self, routed: Routed) -> None:
+    def _note_backend(self, routed: Routed, now: float) -> None:
         """Say in the head who answers, and what it took to find it."""
-        waited = (time.monotonic() - self._exchange.began) * 1000
-        lines = (
-            f"x-trunkline-backend: {routed.backend}\r\n"
-            f"x-trunkline-model: {routed.model}\r\n"
-            f"x-trunkline-retries: {routed.retries}\r\n"
-            f"x-trunkline-fallbacks: {routed.fallbacks}\r\n"
-            f"server-timing: ttfb;dur={waited:.1f}\r\n"
+        found = (routed.backend, routed.model, routed.retries, routed.fallbacks)
+        waited = (now - self._exchange.began) * 1000
+        self._found += b"%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
+            _backend_lines(*found),
+            waited,
+            _more_lines(routed.arm, routed.dropped) if routed.arm or routed.dropped else b"",
         )
-        if routed.arm:
-            lines += f"x-trunkline-arm: {routed.arm}\r\n"
-        if routed.dropped:
-            names = ", ".join(routed.dropped)
-            lines += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
-        self._head += lines.encode("latin-1", "replace")
 
     def _settle(self) -> None:
         """Count the tokens, whether or not all of them reached a client."""
@@ -288,8 +339,28 @@ class Generation:
             call.cancel()
 
 
-def _forget(renderer: Renderer) -> None:
-    """Keeps nothing."""
+def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
+    """What the response to a call says of itself; `asked`: the client's name of the model."""
+    return Answer(request_id, asked or model.name, int(time.time()), model.fingerprint())
+
+
+@functools.lru_cache(maxsize=256)
+def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> bytes:
+    lines = (
+        f"x-trunkline-backend: {backend}\r\n"
+        f"x-trunkline-model: {model}\r\n"
+        f"x-trunkline-retries: {retries}\r\n"
+        f"x-trunkline-fallbacks: {fallbacks}\r\n"
+    )
+    return lines.encode("latin-1", "replace")
+
+
+def _more_lines(arm: str, dropped: tuple[str, ...]) -> bytes:
+    lines = f"x-trunkline-arm: {arm}\r\n" if arm else ""
+    if dropped:
+        names = ", ".join(dropped)
+        lines += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
+    return lines.encode("latin-1", "replace")
 
 
 def _longest(one: Timing, other: Timing) -> Timing:

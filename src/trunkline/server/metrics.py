@@ -52,6 +52,8 @@ class ServerMetrics:
         self._connections = connections
         self._started = time.time()
         self._models: dict[str, ModelMetrics] = {}
+        # (route, status, model) -> their counter in `_requests`.
+        self._answers: dict[tuple[str, int, str], Counter] = {}
         self.registry = registry = Registry()
         self._requests = registry.counter(
             "trunkline_requests_total",
@@ -98,7 +100,11 @@ class ServerMetrics:
 
     def request(self, route: str, status: int, model: str) -> None:
         """Count an answer."""
-        self._requests.labels(route, str(status), model).inc()
+        counter = self._answers.get((route, status, model))
+        if counter is None:
+            counter = self._requests.labels(route, str(status), model)
+            self._answers[route, status, model] = counter
+        counter.inc()
 
     def _add_aliases(self) -> None:
         alias = self.registry.alias

@@ -15,11 +15,11 @@ def respond_error(
     error: TrunklineError,
     codec: Codec,
     request_id: str,
-    headers: bytes | None = None,
+    headers: bytes = b"",
 ) -> None:
-    """Answer with `error` in the dialect of `codec`. `headers`: all but when to come back."""
+    """Answer with `error` in the dialect of `codec`. `headers`: further lines."""
     error.request_id = request_id
-    lines = (id_line(request_id) if headers is None else headers) + retry_line(error)
+    lines = id_line(request_id) + headers + retry_line(error)
     exchange.respond(codec.status(error), codec.error(error), JSON, lines)
 
 

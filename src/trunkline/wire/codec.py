@@ -22,11 +22,11 @@ NDJSON = b"application/x-ndjson"
 class Incoming(msgspec.Struct, frozen=True):
     """What a codec sees of an HTTP request."""
 
-    body: bytes | bytearray
+    body: bytes
     # Variables of the route's path.
     path: Mapping[str, str] = {}
     # Header fields; names in lower case, values as sent. The first of each name.
-    headers: Mapping[str, str] = {}
+    headers: Mapping[bytes, bytes] = {}
     # Query string, undecoded.
     query: str = ""
 

@@ -18,9 +18,12 @@ _MOST_COLONS = 1_000_000
 _AFFINITY = 512
 
 # Header fields by which clients ask for the same backend again.
-_AFFINITY_HEADERS = ("x-session-id", "x-session-affinity", "session_id", "session-id")
+_AFFINITY_HEADERS = (b"x-session-id", b"x-session-affinity", b"session_id", b"session-id")
 # Fields of OpenAI's dialects that tell who or what a request belongs to; the first counts.
 _AFFINITY_FIELDS = ("prompt_cache_key", "session_id", "user", "safety_identifier")
+# Most requests have none of these: one look tells.
+_NAMING_HEADERS = frozenset(_AFFINITY_HEADERS)
+_NAMING_FIELDS = frozenset((*_AFFINITY_FIELDS, "metadata"))
 
 
 class Peeked(msgspec.Struct, frozen=True):
@@ -50,7 +53,6 @@ _metadata: msgspec.json.Decoder[_Metadata | None] = msgspec.json.Decoder(_Metada
 _encoder = msgspec.json.Encoder()
 
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NONE = Raw(b"null")
 
 T = TypeVar("T")
 
@@ -67,8 +69,8 @@ def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
         return None
     try:
         fields = _fields.decode(body)
-        model = _text.decode(fields.get("model", _NONE))
-        stream = _truth.decode(fields.get("stream", _NONE))
+        model = _text.decode(fields["model"]) if "model" in fields else None
+        stream = _truth.decode(fields["stream"]) if "stream" in fields else None
         if "prompt" in fields and _several(fields["prompt"]):
             return None
     except _FAULTS:
@@ -90,11 +92,14 @@ def affinity_of(incoming: Incoming) -> str:
     return affinity(fields, incoming.headers)
 
 
-def affinity(fields: Mapping[str, Raw], headers: Mapping[str, str]) -> str:
+def affinity(fields: Mapping[str, Raw], headers: Mapping[bytes, bytes]) -> str:
     """The session, user or cache key that a request names, or ""."""
-    for name in _AFFINITY_HEADERS:
-        if value := headers.get(name):
-            return value[:_AFFINITY]
+    if not _NAMING_HEADERS.isdisjoint(headers):
+        for field in _AFFINITY_HEADERS:
+            if given := headers.get(field):
+                return given.decode("latin-1")[:_AFFINITY]
+    if _NAMING_FIELDS.isdisjoint(fields):
+        return ""
     for name in _AFFINITY_FIELDS:
         if name in fields and (value := _decoded(_text, fields[name])):
             return value[:_AFFINITY]

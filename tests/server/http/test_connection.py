@@ -232,7 +232,7 @@ async def test_a_reader_that_stalls_is_cut_off() -> None:
         await until(lambda: backend.calls)
         connection = one.connection()
         # The kernel takes a few megabytes before it says that the client does not read.
-        while not connection._write_paused:
+        while not connection.congested:
             backend.calls[0].delta("x" * 65536)
             await asyncio.sleep(0)
         assert not backend.calls[0].cancelled.is_set()

@@ -122,10 +122,14 @@ async def test_closing_cuts_what_is_open() -> None:
 
 
 def test_the_clock_is_an_http_date() -> None:
-    date, server = Clock().lines().decode().strip().split("\r\n")
+    clock = Clock()
+    line, date, server = clock.head(204, b"").decode().strip().split("\r\n")
+    assert line == "HTTP/1.1 204 No Content"
     assert date.startswith("date: ")
     assert date.endswith(" GMT")
     assert server == "server: trunkline"
+    assert clock.head(599, b"a/b").startswith(b"HTTP/1.1 599 \r\n")
+    assert clock.head(200, b"a/b").endswith(b"server: trunkline\r\ncontent-type: a/b\r\n")
 
 
 def test_requests_are_made_of_what_they_say() -> None:

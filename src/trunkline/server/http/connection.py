@@ -16,6 +16,7 @@ import enum
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from math import inf
 
 from trunkline.core.errors import InternalError, TrunklineError, Unavailable
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._limits = pool.limits
         self._application = pool.application
         self.clock = pool.clock
+        self.write: Callable[[bytes], None] = _nowhere
         self._transport: asyncio.Transport | None = None
         self._client = "-"
         self._framing = Framing(pool.limits, self)
@@ -56,7 +58,7 @@ class Connection(asyncio.Protocol):
         # time.monotonic() at which the connection has been idle, lingering or closing too long.
         self._deadline = inf
         # Input that waits until fewer requests do.
-        self._held = b""
+        self._held: bytes | memoryview = b""
         self._reading = True
         # Complete requests that wait for their turn, and the one that is being answered.
         self._queue: deque[Exchange] = deque()
@@ -64,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._pumping = False
         # Backpressure: the event is set while the client keeps up.
         self._writable: asyncio.Event | None = None
-        self._write_paused = False
+        self.congested = False
         self._stalled_size = 0
         self._stalled_until = inf
 
@@ -79,6 +81,7 @@ class Connection(asyncio.Protocol):
         """Start the clock; refuse at once when there are too many."""
         # uvloop's transports are not instances of asyncio.Transport.
         self._transport = transport  # type: ignore[assignment]
+        self.write = transport.write  # type: ignore[attr-defined]
         peer = transport.get_extra_info("peername")
         self._client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
         full = len(self._pool.connections) >= self._limits.max_connections
@@ -93,8 +96,10 @@ class Connection(asyncio.Protocol):
         """Parse, and answer what is complete."""
         if self._framing.ended:
             return
-        if self._held or len(data) > _SLICE:
-            self._held += data
+        if self._held:
+            self._held = bytes(self._held) + data
+        elif len(data) > _SLICE:
+            self._held = memoryview(data)
         else:
             self._framing.feed(data)
         self._pump()
@@ -111,7 +116,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
-        self._write_paused = True
+        self.congested = True
         self._stalled_size = self._buffered()
         self._stalled_until = time.monotonic() + self._limits.write_timeout
         if self._writable is not None:
@@ -119,7 +124,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._write_paused = False
+        self.congested = False
         self._stalled_until = inf
         if self._writable is not None:
             self._writable.set()
@@ -132,16 +137,11 @@ class Connection(asyncio.Protocol):
         exchange.refusal = refusal
         self._queue.append(exchange)
 
-    # exchange.ConnectionSide
-
-    def write(self, data: bytes) -> None:
-        """Send; the transport buffers."""
-        if self._transport is not None:
-            self._transport.write(data)
+    # exchange.ConnectionSide, with `write`, which is the transport's
 
     def reserve(self, size: int) -> bool:
         """False when `size` more bytes are too many for a slow reader, who is then cut off."""
-        if not self._write_paused or self._buffered() + size <= self._limits.max_write_buffer:
+        if self._buffered() + size <= self._limits.max_write_buffer:
             return True
         self._lost("slow reader")
         self.cut()
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Wait while the client does not keep up; `check` bounds it."""
-        if self._write_paused:
+        if self.congested:
             if self._writable is None:
                 self._writable = asyncio.Event()
             await self._writable.wait()
@@ -215,7 +215,8 @@ class Connection(asyncio.Protocol):
             if self._current is None and self._queue:
                 self._start(self._queue.popleft())
             elif self._held and len(self._queue) < bound and not framing.ended:
-                piece, self._held = self._held[:_SLICE], self._held[_SLICE:]
+                piece = self._held[:_SLICE]
+                self._held = self._held[_SLICE:] or b""
                 framing.feed(piece)
             else:
                 break
@@ -281,6 +282,11 @@ class Connection(asyncio.Protocol):
             self._ended(exchange)
 
     def _ended(self, exchange: Exchange) -> None:
-        self._pool.active -= 1
-        self._pool.changed()
+        pool = self._pool
+        pool.active -= 1
+        pool.changed()
         self._application.finished(exchange)
+
+
+def _nowhere(data: bytes) -> None:
+    """Before there is a transport nothing is written."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
-from urllib.parse import unquote
+
+import msgspec
 
 from trunkline.core.errors import TrunklineError
 
@@ -22,80 +22,64 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _BODILESS = frozenset((204, 304))
-# Targets up to this length, in bytes, are taken apart once: clients ask for few different ones.
-_REMEMBERED = 128
 
 
 class Clock:
-    """The date header, formatted once a second."""
+    """What heads of responses begin with, formatted once a second."""
 
     def __init__(self) -> None:
         self._second = 0
         self._lines = b""
+        # (status, content type) -> head up to there, this second.
+        self._heads: dict[tuple[int, bytes], bytes] = {}
 
-    def lines(self) -> bytes:
-        """`date` and `server`, as bytes of a response's head."""
+    def head(self, status: int, content_type: bytes) -> bytes:
+        """Status line, `date`, `server` and, where there is one, `content-type`."""
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._lines = (
-                f"date: {formatdate(second, usegmt=True)}\r\nserver: trunkline\r\n".encode()
-            )
-        return self._lines
+            self._heads.clear()
+            date = formatdate(second, usegmt=True)
+            self._lines = f"date: {date}\r\nserver: trunkline\r\n".encode()
+        head = self._heads.get((status, content_type))
+        if head is None:
+            line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+            kind = b"content-type: %b\r\n" % content_type if content_type else b""
+            head = self._heads[status, content_type] = line + self._lines + kind
+        return head
 
 
-@functools.lru_cache(maxsize=512)
-def _split(target: bytes) -> tuple[str, bytes]:
-    """Path and query of a target."""
-    raw_path, _, query = target.partition(b"?")
-    path = raw_path.decode("latin-1")
-    return unquote(path, errors="replace") if "%" in path else path, query
-
-
-class HttpRequest:
+class HttpRequest(msgspec.Struct, eq=False):
     """A request, complete with its body."""
 
-    __slots__ = (
-        "body",
-        "fields",
-        "headers",
-        "http10",
-        "keep_alive",
-        "method",
-        "path",
-        "query",
-        "target",
-    )
+    method: str
+    # As sent, in origin form.
+    target: bytes
+    # Percent-decoded.
+    path: str
+    query: bytes
+    # Header fields, names in lower case; the first of each name.
+    fields: dict[bytes, bytes]
+    # Those whose name had come before.
+    repeated: Headers
+    http10: bool
+    keep_alive: bool
+    body: bytes = b""
 
-    def __init__(
-        self, method: str, target: bytes, headers: Headers, *, http10: bool, keep_alive: bool
-    ) -> None:
-        self.method = method
-        # As sent, in origin form.
-        self.target = target
-        # The path is percent-decoded.
-        split = _split if len(target) <= _REMEMBERED else _split.__wrapped__
-        self.path, self.query = split(target)
-        # In order; names in lower case.
-        self.headers = headers
-        # The first of each name.
-        self.fields = dict(reversed(headers))
-        self.http10 = http10
-        self.keep_alive = keep_alive
-        self.body: bytes | bytearray = b""
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first field called `name` (lower case)."""
-        return self.fields.get(name)
+    @property
+    def headers(self) -> Headers:
+        """All header fields; those of one name in order."""
+        return [*self.fields.items(), *self.repeated]
 
 
 class ConnectionSide(Protocol):
     """What an exchange needs of its connection."""
 
     clock: Clock
-
-    def write(self, data: bytes) -> None:
-        """Send."""
+    # Sends; the transport buffers.
+    write: Callable[[bytes], None]
+    # Whether the client reads more slowly than we write.
+    congested: bool
 
     def reserve(self, size: int) -> bool:
         """Whether `size` more bytes may be buffered; if not, the connection is gone already."""
@@ -180,11 +164,11 @@ class Exchange:
             return
         keep_alive = self.request.keep_alive
         head = self._head(status, content_type, headers, keep_alive=keep_alive)
-        if self._silent or status in _BODILESS:
-            if status not in _BODILESS:
-                size = len(body) if length is None else length
-                head = b"%bcontent-length: %d\r\n" % (head, size)
+        if status in _BODILESS:
             data = head + b"\r\n"
+        elif self._silent:
+            size = len(body) if length is None else length
+            data = b"%bcontent-length: %d\r\n\r\n" % (head, size)
         else:
             data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         self._connection.write(data)
@@ -205,9 +189,11 @@ class Exchange:
 
     def write(self, data: bytes) -> None:
         """Send more of the body, at once. May find the client too slow: then it is gone."""
-        if self.closed or self._silent or not data or not self._connection.reserve(len(data)):
+        if self.closed or self._silent or not data:
             return
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        connection = self._connection
+        if not connection.congested or connection.reserve(len(data)):
+            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"", *, broken: bool = False) -> None:
         """Complete the response after `data`; `broken`: close the connection after it too."""
@@ -248,15 +234,11 @@ class Exchange:
     def _head(self, status: int, content_type: bytes, headers: bytes, *, keep_alive: bool) -> bytes:
         self.started = True
         self.status = status
-        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         if not keep_alive:
             headers += b"connection: close\r\n"
         elif self.request.http10:
             headers += b"connection: keep-alive\r\n"
-        lines = self._connection.clock.lines()
-        if not content_type:
-            return line + lines + headers
-        return b"%b%bcontent-type: %b\r\n%b" % (line, lines, content_type, headers)
+        return self._connection.clock.head(status, content_type) + headers
 
     def _finish(self, *, keep_alive: bool) -> None:
         self.closed = True

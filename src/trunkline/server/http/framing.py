@@ -6,9 +6,11 @@ both a length and chunks, is refused.
 
 from __future__ import annotations
 
+import functools
 import time
 from math import inf
 from typing import Protocol
+from urllib.parse import unquote
 
 import httptools
 
@@ -18,6 +20,8 @@ from trunkline.server.http.limits import Limits
 
 # Headers that belong to an upgrade, which we decline.
 _UPGRADE = frozenset((b"upgrade", b"connection", b"http2-settings"))
+# Targets up to this length, in bytes, are taken apart once: clients ask for few different ones.
+_REMEMBERED = 128
 
 
 class Receiver(Protocol):
@@ -36,12 +40,12 @@ class Framing:
 
     def __init__(self, limits: Limits, receiver: Receiver) -> None:
         self._limits = limits
-        self._most_bytes = limits.max_header_bytes
-        self._most_headers = limits.max_headers
         self._receiver = receiver
         self._parser = httptools.HttpRequestParser(self)
         # time.monotonic() by which the request that has begun must be complete; inf between two.
         self.deadline = inf
+        # Seconds for the part of a request that has just begun; 0 = none has.
+        self._allowed = 0.0
         # True: whatever else arrives is not looked at.
         self.ended = False
         # True: the client wants to be told to go on before it sends its body.
@@ -49,23 +53,27 @@ class Framing:
         # The request that is being parsed; None while its head is.
         self._request: HttpRequest | None = None
         self._url = b""
-        self._headers: Headers = []
+        self._fields: dict[bytes, bytes] = {}
+        self._repeated: Headers = []
         self._head_size = 0
         self._body: bytes | bytearray = b""
         # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
         self._unseen = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Parse `data`; hands what it completes to the receiver. Never raises."""
         self._unseen += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            self._ignore_upgrade(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError as error:
             # Set: refused by a callback, or there is something after "Connection: close".
             if not self.ended:
                 self.refuse(400, InvalidRequest(f"malformed HTTP request: {error}"))
+        if self._allowed:
+            self.deadline = time.monotonic() + self._allowed
+            self._allowed = 0.0
         bound = self._limits.max_header_bytes
         if self._unseen > bound and self.deadline != inf and not self.ended:
             problem = f"a header or chunk is over the limit of {bound} bytes"
@@ -73,7 +81,7 @@ class Framing:
 
     def refuse(self, status: int, error: TrunklineError) -> None:
         """Hand on a refusal in place of the request that has begun, and parse nothing more."""
-        request = self._request or HttpRequest("-", b"-", [], http10=False, keep_alive=False)
+        request = self._request or HttpRequest("-", b"-", "-", b"", {}, [], False, False)
         request.keep_alive = False
         self.stop()
         self._receiver.received(request, (status, error))
@@ -87,16 +95,18 @@ class Framing:
         """Parse nothing more."""
         self.ended = True
         self.deadline = inf
+        self._allowed = 0.0
         self.wants_continue = False
 
     # parser callbacks
 
     def on_message_begin(self) -> None:
         """A new request begins."""
-        self.deadline = time.monotonic() + self._limits.header_timeout
+        self._allowed = self._limits.header_timeout
         self._request = None
         self._url = b""
-        self._headers = []
+        self._fields = {}
+        self._repeated = []
         self._head_size = 0
         self._body = b""
         self._unseen = 0
@@ -111,11 +121,16 @@ class Framing:
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer, which is dropped."""
         self._head_size = size = self._head_size + len(name) + len(value) + 4
-        headers = self._headers
+        fields = self._fields
         if self._request is None:
-            headers.append((name.lower(), value))
-        if size > self._most_bytes or len(headers) > self._most_headers:
-            limits = self._limits
+            name = name.lower()
+            if name in fields:
+                self._repeated.append((name, value))
+            else:
+                fields[name] = value
+        limits = self._limits
+        count = len(fields) + len(self._repeated)
+        if size > limits.max_header_bytes or count > limits.max_headers:
             bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
             self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
 
@@ -124,28 +139,25 @@ class Framing:
         parser = self._parser
         if parser.should_upgrade():
             return
-        self._request = request = HttpRequest(
-            parser.get_method().decode("latin-1"),
-            _origin_form(self._url),
-            self._headers,
-            http10=parser.get_http_version() == "1.0",
-            keep_alive=parser.should_keep_alive(),
-        )
-        self.deadline = time.monotonic() + self._limits.body_timeout
-        fields = request.fields
+        fields = self._fields
+        keep_alive = parser.should_keep_alive()
+        # The version is dear to ask for. Only 1.1 stays open without a word about it.
+        unsaid = keep_alive and b"connection" not in fields
+        http10 = not unsaid and parser.get_http_version() == "1.0"
+        url = self._url
+        parts = _parts(url) if len(url) <= _REMEMBERED else _parts.__wrapped__(url)
+        method = parser.get_method().decode()
+        self._request = HttpRequest(method, *parts, fields, self._repeated, http10, keep_alive)
+        self._allowed = self._limits.body_timeout
         if b"content-length" in fields and int(fields[b"content-length"]) > self._limits.max_body:
             self._refuse_body()
         if b"expect" in fields:
             if fields[b"expect"].lower() != b"100-continue":
                 problem = "the only expectation that is understood is 100-continue"
                 self._refuse(417, InvalidRequest(problem))
-            self.wants_continue = not request.http10
-        if b"host" not in fields:
-            hosts = 0
-        else:
-            several = len(fields) != len(self._headers)
-            hosts = sum(name == b"host" for name, _ in self._headers) if several else 1
-        if hosts > 1 or (hosts == 0 and not request.http10):
+            self.wants_continue = not http10
+        more = self._repeated and any(name == b"host" for name, _ in self._repeated)
+        if more or not (http10 or b"host" in fields):
             self._refuse(400, InvalidRequest("exactly one Host header is needed"))
 
     def on_body(self, body: bytes) -> None:
@@ -170,10 +182,11 @@ class Framing:
         if request is None:
             # It asks for an upgrade; `_ignore_upgrade` parses it again.
             return
-        request.body = self._body
+        request.body = bytes(self._body)
         self._body = b""
         self.wants_continue = False
         self.deadline = inf
+        self._allowed = 0.0
         if not request.keep_alive:
             self.ended = True
         self._receiver.received(request, None)
@@ -199,17 +212,21 @@ class Framing:
             self.refuse(405, InvalidRequest("this is no proxy"))
             return
         lines = [b"%b %b HTTP/1.1" % (method, self._url)]
-        lines += [b"%b: %b" % pair for pair in self._headers if pair[0] not in _UPGRADE]
+        pairs = (*self._fields.items(), *self._repeated)
+        lines += [b"%b: %b" % pair for pair in pairs if pair[0] not in _UPGRADE]
         self._parser = httptools.HttpRequestParser(self)
         self.feed(b"\r\n".join(lines) + b"\r\n\r\n")
         if rest and not self.ended:
             self.feed(rest)
 
 
-def _origin_form(url: bytes) -> bytes:
-    """The path and query of a target, which proxies send as a whole URL."""
-    if url.startswith((b"/", b"*")) or b"://" not in url:
-        return url
-    _, _, rest = url.partition(b"://")
-    _, slash, path = rest.partition(b"/")
-    return slash + path or b"/"
+@functools.lru_cache(maxsize=512)
+def _parts(url: bytes) -> tuple[bytes, str, bytes]:
+    """A target in origin form (proxies send a whole URL), its path, percent-decoded, and query."""
+    if not url.startswith((b"/", b"*")) and b"://" in url:
+        _, _, rest = url.partition(b"://")
+        _, slash, inside = rest.partition(b"/")
+        url = slash + inside or b"/"
+    raw_path, _, query = url.partition(b"?")
+    path = raw_path.decode("latin-1")
+    return url, unquote(path, errors="replace") if "%" in path else path, query
