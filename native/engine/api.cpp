@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "draw.h"
 #include "forward.h"
 #include "model.h"
 #include "trunkline_native.h"
@@ -12,6 +13,7 @@
 struct tln_model {
     tl::Model model;
     std::optional<tl::Forward> forward;
+    std::optional<tl::Drawing> drawing;
 };
 
 namespace {
@@ -61,7 +63,7 @@ tln_model* tln_model_new(const tln_shape* shape, const tln_layer* layers, const 
     guarded([&] {
         if (shape == nullptr || layers == nullptr || frequencies == nullptr) throw tl::Invalid("a null pointer");
         if (threads < 1 || threads > 1024) throw tl::Invalid("threads");
-        made = new tln_model{tl::Model(*shape, layers, frequencies, threads, cpus), std::nullopt};
+        made = new tln_model{tl::Model(*shape, layers, frequencies, threads, cpus), std::nullopt, std::nullopt};
         return TLN_OK;
     });
     return made;
@@ -98,6 +100,7 @@ int32_t tln_model_reserve(tln_model* model, int32_t blocks) {
         if (model == nullptr) throw tl::Invalid("a null pointer");
         model->model.reserve(blocks);
         model->forward.emplace(model->model);
+        model->drawing.emplace(model->model);
         return TLN_OK;
     });
 }
@@ -107,6 +110,15 @@ int32_t tln_model_step(tln_model* model, const tln_step* step) {
         if (model == nullptr || step == nullptr) throw tl::Invalid("a null pointer");
         if (!model->forward) throw tl::Invalid("no KV blocks are reserved");
         return model->forward->run(*step) ? TLN_OK : TLN_ABORTED;
+    });
+}
+
+int32_t tln_model_draw(tln_model* model, tln_draw* draws, int32_t count) {
+    return guarded([&] {
+        if (model == nullptr || draws == nullptr) throw tl::Invalid("a null pointer");
+        if (!model->drawing || count < 0) throw tl::Invalid("nothing to draw with");
+        model->drawing->run(draws, count);
+        return TLN_OK;
     });
 }
 

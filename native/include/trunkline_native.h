@@ -124,6 +124,17 @@ typedef struct tln_step {
     float* logits; /* [outputs, vocab] */
 } tln_step;
 
+/* A token to be drawn from the softmax of a row of logits. */
+typedef struct tln_draw {
+    const float* logits;        /* [vocab] */
+    float inverse_temperature;  /* above 0 */
+    float top_p;                /* above 0; from 1 on: off */
+    float min_p;                /* 0: off */
+    int32_t token;              /* the answer; -1: the logits are no numbers */
+    double first;               /* two random numbers in [0, 1): the second is used where the */
+    double second;              /* first leads outside top_p or min_p */
+} tln_draw;
+
 typedef struct tln_model tln_model;
 
 /* The version of this interface, and the name of the CPU variant that is used. */
@@ -158,6 +169,8 @@ TLN_API uint64_t tln_model_block_bytes(const tln_model* model);
 TLN_API int32_t tln_model_reserve(tln_model* model, int32_t blocks);
 /* Compute. The caller's thread sleeps meanwhile. */
 TLN_API int32_t tln_model_step(tln_model* model, const tln_step* step);
+/* Draw tokens, on the threads of the model; not during a step. */
+TLN_API int32_t tln_model_draw(tln_model* model, tln_draw* draws, int32_t count);
 /* Make a step that runs, or the next one, end with TLN_ABORTED; from any thread. */
 TLN_API void tln_model_abort(tln_model* model);
 

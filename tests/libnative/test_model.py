@@ -73,7 +73,7 @@ def data(rows: int, cols: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 @pytest.fixture
 def model() -> Iterator[NativeModel]:
-    made = new(threads=2)
+    made = new(threads=1)
     yield made
     made.close()
 

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from trunkline.libnative.build import LIBRARY
-from trunkline.libnative.structs import ABI, Layer, Shape, Step, Tensor
+from trunkline.libnative.structs import ABI, Draw, Layer, Shape, Step, Tensor
 
 _P, _I = c.c_void_p, c.c_int32
 
@@ -30,6 +30,7 @@ PROTOTYPES: tuple[tuple[str, object, tuple[object, ...]], ...] = (
     ("tln_model_block_bytes", c.c_uint64, (_P,)),
     ("tln_model_reserve", _I, (_P, _I)),
     ("tln_model_step", _I, (_P, c.POINTER(Step))),
+    ("tln_model_draw", _I, (_P, c.POINTER(Draw), _I)),
     ("tln_model_abort", None, (_P,)),
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trunkline.libnative.library import NativeLibrary
-from trunkline.libnative.structs import OK, Kind, Layer, Shape, Step, Tensor
+from trunkline.libnative.structs import OK, Draw, Kind, Layer, Shape, Step, Tensor
 
 Int32s = npt.NDArray[np.int32]
 Float32s = npt.NDArray[np.float32]
@@ -114,6 +114,10 @@ class NativeModel:
         if status < OK:
             raise NativeFailed(self.lib.error())
         return status
+
+    def draw(self, draws: c.Array[Draw]) -> None:
+        """Set `token` of each. Their logits stay where they are. Raises `NativeFailed`."""
+        self._check(self.lib.call.tln_model_draw(self.pointer, draws, len(draws)))
 
     def abort(self) -> None:
         """Make the step that runs, or the next one, end early. From any thread."""

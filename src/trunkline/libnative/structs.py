@@ -92,6 +92,20 @@ class Tensor(c.Structure):
     )
 
 
+class Draw(c.Structure):
+    """`tln_draw`."""
+
+    _fields_ = (
+        ("logits", c.c_void_p),
+        ("inverse_temperature", _F),
+        ("top_p", _F),
+        ("min_p", _F),
+        ("token", _I),
+        ("first", c.c_double),
+        ("second", c.c_double),
+    )
+
+
 class Step(c.Structure):
     """`tln_step`."""
 

@@ -26,7 +26,7 @@ from trunkline.engine.seam import (
 Real = ggml.GgmlExecutor | native.NativeExecutor
 
 
-def load_real(name: str, path: Path, *, threads: int = 2, kv_memory: int = 0) -> Real:
+def load_real(name: str, path: Path, *, threads: int = 1, kv_memory: int = 0) -> Real:
     """The executor `name` with the model at `path`."""
     config = EngineConfig(name="tiny", model=str(path), threads=threads, kv_memory=kv_memory)
     if name == "native":

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -158,16 +158,26 @@ class OnePass(ABC):
     ) -> tuple[tuple[Sampled, ...], tuple[RowFailed, ...]]:
         sampled: list[Sampled] = []
         failed: list[RowFailed] = []
-        row = 0
-        for chunk, end in zip(plan.chunks, begins[1:], strict=True):
-            for key in chunk.sample:
-                mask = None if self._masks is None else self._masks[row]
-                row += 1
-                try:
-                    sampled.append(self._sampler.sample(key, logits[end - 1], mask))
-                except Unsampleable as error:
-                    failed.append(RowFailed(key, ErrorInfo(InternalError.kind, str(error))))
+        rows = [
+            (key, logits[end - 1])
+            for chunk, end in zip(plan.chunks, begins[1:], strict=True)
+            for key in chunk.sample
+        ]
+        drawn = self._draw(rows) if self._masks is None else {}
+        for place, (key, values) in enumerate(rows):
+            if place in drawn:
+                sampled.append(self._sampler.accept(key, drawn[place]))
+                continue
+            mask = None if self._masks is None else self._masks[place]
+            try:
+                sampled.append(self._sampler.sample(key, values, mask))
+            except Unsampleable as error:
+                failed.append(RowFailed(key, ErrorInfo(InternalError.kind, str(error))))
         return tuple(sampled), tuple(failed)
+
+    def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, int]:
+        """Tokens of those rows, by place, that can be drawn faster than by the sampler."""
+        return {}
 
 
 def wanted(chunks: tuple[Chunk, ...]) -> list[int]:

@@ -24,6 +24,7 @@ The random stream of a row depends on its seed and on how many tokens it has dra
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,17 @@ _BINS = 4096
 _TINY = np.float32(1e-30)
 
 _MASK = (1 << 64) - 1
+
+
+class PlainDraw(NamedTuple):
+    """A draw from the softmax of logits as they are, within top_p and min_p."""
+
+    temperature: float
+    top_p: float
+    min_p: float
+    # Two random numbers in [0, 1): for a draw from everything, and for one inside the filters.
+    first: float
+    second: float
 
 
 class Unsampleable(Exception):
@@ -164,6 +176,32 @@ class Sampler:
         token = self._choose(row, x, best)
         row.accept(token)
         return Sampled(key, token, None if wanted is None else float(x[token]) - normalizer, top)
+
+    def plain_draw(self, key: RowKey) -> PlainDraw | None:
+        """What its next draw is, where nothing changes the logits and nobody asks for logprobs.
+
+        Whoever makes that draw says so with `accept`; with a mask, `sample` does it all.
+        """
+        row = self._rows[key]
+        params = row.params
+        if (
+            row.changes_logits
+            or params.logprobs is not None
+            or params.temperature < MIN_TEMPERATURE
+            or params.infill
+            or 0 < params.top_k < self._vocab_size
+            or params.typical_p < 1.0
+            or row.drawn < params.min_tokens
+            or params.top_p <= 0.0
+        ):
+            return None
+        first, second = (uniform(row.seed, row.drawn, attempt) for attempt in range(2))
+        return PlainDraw(params.temperature, params.top_p, params.min_p, first, second)
+
+    def accept(self, key: RowKey, token: int) -> Sampled:
+        """`token` was drawn as `plain_draw` said."""
+        self._rows[key].accept(token)
+        return Sampled(key, token)
 
     def score(
         self, logits: Floats, target: int, top: int

@@ -6,7 +6,7 @@ seeds reproduce: every sum has one order, which no other row and no number of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ from trunkline.engine.seam import (
     CopyBlock,
     ExecutorFailed,
     MemoryOp,
+    RowKey,
     StepLost,
     StepPlan,
 )
 from trunkline.libllama.model import Model
 from trunkline.libnative.model import NativeFailed, NativeModel
+from trunkline.libnative.structs import Draw
 from trunkline.text.gguf_tokenizer import GgufTokenizer
 
 Int32s = npt.NDArray[np.int32]
@@ -78,6 +80,26 @@ class NativeExecutor(OnePass):
 
     def _logits(self, count: int) -> Floats:
         return self._rows[:count]
+
+    def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, int]:
+        """All at once, on the engine's threads: 0.1 ms instead of 0.6 for a row of 151,936."""
+        places: list[int] = []
+        draws: list[Draw] = []
+        for place, (key, logits) in enumerate(rows):
+            plain = self._sampler.plain_draw(key)
+            if plain is not None:
+                places.append(place)
+                inverse = 1.0 / plain.temperature
+                numbers = (inverse, plain.top_p, plain.min_p, -1, plain.first, plain.second)
+                draws.append(Draw(logits.ctypes.data, *numbers))
+        if not draws:
+            return {}
+        drawn = (Draw * len(draws))(*draws)
+        self._model.draw(drawn)
+        # What is no number, the sampler says in words.
+        return {
+            place: one.token for place, one in zip(places, drawn, strict=True) if one.token >= 0
+        }
 
     def _lost(self, plan: StepPlan, status: int) -> StepLost:
         return StepLost(f"step {plan.step} was lost: it was aborted", keys_of(plan))
