@@ -70,7 +70,9 @@ def test_one_prompt(prompt: str) -> None:
 
 def test_affinity_by_header_then_key_then_user() -> None:
     both = Incoming(
-        b'{"user":"u","prompt_cache_key":"k","metadata":{"user_id":"a"}}', {}, {b"x-session-id": b"s"}
+        b'{"user":"u","prompt_cache_key":"k","metadata":{"user_id":"a"}}',
+        {},
+        {b"x-session-id": b"s"},
     )
     for came, expected in (
         (both, "s"),
