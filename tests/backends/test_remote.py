@@ -28,7 +28,8 @@ from trunkline.core.errors import (
     UpstreamTimeout,
 )
 from trunkline.core.types import Completed, Delta, ModelCard, Relayed
-from trunkline.wire.client import Speaker
+from trunkline.wire.client import Feature, Speaker, Terms
+from trunkline.wire.speakers import SPEAKERS
 
 SAY = speakers("openai.chat", "openai.completions", "anthropic.messages")
 EVENTS = b"content-type: text/event-stream\r\n"
@@ -161,6 +162,20 @@ async def test_what_nobody_can_say_is_refused_by_name() -> None:
         one.submit(chat(), silent).cancel()
         await asyncio.sleep(0.01)
         assert not silent.events
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        *("openai.chat", "openai.responses", "anthropic.messages", "ollama.chat"),
+        *("gemini.generate", "cohere.chat", "bedrock.converse"),
+    ],
+)
+def test_prompts_for_those_that_only_chat_are_refused_with_what_to_do(operation: str) -> None:
+    features: frozenset[Feature] = frozenset(("stream",))
+    with pytest.raises(Unsupported, match="send messages .*/v1/chat/completions") as caught:
+        SPEAKERS[operation].encode(text(), Terms(model="m", features=features))
+    assert caught.value.param == "prompt"
 
 
 async def test_dialect_of_the_configuration() -> None:

@@ -98,6 +98,31 @@ def test_another_target_is_asked_at_once(error: TrunklineError) -> None:
     assert setup.in_flight() == 0
 
 
+def test_tries_of_the_same_target_are_retries_and_of_others_fallbacks() -> None:
+    setup = Setup(
+        config(
+            "a",
+            Target(backend="b", model="m", order=1),
+            retries=Retries(attempts=2, base=1.0),
+            fallbacks=Fallbacks(error=("o",)),
+        ),
+        config("c", name="o"),
+    )
+    sink, _ = setup.submit()
+    setup["a"].last.fail(DOWN)
+    counters = setup.route.state.counters
+    assert (counters.retries, counters.fallbacks) == (0, 1)
+    setup["b"].last.fail(DOWN)
+    setup.clock.advance(2.0)
+    assert (counters.retries, counters.fallbacks) == (1, 1)
+    setup["a"].last.fail(DOWN)
+    assert (counters.retries, counters.fallbacks) == (1, 2)
+    setup["c"].last.text("hi")
+    # The third target asked: two others had failed, one of them twice.
+    assert sink.routed.backend == "c"
+    assert sink.routed.fallbacks >= 1
+
+
 @pytest.mark.parametrize("error", RETRYABLE, ids=lambda error: error.kind)
 def test_the_only_target_is_asked_again_after_a_while(error: TrunklineError) -> None:
     setup = Setup(config("a", retries=Retries(attempts=2, base=1.0)))

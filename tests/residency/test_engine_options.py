@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from trunkline.backends.kinds import KINDS
-from trunkline.cli.serve import ServeOptions
+from trunkline.cli.serve import ServeOptions, new_serve_parser
+from trunkline.cli.spellings import translate
 from trunkline.engine.config import EngineConfig
 from trunkline.residency.engine_options import (
     ENGINES,
@@ -66,6 +67,9 @@ DOCUMENTED = {
     "OLLAMA_MODELS OLLAMA_FLASH_ATTENTION OLLAMA_KEEP_ALIVE OLLAMA_MAX_LOADED_MODELS",
     "litellm": "--model -m --host --port --alias --limit_concurrency --drop_params --num_workers "
     "--request_timeout",
+    "trunkline": "--host --port --api-key --api-key-file --served-model-name --ctx-size "
+    "--max-num-seqs --max-concurrent-requests --max-queue --prefix-cache --no-prefix-cache "
+    "--kv-memory --threads --chat-template --tool-call-parser --reasoning-parser --log-level",
 }
 
 
@@ -127,6 +131,21 @@ def test_what_is_no_flag_is_none(flag: str) -> None:
     assert canonical(flag) is None
 
 
+def test_our_own_server_takes_what_it_is_launched_with() -> None:
+    options = {
+        "ctx_size": 4096,
+        "prefix_cache": False,
+        "kv_memory": 2**28,
+        "threads": 2,
+        "served_model_name": "one",
+    }
+    parser = new_serve_parser()
+    read = parser.parse_args(translate(["m", *arguments("trunkline", options)], parser))
+    assert read.ctx_size == "4096"
+    assert read.served_model_name == ["one"]
+    assert read.prefix_cache in (False, "false")
+
+
 OURS: dict[str, Any] = {"ctx_size": 4096, "max_num_seqs": 4}
 
 
@@ -134,6 +153,7 @@ OURS: dict[str, Any] = {"ctx_size": 4096, "max_num_seqs": 4}
     ("engine", "options", "expected"),
     [
         ("vllm", OURS, "--max-model-len 4096 --max-num-seqs 4"),
+        ("trunkline", OURS, "--ctx-size 4096 --max-num-seqs 4"),
         ("sglang", OURS, "--context-length 4096 --max-running-requests 4"),
         ("tgi", OURS, "--max-total-tokens 4096 --max-batch-size 4"),
         # Its context is divided among the slots.

@@ -24,6 +24,7 @@ from trunkline.wire.raw import peek
 
 EVERYTHING: frozenset[Feature] = frozenset(get_args(Feature)) - {
     "max_completion_tokens",
+    "repeat_penalty",
     "guided_fields",
     "ebnf_fields",
 }

@@ -25,7 +25,10 @@ from trunkline.core.types import (
 )
 from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Speaker, Terms
 
-EVERYTHING: frozenset[Feature] = frozenset(get_args(Feature)) - {"max_completion_tokens"}
+EVERYTHING: frozenset[Feature] = frozenset(get_args(Feature)) - {
+    "max_completion_tokens",
+    "repeat_penalty",
+}
 EVENTS = "text/event-stream"
 JSON = "application/json"
 

@@ -271,6 +271,7 @@ LLAMACPP = Kind(
         "grammar",
         "n",
         "typical_p",
+        "repeat_penalty",
         "reasoning",
         "continue_final_message",
         "ignore_eos",
@@ -305,7 +306,7 @@ LMSTUDIO = Kind(
     models=ModelList(),
     # It refuses `json_object`, and tells no log probabilities of a chat.
     features=_COMMON - {"json_object", "logprobs"}
-    | {"tool_choice", "top_k", "repetition_penalty", "logit_bias", "reasoning"},
+    | {"tool_choice", "top_k", "repetition_penalty", "repeat_penalty", "logit_bias", "reasoning"},
 )
 
 RAY_SERVE = Kind(

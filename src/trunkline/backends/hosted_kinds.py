@@ -127,11 +127,14 @@ BEDROCK = Kind(
     key_variables=("AWS_BEARER_TOKEN_BEDROCK",),
     auth="sigv4",
     values=(Value("region", ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1"),),
-    features=_TOOLS | {"reasoning"},
+    # A schema is `outputConfig.textFormat` (API_runtime_OutputConfig); top_k is Claude's, by
+    # `additionalModelRequestFields`, and refused for other models.
+    features=_TOOLS | {"json_schema", "top_k", "reasoning"},
 )
 
+# Not "n": Gemini 3 refuses more than one candidate.
 _GEMINI: frozenset[Feature] = (
-    _TOOLS | _JSON | {"logprobs", "n", "seed", "penalties", "top_k", "reasoning"}
+    _TOOLS | _JSON | {"logprobs", "seed", "penalties", "top_k", "reasoning"}
 )
 
 GEMINI = Kind(

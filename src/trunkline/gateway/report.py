@@ -266,7 +266,8 @@ def families(reports: Sequence[RouteReport]) -> Iterable[Family]:
     yield Family(
         "trunkline_route_events_total",
         "counter",
-        "Retries, fallbacks, hedges and those that won, continued answers, rejected requests.",
+        "Retries (of the same target), fallbacks (to another target or route), hedges and those "
+        "that won, continued answers, rejected requests.",
         tuple(
             Sample(count, (("route", one.name), ("event", name)))
             for one in reports

@@ -50,9 +50,9 @@ class Watch(Protocol):
 class Counters(msgspec.Struct):
     """What happened to the requests of a route, besides what its endpoints count."""
 
-    # Tries after the first; those that a fallback was asked for; second targets asked because the
-    # first was slow, and those of them that won; answers continued by another target; requests that
-    # found no place in the queue, or no target in time.
+    # Further tries of the same target; tries of another one or of another route, because one had
+    # failed; second targets asked because the first was slow, and those of them that won; answers
+    # continued by another target; requests that found no place in the queue, or no target in time.
     retries: int = 0
     fallbacks: int = 0
     hedges: int = 0

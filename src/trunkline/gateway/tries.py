@@ -189,8 +189,10 @@ class Tries(msgspec.Struct, eq=False):
                 self._untranslatable(endpoint, error)
                 return
         state = self._state
-        if self._made and not hedge:
+        if endpoint in self._made:
             state.counters.retries += 1
+        elif self._made and not hedge:
+            state.counters.fallbacks += 1
         attempt = Attempt(self, endpoint, now, now, len(self._made), hedge)
         self._made.append(endpoint)
         self._racing.append(attempt)

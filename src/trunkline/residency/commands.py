@@ -71,9 +71,6 @@ ROWS: Mapping[str, Row] = MappingProxyType(
                 "--allow-grpc=false",
             )
         ),
-        "trunkline": Row(
-            argv=("trunkline", "serve", "{model}", "--host", "{host}", "--port", "{port}")
-        ),
     }
 )
 

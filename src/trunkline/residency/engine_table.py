@@ -61,6 +61,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "tensorrt-llm": ("trtllm-serve", "MODEL"),
     "ollama": ("ollama", "serve"),
     "litellm": ("litellm", "--model", "MODEL"),
+    "trunkline": ("trunkline", "serve", "MODEL"),
 }
 
 _LAUNCH = "an engine that has it can be started from the configuration file, with `launch`"
@@ -79,6 +80,10 @@ def _row(
 ) -> Option:
     """An option; `spellings` is "engine FLAG FLAG; engine FLAG"."""
     by_engine = dict(text.split(" ", 1) for text in spellings.split("; "))
+    if ours not in ("", ALWAYS, "model"):
+        # Our own flags are the fields' names (`cli.options`); the model has none.
+        flag = ours.replace("_", "-")
+        by_engine["trunkline"] = f"--{flag} !--no-{flag}" if kind == "switch" else f"--{flag}"
     return Option(name, kind, description, by_engine, ours, instead)
 
 

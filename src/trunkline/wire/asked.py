@@ -137,7 +137,11 @@ def chat_input(request: Request, dialect: str) -> ChatInput:
     source = request.input
     if isinstance(source, ChatInput) and not source.prefix_ids:
         return source
-    problem = f"{dialect} takes conversations, not prompts of plain text or tokens."
+    problem = (
+        f"{dialect} takes conversations, not prompts of plain text or tokens: send messages "
+        "(/v1/chat/completions, /v1/messages, /api/chat), or choose a model whose backend takes "
+        "prompts."
+    )
     raise Unsupported(problem, param="prompt")
 
 

@@ -125,6 +125,13 @@ def test_all_sampling() -> None:
     }  # fmt: skip
 
 
+def test_the_repetition_penalty_by_the_name_that_llamacpp_has_for_it() -> None:
+    there = terms("repetition_penalty", "repeat_penalty")
+    body = sent(chat(sampling=SamplingParams(repetition_penalty=1.1)), there)
+    assert body["repeat_penalty"] == 1.1
+    assert "repetition_penalty" not in body
+
+
 def test_what_goes_out_our_own_codec_understands() -> None:
     sampling = SamplingParams(temperature=0.5, seed=7, max_tokens=20, logprobs=0)
     grammar = Grammar("regex", "a+")

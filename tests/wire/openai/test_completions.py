@@ -44,6 +44,11 @@ def test_without_max_tokens_it_is_16() -> None:
     assert one.sampling.max_tokens == 16
 
 
+def test_max_tokens_null_is_the_rest_of_the_context() -> None:
+    (one,) = ask(max_tokens=None).requests("r", "m", "")
+    assert one.sampling.max_tokens is None
+
+
 @pytest.mark.parametrize(
     ("prompt", "inputs"),
     [

@@ -50,6 +50,8 @@ def open_body(asked: Asked) -> Json:
 
 def place_sampling(asked: Asked, request: Request, body: Json) -> None:
     """How tokens are chosen, and where the answer ends; but for the longest answer."""
+    if asked.has("repeat_penalty"):
+        asked.place(body, "repetition_penalty", "repeat_penalty", "repetition_penalty")
     for name, key, features in _SAMPLING:
         asked.place(body, name, key, *features)
     if request.sampling.top_k > 0:

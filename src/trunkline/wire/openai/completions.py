@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
 from trunkline.core.types import (
@@ -53,8 +53,9 @@ class CompletionFields(PromptFields, kw_only=True):
 
     # A string, strings, token ids, or lists of token ids.
     prompt: Raw = NOTHING
-    # 0: nothing but the echo.
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    # 0: nothing but the echo. null: as much as there is room for, as vLLM has it (`get_max_tokens`
+    # in vllm/entrypoints/utils.py, 00fc880).
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None = UNSET
     logprobs: TopCount | None = None
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     # vLLM's: BOS and the like before the prompt, where the model wants them.
@@ -106,7 +107,7 @@ class CompletionAsk:
         self._inputs = _inputs(fields)
         self._stop = stops(fields)
         self._grammar = constraint(fields)
-        most = DEFAULT_MAX_TOKENS if fields.max_tokens is None else fields.max_tokens
+        most = DEFAULT_MAX_TOKENS if fields.max_tokens is UNSET else fields.max_tokens
         self._sampling = sampling(
             fields,
             max_tokens=most,
