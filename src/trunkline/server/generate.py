@@ -25,7 +25,6 @@ from trunkline.wire.raw import Peeked, affinity_of, peek
 # Header fields that are part of a dialect and go on with a relayed body.
 _DIALECT_HEADERS = frozenset((b"anthropic-beta", b"anthropic-version", b"openai-beta"))
 _FIXED = ("always", "never")
-_NO_PATH: Mapping[str, str] = {}
 
 
 class Generator:
@@ -40,7 +39,7 @@ class Generator:
         self._active: set[Generation] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def handle(self, exchange: Exchange, codec: Codec, path: Mapping[str, str] = _NO_PATH) -> None:
+    def handle(self, exchange: Exchange, codec: Codec, path: Mapping[str, str]) -> None:
         """Decode, find a backend and begin; `path` are the variables of the route."""
         request_id = codec.id_prefix + self._ids.next()
         request = exchange.request
@@ -300,7 +299,7 @@ class _PromptSink:
         self._generation.on_events(events, self._prompt)
 
 
-def incoming(request: HttpRequest, path: Mapping[str, str] = _NO_PATH) -> Incoming:
+def incoming(request: HttpRequest, path: Mapping[str, str]) -> Incoming:
     """What a codec sees of `request`; `path` are the variables of its route."""
     query = request.query.decode("latin-1") if request.query else ""
     return Incoming(request.body, path, request.fields, query)

@@ -121,18 +121,14 @@ class Framing:
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer, which is dropped."""
         self._head_size = size = self._head_size + len(name) + len(value) + 4
-        fields = self._fields
+        if size > self._limits.max_header_bytes:
+            self._refuse_head()
         if self._request is None:
             name = name.lower()
-            if name in fields:
+            if name in self._fields:
                 self._repeated.append((name, value))
             else:
-                fields[name] = value
-        limits = self._limits
-        count = len(fields) + len(self._repeated)
-        if size > limits.max_header_bytes or count > limits.max_headers:
-            bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
-            self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
+                self._fields[name] = value
 
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body."""
@@ -140,6 +136,8 @@ class Framing:
         if parser.should_upgrade():
             return
         fields = self._fields
+        if len(fields) + len(self._repeated) > self._limits.max_headers:
+            self._refuse_head()
         keep_alive = parser.should_keep_alive()
         # The version is dear to ask for. Only 1.1 stays open without a word about it.
         unsaid = keep_alive and b"connection" not in fields
@@ -196,6 +194,11 @@ class Framing:
     def _refuse(self, status: int, error: TrunklineError) -> None:
         self.refuse(status, error)
         raise _Refused
+
+    def _refuse_head(self) -> None:
+        limits = self._limits
+        bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
+        self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
 
     def _refuse_body(self) -> None:
         problem = f"the body is over the limit of {self._limits.max_body} bytes"
