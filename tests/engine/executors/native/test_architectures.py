@@ -33,7 +33,8 @@ def all_logits(executor: Real, prompt: list[int], decoded: int) -> np.ndarray:
         )
         found.append(driver.logits())
     logits: np.ndarray = np.concatenate(found).astype(np.float64)
-    return np.subtract(logits, logits.mean(axis=1, keepdims=True))
+    centred: np.ndarray = logits - logits.mean(axis=1, keepdims=True)
+    return centred
 
 
 def errors(path: Path, right: Path) -> dict[str, float]:

@@ -152,7 +152,8 @@ def reference(model: str, weights: Tensors) -> np.ndarray:
     made.tie_weights()
     with torch.no_grad():
         logits = made(torch.tensor([PROMPT])).logits[0].double().numpy()
-    return np.subtract(logits, logits.mean(axis=1, keepdims=True))
+    centred: np.ndarray = logits - logits.mean(axis=1, keepdims=True)
+    return centred
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,0 +1,55 @@
+"""The server with the native engine: the bundled model says what it says on ggml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.server import Server, serve
+
+QUESTIONS = ("Hello!", "What is Trunkline?", "What is 2 + 3?")
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("native")
+    with serve(folder, "caboose", "--executor", "native", "--threads", "1") as server:
+        yield server
+
+
+def answer(server: Server, question: str, **fields: object) -> str:
+    body = {
+        "model": "caboose",
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+        "max_tokens": 24,
+        **fields,
+    }
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    assert reply.status_code == 200, reply.text
+    text: str = reply.json()["choices"][0]["message"]["content"]
+    return text
+
+
+def test_greedy_text_is_ggmls(native: Server, caboose: Server) -> None:
+    for question in QUESTIONS:
+        assert answer(native, question) == answer(caboose, question)
+
+
+def test_seeds_reproduce_whoever_else_asks(native: Server) -> None:
+    fields = {"temperature": 1.0, "top_p": 0.95, "seed": 5, "n": 1}
+    alone = answer(native, "Tell me about trains.", **fields)
+    body = {"model": "caboose", "prompt": "one two three", "max_tokens": 40, "n": 8}
+    with httpx.stream("POST", f"{native.url}/v1/completions", json={**body, "stream": True}) as r:
+        lines = r.iter_lines()
+        next(lines)
+        assert answer(native, "Tell me about trains.", **fields) == alone
+
+
+def test_json_schema(native: Server) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    text = answer(native, "Give me a number.", response_format=form, max_tokens=60)
+    assert text.replace(" ", "").replace("\n", "").startswith('{"a":')
