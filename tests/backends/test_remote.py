@@ -173,7 +173,7 @@ async def test_what_nobody_can_say_is_refused_by_name() -> None:
 )
 def test_prompts_for_those_that_only_chat_are_refused_with_what_to_do(operation: str) -> None:
     features: frozenset[Feature] = frozenset(("stream",))
-    with pytest.raises(Unsupported, match="send messages .*/v1/chat/completions") as caught:
+    with pytest.raises(Unsupported, match=r"send messages .*/v1/chat/completions") as caught:
         SPEAKERS[operation].encode(text(), Terms(model="m", features=features))
     assert caught.value.param == "prompt"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
 from trunkline.core.types import (
@@ -55,7 +55,7 @@ class CompletionFields(PromptFields, kw_only=True):
     prompt: Raw = NOTHING
     # 0: nothing but the echo. null: as much as there is room for, as vLLM has it (`get_max_tokens`
     # in vllm/entrypoints/utils.py, 00fc880).
-    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None = UNSET
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = DEFAULT_MAX_TOKENS
     logprobs: TopCount | None = None
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     # vLLM's: BOS and the like before the prompt, where the model wants them.
@@ -107,10 +107,9 @@ class CompletionAsk:
         self._inputs = _inputs(fields)
         self._stop = stops(fields)
         self._grammar = constraint(fields)
-        most = DEFAULT_MAX_TOKENS if fields.max_tokens is UNSET else fields.max_tokens
         self._sampling = sampling(
             fields,
-            max_tokens=most,
+            max_tokens=fields.max_tokens,
             # The best are told by their log probabilities.
             logprobs=0 if fields.logprobs is None and self._rows > self._n else fields.logprobs,
         )
