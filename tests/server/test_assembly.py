@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from tests.support.fake_backend import FakeBackend
 from trunkline.backends.config import BackendConfig
 from trunkline.core.types import Health
@@ -48,6 +50,37 @@ def backend(name: str, **fields: object) -> BackendConfig:
 
 def route(name: str, *targets: Target) -> RouteConfig:
     return RouteConfig(name=name, targets=targets)
+
+
+async def test_targets_that_did_not_change_keep_what_is_known_of_them() -> None:
+    same, other = Target(backend="a", model="m"), Target(backend="b", model="m")
+    config = FileConfig(
+        backends=(backend("a"), backend("b")), routes=(route("r", same, other), route("s", same))
+    )
+    async with world() as one:
+        await one.assembly.apply(config)
+        for shown in one.gateway.find("r"), one.gateway.find("s"):
+            for endpoint in shown.backend.endpoints:  # type: ignore[attr-defined]
+                endpoint.requests = 7
+                endpoint.breaker.closed = False
+        changed = msgspec.structs.replace(other, weight=2.0)
+        await one.assembly.apply(
+            msgspec.structs.replace(
+                config,
+                backends=(backend("a"), backend("b")),
+                routes=(route("r", same, changed), route("t", same)),
+            )
+        )
+        found = {
+            (report.name, target.name): (target.requests, target.breaker == "closed")
+            for report in one.assembly.report()
+            for target in report.targets
+        }
+        assert found == {
+            ("r", "a/m"): (7, False),
+            ("r", "b/m"): (0, True),
+            ("t", "a/m"): (0, True),
+        }
 
 
 async def test_backends_are_shown_with_and_without_a_route() -> None:

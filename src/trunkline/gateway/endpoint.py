@@ -29,6 +29,7 @@ class Endpoint:
     def __init__(self, config: RouteConfig, target: Target, backend: Backend, name: str) -> None:
         self.target = target
         self.backend = backend
+        self._rules = (config.breaker, config.retries)
         # As the backend calls it; "" = `find_model` has to be asked.
         self.model = target.model
         # Distinct within the route and stable across restarts, for rendezvous hashing.
@@ -65,6 +66,11 @@ class Endpoint:
         self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
         self._longest_wait = config.retries.retry_after
         self._shortest_wait = config.retries.base / 2
+
+    def serves(self, config: RouteConfig, target: Target, backend: Backend) -> bool:
+        """Whether this is what such a configuration means."""
+        same = self.target == target and self.backend is backend
+        return same and self._rules == (config.breaker, config.retries)
 
     def find_model(self) -> str:
         """The model to ask for where none is configured: the only one; "" = nobody knows it yet."""

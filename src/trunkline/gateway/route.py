@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
+from types import MappingProxyType
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -59,14 +60,16 @@ class Route:
         rng: Random,
         speakers: Mapping[str, Speaker],
         compared: Callable[[Comparison], None] | None = None,
+        kept: Mapping[tuple[str, str], Endpoint] = MappingProxyType({}),
     ) -> None:
         """`targets` are the backends of `config.targets`, in order. `peers` may be filled later.
 
         `speakers`, by operation, read relayed answers that another target continues or that are
-        compared; without one for an operation its relayed answers are neither.
+        compared; without one for an operation its relayed answers are neither. `kept` are the
+        endpoints that were in use before, by the names of route and endpoint.
         """
         self.config = config
-        self.endpoints = _endpoints(config, targets)
+        self.endpoints = _endpoints(config, targets, kept)
         self.state = RouteState(config, self.endpoints, peers, clock, rng, speakers)
         self.shadows: Shadows | None = None
         if config.shadow is not None:
@@ -203,13 +206,21 @@ class Route:
         raise error
 
 
-def _endpoints(config: RouteConfig, targets: Sequence[Backend]) -> tuple[Endpoint, ...]:
-    """One for each target; equal ones are told apart by a number."""
+def _endpoints(
+    config: RouteConfig, targets: Sequence[Backend], kept: Mapping[tuple[str, str], Endpoint]
+) -> tuple[Endpoint, ...]:
+    """One for each target, the one that was there before where nothing about it has changed.
+
+    Equal ones are told apart by a number.
+    """
     endpoints: list[Endpoint] = []
     names: dict[str, int] = {}
     for target, backend in zip(config.targets, targets, strict=True):
         name = f"{target.backend}/{target.model}" if target.model else target.backend
         names[name] = names.get(name, 0) + 1
         shown = name if names[name] == 1 else f"{name}#{names[name]}"
-        endpoints.append(Endpoint(config, target, backend, shown))
+        old = kept.get((config.name, shown))
+        if old is None or not old.serves(config, target, backend):
+            old = Endpoint(config, target, backend, shown)
+        endpoints.append(old)
     return tuple(endpoints)

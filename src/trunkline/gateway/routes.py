@@ -9,6 +9,7 @@ from trunkline.core.metrics import Family
 from trunkline.core.types import Backend
 from trunkline.gateway.clock import Clock
 from trunkline.gateway.config import RouteConfig
+from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import ServedModel
 from trunkline.gateway.report import RouteReport, families, report
 from trunkline.gateway.route import Route
@@ -28,8 +29,11 @@ class Routes:
         speakers: Mapping[str, Speaker] | None = None,
         compared: Callable[[Comparison], None] | None = None,
         rng: Random | None = None,
+        before: Routes | None = None,
     ) -> None:
         """`clock` is the event loop. `compared` is told of each copy's answer beside the client's.
+        `before` are the routes that these replace: targets that did not change stay what they are,
+        with their breakers, averages and counters.
 
         Raises `ValueError` where a name is not that of a backend or route, or two routes have one.
         """
@@ -39,6 +43,7 @@ class Routes:
         self._speakers = speakers or {}
         self._compared = compared
         self._rng = rng or Random()
+        self._kept = {} if before is None else before.endpoints()
         peers = self._peers
         for config in configs:
             route = self.further(config)
@@ -61,7 +66,12 @@ class Routes:
             self._rng,
             self._speakers,
             self._compared,
+            self._kept,
         )
+
+    def endpoints(self) -> dict[tuple[str, str], Endpoint]:
+        """Each target in use, by the names of its route and of itself."""
+        return {(route.name, one.name): one for route in self.routes for one in route.endpoints}
 
     def served(self) -> tuple[ServedModel, ...]:
         """What the gateway offers to clients."""

@@ -89,7 +89,7 @@ class Assembly:
         plain = [route for route in config.routes if "*" not in route.name]
         patterns = [route for route in config.routes if "*" in route.name]
         plain += _own_names(config)
-        routes = Routes(plain, backends, loop, speakers=SPEAKERS)
+        routes = Routes(plain, backends, loop, speakers=SPEAKERS, before=self._routes)
         more: list[Names] = []
         if patterns:
             more.append(_Patterns(patterns, routes))
