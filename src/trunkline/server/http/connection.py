@@ -164,7 +164,8 @@ class Connection(asyncio.Protocol):
             self.close()
         else:
             self._deadline = time.monotonic() + self._limits.keepalive_timeout
-            self._pump()
+            if self._queue or self._held or not self._reading or self._framing.wants_continue:
+                self._pump()
 
     # pool.Pooled
 

@@ -58,18 +58,13 @@ class HttpRequest(msgspec.Struct, eq=False):
     # Percent-decoded.
     path: str
     query: bytes
-    # Header fields, names in lower case; the first of each name.
+    # Header fields in order; names in lower case.
+    headers: Headers
+    # The first of each name.
     fields: dict[bytes, bytes]
-    # Those whose name had come before.
-    repeated: Headers
     http10: bool
     keep_alive: bool
     body: bytes = b""
-
-    @property
-    def headers(self) -> Headers:
-        """All header fields; those of one name in order."""
-        return [*self.fields.items(), *self.repeated]
 
 
 class ConnectionSide(Protocol):

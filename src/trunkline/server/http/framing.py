@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+from itertools import chain
 from math import inf
 from typing import Protocol
 from urllib.parse import unquote
@@ -53,9 +54,8 @@ class Framing:
         # The request that is being parsed; None while its head is.
         self._request: HttpRequest | None = None
         self._url = b""
-        self._fields: dict[bytes, bytes] = {}
-        self._repeated: Headers = []
-        self._head_size = 0
+        # Fields of the head, then of the trailer, which nobody looks at.
+        self._headers: Headers = []
         self._body: bytes | bytearray = b""
         # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
         self._unseen = 0
@@ -81,7 +81,7 @@ class Framing:
 
     def refuse(self, status: int, error: TrunklineError) -> None:
         """Hand on a refusal in place of the request that has begun, and parse nothing more."""
-        request = self._request or HttpRequest("-", b"-", "-", b"", {}, [], False, False)
+        request = self._request or HttpRequest("-", b"-", "-", b"", [], {}, False, False)
         request.keep_alive = False
         self.stop()
         self._receiver.received(request, (status, error))
@@ -105,9 +105,7 @@ class Framing:
         self._allowed = self._limits.header_timeout
         self._request = None
         self._url = b""
-        self._fields = {}
-        self._repeated = []
-        self._head_size = 0
+        self._headers = []
         self._body = b""
         self._unseen = 0
 
@@ -119,25 +117,25 @@ class Framing:
             self._refuse(414, InvalidRequest(problem))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer, which is dropped."""
-        self._head_size = size = self._head_size + len(name) + len(value) + 4
-        if size > self._limits.max_header_bytes:
-            self._refuse_head()
-        if self._request is None:
-            name = name.lower()
-            if name in self._fields:
-                self._repeated.append((name, value))
-            else:
-                self._fields[name] = value
+        """One header or trailer; `feed` bounds how much comes before their number is looked at."""
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body."""
         parser = self._parser
         if parser.should_upgrade():
             return
-        fields = self._fields
-        if len(fields) + len(self._repeated) > self._limits.max_headers:
-            self._refuse_head()
+        headers, self._headers = self._headers, []
+        count = len(headers)
+        limits = self._limits
+        size = sum(map(len, chain.from_iterable(headers))) + 4 * count
+        if count > limits.max_headers or size > limits.max_header_bytes:
+            bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
+            self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
+        fields = dict(headers)
+        if len(fields) != count:
+            # The first of each name counts.
+            fields = dict(reversed(headers))
         keep_alive = parser.should_keep_alive()
         # The version is dear to ask for. Only 1.1 stays open without a word about it.
         unsaid = keep_alive and b"connection" not in fields
@@ -145,17 +143,17 @@ class Framing:
         url = self._url
         parts = _parts(url) if len(url) <= _REMEMBERED else _parts.__wrapped__(url)
         method = parser.get_method().decode()
-        self._request = HttpRequest(method, *parts, fields, self._repeated, http10, keep_alive)
-        self._allowed = self._limits.body_timeout
-        if b"content-length" in fields and int(fields[b"content-length"]) > self._limits.max_body:
+        self._request = HttpRequest(method, *parts, headers, fields, http10, keep_alive)
+        self._allowed = limits.body_timeout
+        if b"content-length" in fields and int(fields[b"content-length"]) > limits.max_body:
             self._refuse_body()
         if b"expect" in fields:
             if fields[b"expect"].lower() != b"100-continue":
                 problem = "the only expectation that is understood is 100-continue"
                 self._refuse(417, InvalidRequest(problem))
             self.wants_continue = not http10
-        more = self._repeated and any(name == b"host" for name, _ in self._repeated)
-        if more or not (http10 or b"host" in fields):
+        several = len(fields) != count and sum(name == b"host" for name, _ in headers) > 1
+        if several or not (http10 or b"host" in fields):
             self._refuse(400, InvalidRequest("exactly one Host header is needed"))
 
     def on_body(self, body: bytes) -> None:
@@ -195,11 +193,6 @@ class Framing:
         self.refuse(status, error)
         raise _Refused
 
-    def _refuse_head(self) -> None:
-        limits = self._limits
-        bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
-        self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
-
     def _refuse_body(self) -> None:
         problem = f"the body is over the limit of {self._limits.max_body} bytes"
         self._refuse(413, PayloadTooLarge(problem))
@@ -215,8 +208,7 @@ class Framing:
             self.refuse(405, InvalidRequest("this is no proxy"))
             return
         lines = [b"%b %b HTTP/1.1" % (method, self._url)]
-        pairs = (*self._fields.items(), *self._repeated)
-        lines += [b"%b: %b" % pair for pair in pairs if pair[0] not in _UPGRADE]
+        lines += [b"%b: %b" % pair for pair in self._headers if pair[0] not in _UPGRADE]
         self._parser = httptools.HttpRequestParser(self)
         self.feed(b"\r\n".join(lines) + b"\r\n\r\n")
         if rest and not self.ended:
