@@ -18,17 +18,17 @@ constexpr int64_t kQueries = 64;
 struct KvF16 {
   static constexpr int kBytes = 2;
   static constexpr bool kScaled = false;
-  static inline F get(const uint8_t* p) { return load_f16(p); }
+  TL_ALWAYS F get(const uint8_t* p) { return load_f16(p); }
 };
 struct KvBf16 {
   static constexpr int kBytes = 2;
   static constexpr bool kScaled = false;
-  static inline F get(const uint8_t* p) { return load_bf16(p); }
+  TL_ALWAYS F get(const uint8_t* p) { return load_bf16(p); }
 };
 struct KvInt8 {
   static constexpr int kBytes = 1;
   static constexpr bool kScaled = true;
-  static inline F get(const uint8_t* p) { return load_i8(p); }
+  TL_ALWAYS F get(const uint8_t* p) { return load_i8(p); }
 };
 
 // The state of up to kQueries queries, in the scratch.
@@ -89,7 +89,7 @@ static inline bool find_tile(const Attention& a, const AttnRow& lead, int32_t he
 
 // Scores of N queries with `Groups` groups of positions: lanes are positions.
 template <class KV, int Groups, int N>
-static inline void score(const Tile& t, int64_t g, const float* q, int64_t dim, float* p) {
+TL_ALWAYS void score(const Tile& t, int64_t g, const float* q, int64_t dim, float* p) {
   F s[Groups][N];
   TL_UNROLL for (int j = 0; j < Groups; ++j) TL_UNROLL for (int i = 0; i < N; ++i) s[j][i] = zero();
   for (int64_t d = 0; d < dim; ++d) {
@@ -107,7 +107,7 @@ static inline void score(const Tile& t, int64_t g, const float* q, int64_t dim, 
 }
 
 template <class KV, int N>
-static inline void score_groups(const Tile& t, const float* q, int64_t dim, float* p) {
+TL_ALWAYS void score_groups(const Tile& t, const float* q, int64_t dim, float* p) {
   const int64_t groups = (t.count + 15) / 16;
   int64_t g = 0;
   for (; g + kScoreGroups <= groups; g += kScoreGroups) score<KV, kScoreGroups, N>(t, g, q, dim, p);
@@ -116,7 +116,7 @@ static inline void score_groups(const Tile& t, const float* q, int64_t dim, floa
 
 // Adds N queries' share of the values' lanes [16 lane, 16 (lane + Lanes)).
 template <class KV, int N, int Lanes>
-static inline void mix(const Tile& t, int64_t lane, int64_t dim, const float* p, float* acc) {
+TL_ALWAYS void mix(const Tile& t, int64_t lane, int64_t dim, const float* p, float* acc) {
   F sum[N][Lanes];
   acc += 16 * lane;
   TL_UNROLL for (int i = 0; i < N; ++i) TL_UNROLL for (int l = 0; l < Lanes; ++l)
@@ -138,7 +138,7 @@ static inline void mix(const Tile& t, int64_t lane, int64_t dim, const float* p,
 }
 
 template <class KV, int N>
-static inline void mix_lanes(const Tile& t, int64_t dim, const float* p, float* acc) {
+TL_ALWAYS void mix_lanes(const Tile& t, int64_t dim, const float* p, float* acc) {
   int64_t lane = 0;
   for (; 16 * (lane + kMixLanes) <= dim; lane += kMixLanes) mix<KV, N, kMixLanes>(t, lane, dim, p, acc);
   for (; 16 * lane < dim; ++lane) mix<KV, N, 1>(t, lane, dim, p, acc);

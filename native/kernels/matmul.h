@@ -35,7 +35,7 @@ struct Weights {
 };
 
 template <int P, int N>
-static inline void finish(const Matmul& m, int64_t panel, int64_t row, const F (&acc)[P][N]) {
+TL_ALWAYS void finish(const Matmul& m, int64_t panel, int64_t row, const F (&acc)[P][N]) {
   for (int p = 0; p < P; ++p) {
     const int64_t r = (panel + p) * kPanel;
     const int lanes = static_cast<int>(m.w->rows - r < kPanel ? m.w->rows - r : kPanel);

@@ -8,15 +8,15 @@ namespace TL_ISA {
 
 struct F32 {
   static constexpr int kBytes = 4;
-  static inline F get(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
+  TL_ALWAYS F get(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
 };
 struct F16 {
   static constexpr int kBytes = 2;
-  static inline F get(const uint8_t* p) { return load_f16(p); }
+  TL_ALWAYS F get(const uint8_t* p) { return load_f16(p); }
 };
 struct BF16 {
   static constexpr int kBytes = 2;
-  static inline F get(const uint8_t* p) { return load_bf16(p); }
+  TL_ALWAYS F get(const uint8_t* p) { return load_bf16(p); }
 };
 
 template <class W>
@@ -27,7 +27,7 @@ struct FloatTile {
   static constexpr int64_t kLine = kPanel * W::kBytes;
 
   template <int P, int N, bool Expanded>
-  static inline void run(const Matmul& m, const Weights& w, int64_t row, F (&acc)[P][N], Ahead ahead) {
+  TL_ALWAYS void run(const Matmul& m, const Weights& w, int64_t row, F (&acc)[P][N], Ahead ahead) {
     const int64_t end = 2 * w.end < m.w->cols ? 2 * w.end : m.w->cols;
     const float* x = m.x + row * m.ld_x;
     const uint8_t* line = w.p;

@@ -17,12 +17,12 @@ struct Q8_0 {
   static constexpr Type kType = Type::q8_0;
   static constexpr int kBlocks = 2, kHalves = 1, kMost = 255;
   static constexpr bool kMins = false;
-  static inline int32_t init(const ActBlock& x, int) { return kOffset8 ? x.init8 : kMagicBits; }
-  static inline B quants(const uint8_t* u, int b, int g) { return load_b(u + 64 + 512 * b + 64 * g); }
-  static inline F scale(const uint8_t* u, int b, int) { return load_f16(u + 32 * b); }
+  TL_ALWAYS int32_t init(const ActBlock& x, int) { return kOffset8 ? x.init8 : kMagicBits; }
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) { return load_b(u + 64 + 512 * b + 64 * g); }
+  TL_ALWAYS F scale(const uint8_t* u, int b, int) { return load_f16(u + 32 * b); }
 };
 
-static inline B nibbles(const uint8_t* lines, int g) {
+TL_ALWAYS B nibbles(const uint8_t* lines, int g) {
   return g < 4 ? low_nibbles(load_b(lines + 64 * g)) : high_nibbles(load_b(lines + 64 * (g - 4)));
 }
 
@@ -30,21 +30,21 @@ struct Q4_0 {
   static constexpr Type kType = Type::q4_0;
   static constexpr int kBlocks = 2, kHalves = 1, kMost = 15;
   static constexpr bool kMins = false;
-  static inline int32_t init(const ActBlock& x, int) { return x.init4; }
-  static inline B quants(const uint8_t* u, int b, int g) { return nibbles(u + 64 + 256 * b, g); }
-  static inline F scale(const uint8_t* u, int b, int) { return load_f16(u + 32 * b); }
+  TL_ALWAYS int32_t init(const ActBlock& x, int) { return x.init4; }
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) { return nibbles(u + 64 + 256 * b, g); }
+  TL_ALWAYS F scale(const uint8_t* u, int b, int) { return load_f16(u + 32 * b); }
 };
 
 struct Q4_K {
   static constexpr Type kType = Type::q4_k;
   static constexpr int kBlocks = 8, kHalves = 1, kMost = 15;
   static constexpr bool kMins = true;
-  static inline int32_t init(const ActBlock&, int) { return kMagicBits; }
-  static inline B quants(const uint8_t* u, int b, int g) { return nibbles(u + 320 + 256 * b, g); }
-  static inline F scale(const uint8_t* u, int b, int) {
+  TL_ALWAYS int32_t init(const ActBlock&, int) { return kMagicBits; }
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) { return nibbles(u + 320 + 256 * b, g); }
+  TL_ALWAYS F scale(const uint8_t* u, int b, int) {
     return mul(load_f16(u), load_u8(u + 64 + 16 * b));
   }
-  static inline F minimum(const uint8_t* u, int b) {
+  TL_ALWAYS F minimum(const uint8_t* u, int b) {
     return mul(load_f16(u + 32), load_u8(u + 192 + 16 * b));
   }
 };
@@ -52,7 +52,7 @@ struct Q4_K {
 struct Q5_K : Q4_K {
   static constexpr Type kType = Type::q5_k;
   static constexpr int kMost = 31;
-  static inline B quants(const uint8_t* u, int b, int g) {
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) {
     const uint8_t* lines = u + 320 + 320 * b;
     return add_fifth_bit(nibbles(lines, g), load_b(lines + 256), g);
   }
@@ -62,12 +62,12 @@ struct Q6_K {
   static constexpr Type kType = Type::q6_k;
   static constexpr int kBlocks = 8, kHalves = 2, kMost = 63;
   static constexpr bool kMins = false;
-  static inline int32_t init(const ActBlock& x, int h) { return x.init6[h]; }
-  static inline B quants(const uint8_t* u, int b, int g) {
+  TL_ALWAYS int32_t init(const ActBlock& x, int h) { return x.init6[h]; }
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) {
     const uint8_t* lines = u + 320 + 384 * b;
     return add_upper_bits(nibbles(lines, g), load_b(lines + 256 + 64 * (g / 4)), g % 4);
   }
-  static inline F scale(const uint8_t* u, int b, int h) {
+  TL_ALWAYS F scale(const uint8_t* u, int b, int h) {
     return mul(load_f16(u), load_i8(u + 64 + 16 * (2 * b + h)));
   }
 };
@@ -79,12 +79,12 @@ struct Wide {
   static constexpr bool kMins = W::kMins;
   static constexpr int kHead = 64 * (kHalves + kMins);
   static constexpr int kBytes = kHead + 512;
-  static inline int32_t init(const ActBlock& x, int h) { return W::init(x, h); }
-  static inline B quants(const uint8_t* u, int, int g) { return load_b(u + kHead + 64 * g); }
-  static inline F scale(const uint8_t* u, int, int h) {
+  TL_ALWAYS int32_t init(const ActBlock& x, int h) { return W::init(x, h); }
+  TL_ALWAYS B quants(const uint8_t* u, int, int g) { return load_b(u + kHead + 64 * g); }
+  TL_ALWAYS F scale(const uint8_t* u, int, int h) {
     return load(reinterpret_cast<const float*>(u + 64 * h));
   }
-  static inline F minimum(const uint8_t* u, int) {
+  TL_ALWAYS F minimum(const uint8_t* u, int) {
     return load(reinterpret_cast<const float*>(u + 64 * kHalves));
   }
 };
@@ -93,7 +93,7 @@ struct Wide {
 
 // P panels by N rows over one block: `w` is the unit of the first panel, `x` the block of the first row.
 template <class W, int P, int N>
-static inline void block_step(const uint8_t* w, int64_t stride, int b, const ActBlock* x, int64_t ld,
+TL_ALWAYS void block_step(const uint8_t* w, int64_t stride, int b, const ActBlock* x, int64_t ld,
                               F (&acc)[P][N]) {
   constexpr int kGroups = 8 / W::kHalves;
   TL_UNROLL for (int h = 0; h < W::kHalves; ++h) {
@@ -126,7 +126,7 @@ static inline void block_step(const uint8_t* w, int64_t stride, int b, const Act
 }
 
 template <int P>
-static inline void ask(Ahead& a) {
+TL_ALWAYS void ask(Ahead& a) {
   for (int64_t at = 0; at < a.step; at += 64) {
     TL_UNROLL for (int p = 0; p < P; ++p) prefetch(a.p + p * a.stride + at);
   }
@@ -144,7 +144,7 @@ struct IntTile {
                     kBlockPanels * kChunk * kWideBytes <= static_cast<int64_t>(kMatmulScratch));
 
   template <int P, int N, bool Expanded>
-  static inline void run(const Matmul& m, const Weights& w, int64_t row, F (&acc)[P][N], Ahead ahead) {
+  TL_ALWAYS void run(const Matmul& m, const Weights& w, int64_t row, F (&acc)[P][N], Ahead ahead) {
     const int64_t ld = act_blocks(m.w->cols);
     const ActBlock* x = m.xq + row * ld + w.begin * W::kBlocks;
     constexpr int64_t unit_bytes = Expanded ? kWideBytes : kUnitBytes;

@@ -15,6 +15,8 @@
 #include "simd_generic.h"
 #endif
 
+#define TL_ALWAYS static inline __attribute__((always_inline))
+
 #if !defined(__AVX2__)
 #define TL_UNROLL
 #elif defined(__clang__)
