@@ -162,7 +162,8 @@ class Generation:
                 if self.renderer is None:
                     continue
             else:
-                self._made_renderer()
+                if self.renderer is None:
+                    self._made_renderer()
                 if type(event) is Delta:
                     self._note_output((prompt, event.row), now, len(event.token_ids))
                 elif type(event) is RowFinished:
