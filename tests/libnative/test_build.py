@@ -39,12 +39,19 @@ def test_only_what_changed_is_compiled(sources: Path) -> None:
     assert not make(sources, said)
     (sources / "engine" / "engine.cpp").write_text("int engine() { return 2; }\n")
     assert make(sources, said)
-    (sources / "include" / "new.h").write_text("#pragma once\n")
+    # Headers count for those that include them, directly or through others.
+    (sources / "include" / "inner.h").write_text("#pragma once\n")
+    (sources / "include" / "outer.h").write_text('#pragma once\n#include "inner.h"\n')
+    assert not make(sources, said)
+    (sources / "kernels" / "variant.cpp").write_text('#include "outer.h"\n' + KERNELS)
+    assert make(sources, said)
+    (sources / "include" / "inner.h").write_text("#pragma once\nstruct Inner;\n")
     assert make(sources, said)
     assert [line.split(" files")[0] for line in said] == [
         "compiling 2 of 2",
         "compiling 1 of 2",
-        "compiling 2 of 2",
+        "compiling 1 of 2",
+        "compiling 1 of 2",
     ]
 
 

@@ -17,6 +17,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -39,6 +40,9 @@ _FLAGS = (
     *("-std=c++20", "-O3", "-g1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"),
     *("-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Werror=return-type"),
 )
+
+
+_INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
 
 class BuildFailed(Exception):
@@ -97,6 +101,20 @@ def objects(sources: Path) -> list[Object]:
     return found
 
 
+def with_headers(source: Path, sources: Path) -> list[Path]:
+    """`source` and all of our own files that it includes, directly or not."""
+    found: dict[Path, None] = {source: None}
+    queue = [source]
+    while queue:
+        path = queue.pop()
+        for name in _INCLUDE.findall(path.read_text()):
+            for folder in (path.parent, sources / "include", sources):
+                if (folder / name).is_file() and folder / name not in found:
+                    found[folder / name] = None
+                    queue.append(folder / name)
+    return [source, *sorted(set(found) - {source})]
+
+
 def build(
     out: Path = LIBRARY,
     *,
@@ -115,14 +133,14 @@ def build(
     flags += (f"-fsanitize={sanitize}", "-fno-sanitize-recover=all") if sanitize else ()
     flags += ("-I", str(sources / "include"), "-I", str(sources))
     shared = hashlib.sha256("\0".join([_version(command), platform.machine(), *flags]).encode())
-    for header in sorted([*sources.rglob("*.h"), *sources.rglob("*.inc")]):
-        shared.update(header.read_bytes())
     folder.mkdir(parents=True, exist_ok=True)
     work: list[tuple[list[str], Path]] = []
     made: list[Path] = []
     for one in objects(sources):
         key = shared.copy()
-        key.update("\0".join(one.flags).encode() + one.source.read_bytes())
+        key.update("\0".join(one.flags).encode())
+        for path in with_headers(one.source, sources):
+            key.update(path.read_bytes())
         name = f"{one.source.parent.name}-{one.source.stem}-{one.variant or 'once'}"
         target = folder / f"{name}-{key.hexdigest()[:16]}.o"
         made.append(target)

@@ -57,7 +57,9 @@ class NativeLibrary:
         if abi != ABI:
             raise NativeUnusable(f"{path} has interface {abi}, not {ABI}: build it again")
         for name, result, arguments in PROTOTYPES:
-            function = getattr(self.call, name)
+            function = getattr(self.call, name, None)
+            if function is None:
+                raise NativeUnusable(f"{path} has no {name}: build it again")
             function.restype, function.argtypes = result, arguments
         self.path = path
         # Which of the kernels' variants this CPU runs.

@@ -20,20 +20,15 @@ def load_executor(config: EngineConfig, on_progress: Callable[[float], None]) ->
         from trunkline.engine.executors import scripted
 
         return scripted.load(config)
-    if config.executor == "native" or (config.executor == "auto" and _native_can(config)):
+    if config.executor in ("native", "auto"):
         from trunkline.engine.executors import native
 
-        return native.load(config, on_progress)
+        if config.executor == "native":
+            return native.load(config, on_progress)
+        loaded = native.load_if_able(config, on_progress)
+        if not isinstance(loaded, str):
+            return loaded
+        log.warning("%s runs on ggml, not on the native engine: %s", config.name, loaded)
     from trunkline.engine.executors import ggml
 
     return ggml.load(config, on_progress)
-
-
-def _native_can(config: EngineConfig) -> bool:
-    """Whether the native engine runs this model; if not, the log says why, once."""
-    from trunkline.engine.executors import native
-
-    reason = native.why_not(config)
-    if reason is not None:
-        log.warning("%s runs on ggml, not on the native engine: %s", config.name, reason)
-    return reason is None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,8 @@ from tests.support.tiny_models import write_model
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import SamplingParams
 from trunkline.engine.config import EngineConfig
-from trunkline.engine.executors import native
+from trunkline.engine.executors import ggml, load_executor, native
+from trunkline.engine.executors.native.vocabulary import Vocabulary
 from trunkline.engine.seam import Chunk, CopyBlock, ExecutorFailed, OpenRow, StepLost, TrimSeq
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -146,12 +148,49 @@ def test_what_it_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"mamba.*--executor ggml"):
         native.load(config(path), lambda _: None)
     path = write_model(tmp_path / "yarn.gguf", "qwen3", text={"rope.scaling.type": "yarn"})
-    assert "yarn" in (native.why_not(config(path)) or "")
-    assert native.why_not(config(write_model(tmp_path / "fine.gguf", "qwen3"))) is None
+    assert "yarn" in why_not(path)
 
 
 def test_unknown_tensors_are_not_ignored(tmp_path: Path) -> None:
     path = write_model(tmp_path / "more.gguf", "llama", more={"blk.0.attn_sinks.weight": (8,)})
-    assert "attn_sinks" in (native.why_not(config(path)) or "")
+    assert "attn_sinks" in why_not(path)
     path = write_model(tmp_path / "less.gguf", "qwen2", without="blk.1.attn_k.bias")
-    assert "attn_k.bias" in (native.why_not(config(path)) or "")
+    assert "attn_k.bias" in why_not(path)
+
+
+def why_not(path: Path) -> str:
+    found = native.load_if_able(config(path), lambda _: None)
+    assert isinstance(found, str)
+    return found
+
+
+def test_auto_takes_native_and_says_where_it_cannot(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fine = write_model(tmp_path / "fine.gguf", "qwen3")
+    auto = msgspec.structs.replace(config(fine), executor="auto")
+    executor = load_executor(auto, lambda _: None)
+    assert isinstance(executor, native.NativeExecutor)
+    executor.close()
+    other = write_tiny_gguf(tmp_path / "mamba.gguf", "mamba")
+    executor = load_executor(msgspec.structs.replace(auto, model=str(other)), lambda _: None)
+    assert isinstance(executor, ggml.GgmlExecutor)
+    executor.close()
+    (record,) = [one for one in caplog.records if "native" in one.getMessage()]
+    assert "tiny runs on ggml" in record.getMessage()
+    assert "'mamba'" in record.getMessage()
+
+
+def test_what_ends_a_text_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, store = write_tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "home" / "known.json"
+    first = Vocabulary(path, store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Vocabulary, "model", lambda self: pytest.fail("read again"))
+        assert Vocabulary(path, store).eog == first.eog == {262, 264}
+    write_tiny_gguf(path, specials=("<|eom_id|>",))
+    changed = Vocabulary(path, store)
+    assert changed.words == first.words + 1
+    store.write_text("no json")
+    assert Vocabulary(path, store).eog == changed.eog
+    first.close()
+    changed.close()

@@ -24,17 +24,18 @@ from trunkline.engine.executors.native.description import (
     check_lengths,
 )
 from trunkline.engine.executors.native.executor import NativeExecutor
+from trunkline.engine.executors.native.vocabulary import Vocabulary
 from trunkline.engine.executors.native.weights import Weight, weights
 from trunkline.engine.seam import Capabilities
 from trunkline.formats.gguf import TENSOR_TYPES, Gguf, MalformedGguf
 from trunkline.formats.gguf_facts import ModelFacts, read_facts
-from trunkline.libllama.library import LibraryUnusable, library
-from trunkline.libllama.model import LoadFailed, Model
+from trunkline.libllama.library import LibraryUnusable
+from trunkline.libllama.model import LoadFailed
 from trunkline.libnative.library import NativeLibrary, NativeUnusable, native
 from trunkline.libnative.model import NativeFailed, NativeModel
 from trunkline.libnative.structs import Kind
 
-__all__ = ["NativeExecutor", "Unsupported", "load", "why_not"]
+__all__ = ["NativeExecutor", "Unsupported", "load", "load_if_able"]
 
 log = logging.getLogger(__name__)
 
@@ -54,37 +55,36 @@ _MATRICES = frozenset(
 )
 
 
-def why_not(config: EngineConfig) -> str | None:
-    """Why the native engine cannot run this model, None where it can. Reads metadata only.
-
-    What is wrong with the file itself is said by whoever loads it.
-    """
+def load_if_able(
+    config: EngineConfig, on_progress: Callable[[float], None]
+) -> NativeExecutor | str:
+    """As `load`; where only the native engine cannot run this model or machine: why."""
     try:
-        lib = native()
-        facts = read_facts(Path(config.model))
-        if not facts.generates:
-            return "it makes embeddings or scores, not text"
-        with _opened(facts) as files:
-            _check_types(lib, weights(files, _describe(facts, files[0], config.ctx_size)))
+        return _checked(config, on_progress)
     except (Unsupported, NativeUnusable) as error:
         return str(error)
-    except (MalformedGguf, OSError):
-        return "its file cannot be read"
-    return None
 
 
 def load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
     """Load the GGUF file `config.model`. Raises `TrunklineError`, with what to do about it."""
     try:
-        return _load(config, on_progress)
+        return _checked(config, on_progress)
     except Unsupported as error:
         raise InvalidRequest(
             f"{config.model} cannot run on the native engine: {error}. Use --executor ggml.",
             param="executor",
         ) from error
+    except NativeUnusable as error:
+        raise InternalError(str(error)) from error
+
+
+def _checked(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
+    """Raises `TrunklineError`, `Unsupported` and `NativeUnusable`."""
+    try:
+        return _load(config, on_progress)
     except (MalformedGguf, LoadFailed) as error:
         raise InvalidRequest(str(error)) from error
-    except (LibraryUnusable, NativeUnusable, NativeFailed) as error:
+    except (LibraryUnusable, NativeFailed) as error:
         raise InternalError(str(error)) from error
     except OSError as error:
         raise InvalidRequest(f"{config.model} cannot be read: {error.strerror}") from error
@@ -100,9 +100,9 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeE
         log.warning(
             "%s was trained for %d tokens; beyond that its answers decay", path, facts.context
         )
-    # libllama knows vocabularies; it reads this one while the weights are packed.
+    # Read, where it is not known yet, while the weights are packed.
     with ThreadPoolExecutor(1) as beside:
-        vocabulary = beside.submit(lambda: Model(library(), path, vocab_only=True))
+        vocabulary = beside.submit(Vocabulary, path)
         model = _make_model(lib, facts, config, layout, on_progress)
         try:
             words = vocabulary.result()
@@ -111,8 +111,8 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeE
             raise
     blocks = layout.cells // lib.block
     try:
-        if words.vocab_size != model.vocab:
-            raise Unsupported(f"{words.vocab_size} words for {model.vocab} rows of the embedding")
+        if words.words != model.vocab:
+            raise Unsupported(f"{words.words} words for {model.vocab} rows of the embedding")
         model.reserve(blocks)
     except BaseException:
         model.close()
@@ -132,7 +132,7 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeE
             max_outputs=MAX_ROWS,
             max_scores=layout.scores,
             kv_bytes_per_token=model.block_bytes // lib.block,
-            eog=words.eog(),
+            eog=words.eog,
             vocab_size=model.vocab,
         ),
     )

@@ -161,9 +161,11 @@ def frequencies(
     `factors`: by which they are divided; without them, those of the file's `rope_freqs.weight`.
     `scaled`: whether the file's linear scaling applies. Raises `Unsupported`.
     """
-    if rope_size < 2 or rope_size % 2:
-        raise Unsupported(f"a rotary size of {rope_size}")
+    if not 2 <= rope_size <= meta.head or rope_size % 2:
+        raise Unsupported(f"{rope_size} of {meta.head} elements of a head turn")
     freq_base = meta.number("rope.freq_base", 10_000.0) if freq_base is None else freq_base
+    if freq_base <= 0.0:
+        raise Unsupported(f"a rotary base of {freq_base}")
     turns = freq_base ** -(np.arange(0, rope_size, 2, dtype=np.float64) / rope_size)
     kind = meta.text("rope.scaling.type", "linear")
     if kind not in ("none", "linear", "longrope"):
@@ -175,7 +177,10 @@ def frequencies(
     if factors is not None:
         if len(factors) != rope_size // 2:
             raise Unsupported(f"{len(factors)} rotary factors for {rope_size} elements")
-        turns /= factors
+        with np.errstate(all="ignore"):
+            turns = turns / factors
+    if not np.isfinite(turns).all():
+        raise Unsupported("its rotary frequencies are no numbers")
     return turns.astype(np.float32)
 
 

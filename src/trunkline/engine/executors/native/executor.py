@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from trunkline.engine.executors.native.vocabulary import Vocabulary
 from trunkline.engine.executors.one_pass import OnePass, keys_of, wanted
 from trunkline.engine.executors.sampling import Floats
 from trunkline.engine.seam import (
@@ -23,7 +24,6 @@ from trunkline.engine.seam import (
     StepLost,
     StepPlan,
 )
-from trunkline.libllama.model import Model
 from trunkline.libnative.model import NativeFailed, NativeModel
 from trunkline.libnative.structs import Draw
 from trunkline.text.gguf_tokenizer import GgufTokenizer
@@ -34,8 +34,9 @@ Int32s = npt.NDArray[np.int32]
 class NativeExecutor(OnePass):
     """Implements `engine.seam.Executor`. `run_ahead` is 0: one plan at a time."""
 
-    def __init__(self, model: NativeModel, vocabulary: Model, capabilities: Capabilities) -> None:
-        """`vocabulary`: the model's file in libllama, vocabulary only."""
+    def __init__(
+        self, model: NativeModel, vocabulary: Vocabulary, capabilities: Capabilities
+    ) -> None:
         super().__init__("native", capabilities, vocabulary.piece)
         self._model = model
         self._vocabulary = vocabulary
@@ -48,7 +49,7 @@ class NativeExecutor(OnePass):
 
     def tokenizer(self) -> GgufTokenizer:
         """Over the vocabulary that is loaded; it must not be closed."""
-        return GgufTokenizer(self._vocabulary)
+        return GgufTokenizer(self._vocabulary.model())
 
     def close(self) -> None:
         """Stop a pass that runs, end the threads, free everything."""
