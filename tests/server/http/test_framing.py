@@ -13,6 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.support import CHAT, HELLO, request, running, text_of
+from trunkline.core.errors import TrunklineError
+from trunkline.server.http.exchange import HttpRequest
+from trunkline.server.http.framing import Framing
+from trunkline.server.http.limits import Limits
 
 LIVE = request("GET", "/health/live")
 BODY = json.dumps(HELLO).encode()
@@ -194,3 +198,53 @@ async def test_a_body_at_the_limit_is_read() -> None:
     async with running(max_body=len(body)) as one:
         assert (await one.ask("POST", CHAT, body)).status == 200
         assert (await one.ask("POST", CHAT, body + b" ")).status == 413
+
+
+class _Taken:
+    """What a `Framing` hands on."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[HttpRequest, int]] = []
+
+    def received(self, request: HttpRequest, refusal: tuple[int, TrunklineError] | None) -> None:
+        self.found.append((request, 0 if refusal is None else refusal[0]))
+
+
+def _framed(data: bytes) -> tuple[HttpRequest, int]:
+    taken = _Taken()
+    Framing(Limits(), taken).feed(data)
+    (one,) = taken.found
+    return one
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "http10", "keep_alive"),
+    [
+        (b"1.1", b"", False, True),
+        (b"1.1", b"connection: keep-alive\r\n", False, True),
+        (b"1.1", b"connection: close\r\n", False, False),
+        (b"1.0", b"", True, False),
+        (b"1.0", b"connection: keep-alive\r\n", True, True),
+    ],
+)
+def test_versions_and_what_becomes_of_the_connection(
+    version: bytes, connection: bytes, http10: bool, keep_alive: bool
+) -> None:
+    request, status = _framed(b"GET / HTTP/%b\r\nhost: a\r\n%b\r\n" % (version, connection))
+    assert (request.http10, request.keep_alive, status) == (http10, keep_alive, 0)
+
+
+def test_the_first_field_of_a_name_counts_and_trailers_do_not() -> None:
+    request, status = _framed(
+        b"POST http://h/a%20b?c HTTP/1.1\r\nHost: a\r\nX: 1\r\nx: 2\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nX: 3\r\n\r\n"
+    )
+    assert status == 0
+    assert (request.target, request.path, request.query) == (b"/a%20b?c", "/a b", b"c")
+    assert [pair for pair in request.headers if pair[0] == b"x"] == [(b"x", b"1"), (b"x", b"2")]
+    assert request.fields[b"x"] == b"1"
+    assert request.body == b"b"
+
+
+def test_two_hosts_are_refused_also_when_they_say_the_same() -> None:
+    assert _framed(b"GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n\r\n")[1] == 400
