@@ -10,7 +10,7 @@ import msgspec
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.ticker import Ticker
 from trunkline.backends.kind import Kind
-from trunkline.backends.remote_call import Refusal, RelayedCall, RemoteCall, TranslatedCall
+from trunkline.backends.remote_call import Refusal, RemoteCall
 from trunkline.backends.site import Site, fill
 from trunkline.backends.tokens import Tokens
 from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused
@@ -129,6 +129,8 @@ class RemoteBackend:
                 if operation == dialect or operation.startswith(dialect + ".")
             }
         self._paths = {op: path for op, path in paths.items() if op in self._speakers}
+        # Operations that this kind has elsewhere than their dialect.
+        self._moved = frozenset(op for op, path in self._paths.items() if path)
         order = dict.fromkeys((*self.kind.preferred, *self._paths))
         self._spoken = tuple(self._speakers[op] for op in order if op in self._paths)
         self._suited: dict[type, tuple[Speaker, ...]] = {}
@@ -140,22 +142,8 @@ class RemoteBackend:
         """Translate to the dialect that fits best, and send."""
         try:
             speaker, terms, outgoing = self._encode(request)
-            now = self._time()
-            return self._started(
-                TranslatedCall(
-                    owner=self,
-                    request_id=request.id,
-                    speaker=speaker,
-                    terms=terms,
-                    outgoing=outgoing,
-                    path=self._path(speaker.operation, terms.model, outgoing.path),
-                    streams="stream" in terms.features,
-                    sink=sink,
-                    began=now,
-                    seen=now,
-                    request=request,
-                )
-            )
+            streams = "stream" in terms.features
+            return self._started(request, speaker, terms, outgoing, streams, sink)
         except TrunklineError as error:
             return Refusal(self.site.pool.loop, request.id, error, sink)
 
@@ -172,22 +160,7 @@ class RemoteBackend:
             if raw.stream and "stream" not in terms.features:
                 return self.submit(msgspec.structs.replace(raw.translate(), model=raw.model), sink)
             outgoing = speaker.patch(raw, terms)
-            now = self._time()
-            return self._started(
-                RelayedCall(
-                    owner=self,
-                    request_id=raw.id,
-                    speaker=speaker,
-                    terms=terms,
-                    outgoing=outgoing,
-                    path=self._path(operation, terms.model, outgoing.path),
-                    streams=raw.stream,
-                    sink=sink,
-                    began=now,
-                    seen=now,
-                    raw=raw,
-                )
-            )
+            return self._started(raw, speaker, terms, outgoing, raw.stream, sink)
         except TrunklineError as error:
             return Refusal(self.site.pool.loop, raw.id, error, sink)
 
@@ -311,9 +284,22 @@ class RemoteBackend:
         template = self._paths.get(operation)
         return fill(template, self._values, model, path) if template else path
 
-    def _started(self, call: RemoteCall) -> Call:
+    def _started(
+        self,
+        asked: Request | RawRequest,
+        speaker: Speaker,
+        terms: Terms,
+        outgoing: Outgoing,
+        streams: bool,
+        sink: EventSink,
+    ) -> Call:
         if self._missing:
             raise UpstreamRefused(f"{self.title} cannot be asked: {self._missing}")
+        path = outgoing.path
+        if speaker.operation in self._moved:
+            path = self._path(speaker.operation, terms.model, path)
+        now = self._time()
+        call = RemoteCall(self, asked, speaker, terms, outgoing, path, streams, sink, now, now)
         self.calls.add(call)
         try:
             call.start()

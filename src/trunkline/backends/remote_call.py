@@ -44,11 +44,12 @@ class CallOwner(Protocol):
     calls: set[RemoteCall]
 
 
-class RemoteCall(Transfer, eq=False, kw_only=True):
-    """Implements `core.types.Call`; its subclasses know how to read the answer."""
+class RemoteCall(Transfer, eq=False):
+    """Implements `core.types.Call`."""
 
     owner: CallOwner
-    request_id: str
+    # A raw one's answer is passed on, the other's becomes core events.
+    asked: Request | RawRequest
     speaker: Speaker
     terms: Terms
     outgoing: Outgoing
@@ -74,10 +75,6 @@ class RemoteCall(Transfer, eq=False, kw_only=True):
     received: int = 0
     # True: an event has been delivered; the first ones are preceded by who answers.
     told: bool = False
-
-    def reading(self, head: Head) -> Reader | Relay:
-        """What reads the body of an answer. Raises `UpstreamFailed`."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Send, or first get the credentials that are missing. Raises `InvalidRequest`."""
@@ -113,12 +110,13 @@ class RemoteCall(Transfer, eq=False, kw_only=True):
             self._fail(UpstreamFailed(problem))
             return
         kind = media_type(headers.get("content-type", ""))
-        self.unbounded = kind in _STREAMS
-        if not (self.streams or self.unbounded or kind in _JSON):
+        if kind in _STREAMS:
+            self.unbounded = True
+        elif not self.streams and kind not in _JSON:
             # Some servers send JSON as plain text, or as nothing at all.
             head = Head(head.status, {**headers, "content-type": _JSON[0]})
         try:
-            self.reader = self.reading(head)
+            self.reader = self._reading(head)
         except Exception as error:  # noqa: BLE001 - one bad answer ends one call only
             self._failed_reading(error)
 
@@ -182,6 +180,15 @@ class RemoteCall(Transfer, eq=False, kw_only=True):
 
     # internals
 
+    def _reading(self, head: Head) -> Reader | Relay:
+        """What reads the body; a stream that nobody asked for is no answer."""
+        asked = self.asked
+        if isinstance(asked, Request):
+            return self.speaker.reader(asked, self.terms, head)
+        if self.unbounded and not self.streams:
+            raise UpstreamFailed("The backend answered with a stream; none was asked for.")
+        return self.speaker.relay(asked, self.terms, head)
+
     def _send(self) -> None:
         site = self.owner.site
         outgoing = self.outgoing
@@ -203,7 +210,7 @@ class RemoteCall(Transfer, eq=False, kw_only=True):
         if not self.told:
             self.told = True
             dropped = self.outgoing.dropped
-            routed = Routed(self.request_id, self.owner.name, self.terms.model, dropped=dropped)
+            routed = Routed(self.asked.id, self.owner.name, self.terms.model, dropped=dropped)
             events = (routed, *events)
         self.sink.on_events(events)
 
@@ -232,29 +239,7 @@ class RemoteCall(Transfer, eq=False, kw_only=True):
         if sink is not None:
             # Some servers repeat the key in their error.
             error.message = self.owner.site.redact(error.message)
-            sink.on_events((Failed(self.request_id, error.info()),))
-
-
-class TranslatedCall(RemoteCall, eq=False, kw_only=True):
-    """A call whose answer becomes core events."""
-
-    request: Request
-
-    def reading(self, head: Head) -> Reader:
-        """As of `RemoteCall`."""
-        return self.speaker.reader(self.request, self.terms, head)
-
-
-class RelayedCall(RemoteCall, eq=False, kw_only=True):
-    """A call whose answer is passed on."""
-
-    raw: RawRequest
-
-    def reading(self, head: Head) -> Relay:
-        """As of `RemoteCall`; a stream that nobody asked for is no answer."""
-        if self.unbounded and not self.streams:
-            raise UpstreamFailed("The backend answered with a stream; none was asked for.")
-        return self.speaker.relay(self.raw, self.terms, head)
+            sink.on_events((Failed(self.asked.id, error.info()),))
 
 
 class Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -69,7 +70,7 @@ class Site:
                 self._heads.clear()
             self._heads[key] = known
         if not auth.signs:
-            return b"%bcontent-length: %d\r\n\r\n" % (known, len(body))
+            return known + _length(len(body))
         signed = auth.sign(method, self.origin.authority, self._target(path), headers, body)
         more = "".join(f"{name}: {value}\r\n" for name, value in signed).encode()
         return b"%bcontent-length: %d\r\n%b\r\n" % (known, len(body), more)
@@ -114,6 +115,12 @@ class Site:
         fields["accept-encoding"] = "identity"
         lines = [f"{method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in fields.items())]
         return "\r\n".join(lines).encode("latin-1") + b"\r\n"
+
+
+@functools.lru_cache(maxsize=4096)
+def _length(size: int) -> bytes:
+    """What ends a head."""
+    return b"content-length: %d\r\n\r\n" % size
 
 
 def _checked(fields: Mapping[str, str]) -> dict[str, str]:

@@ -155,7 +155,8 @@ class Tries(msgspec.Struct, eq=False):
         self._out = True
         if self._state.continues and attempt.endpoint is not None:
             self._partial = self._state.partial(self._ask, type(events[0]) is Relayed)
-        attempt.plain = self._partial is None and self.watch is None
+        if self._partial is None and self.watch is None:
+            attempt.plain = True
         routed = self._routed(attempt)
         self.passed(attempt, events if routed is None else (routed, *events))
 
@@ -198,7 +199,8 @@ class Tries(msgspec.Struct, eq=False):
         self._racing.append(attempt)
         if endpoint.target.tpm:
             attempt.size = ask.prompt_size()
-        attempt.probe = endpoint.begin(now, attempt.size)
+        if endpoint.begin(now, attempt.size):
+            attempt.probe = True
         if request is not None:
             if model and request.model != model:
                 request = replace(request, model=model)

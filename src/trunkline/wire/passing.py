@@ -117,35 +117,34 @@ class EventPassing:
         return data
 
 
-class WholePassing:
+class WholePassing(msgspec.Struct, eq=False):
     """Passes one object on."""
 
-    def __init__(self, request_id: str, name: str | None, look: Callable[[bytes], Usage]) -> None:
-        self._id = request_id
-        # The client's name of the model, where it differs.
-        self._name = name
-        # Usage of the object; raises what it reports.
-        self._look = look
-        self._kept: list[bytes] = []
-        self._size = 0
+    request_id: str
+    # The client's name of the model, where it differs.
+    name: str | None
+    # Usage of the object; raises what it reports.
+    look: Callable[[bytes], Usage]
+    kept: list[bytes] = []
+    size: int = 0
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """Keeps `data`: only the whole can be judged. Raises `UpstreamFailed` beyond the bound."""
-        self._size += len(data)
-        if self._size > MAX_WHOLE:
+        self.size += len(data)
+        if self.size > MAX_WHOLE:
             raise too_long()
-        self._kept.append(data)
+        self.kept.append(data)
         return ()
 
     def end(self) -> Sequence[Event]:
         """Everything."""
-        kept = self._kept
+        kept, request_id = self.kept, self.request_id
         body = kept[0] if len(kept) == 1 else b"".join(kept)
-        usage = self._look(body)
-        if self._name is not None:
-            body = renamed(body, self._name)
-        whole = Relayed(self._id, body, usage.completion_tokens)
-        return (whole, Completed(self._id, usage, _UNTOLD))
+        usage = self.look(body)
+        if self.name is not None:
+            body = renamed(body, self.name)
+        whole = Relayed(request_id, body, usage.completion_tokens)
+        return (whole, Completed(request_id, usage, _UNTOLD))
 
 
 def renamed(body: bytes, name: str, inside: str | None = None) -> bytes:

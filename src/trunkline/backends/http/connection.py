@@ -241,10 +241,11 @@ class Connection(asyncio.Protocol):
         if self._unseen > bound and sum(len(n) + len(v) for n, v in fields) > bound:
             raise _Refused
         self._unseen = 0
-        headers: dict[str, str] = {}
         # The first of each name counts.
-        for name, value in reversed(fields):
-            headers[_name(name)] = value.decode("latin-1")
+        fields.reverse()
+        headers: dict[str, str] = {}
+        for name, value in fields:
+            headers[_name(name)] = str(value, "latin-1")
         self._head = Head(status, headers)
         self._keep = self._parser.should_keep_alive()
         self._expects_length = (
@@ -271,7 +272,7 @@ class Connection(asyncio.Protocol):
     # internals
 
     def _deliver(self, transfer: Transfer) -> None:
-        """Tell the receiver what has been parsed; it may cancel at any point."""
+        """Tell the transfer what has been parsed; it may be cancelled at any point."""
         if self._head is not None and not self._told:
             self._told = True
             transfer.on_head(self._head)

@@ -26,7 +26,7 @@ class Response(msgspec.Struct, frozen=True):
         return 200 <= self.head.status < 300
 
 
-class _Fetched(Transfer, eq=False, kw_only=True):
+class _Fetched(Transfer, eq=False):
     """Keeps the response, within the bound."""
 
     answer: asyncio.Future[Response]
@@ -68,7 +68,7 @@ async def fetch(
     Cancelling closes the connection.
     """
     future: asyncio.Future[Response] = pool.loop.create_future()
-    transfer = _Fetched(head, body, answer=future, title=pool.title, bound=max_body)
+    transfer = _Fetched(future, pool.title, max_body, head=head, body=body)
     pool.send(transfer)
     try:
         async with asyncio.timeout(timeout):

@@ -20,7 +20,7 @@ class Carrier(Protocol):
         """Read on, or stop reading."""
 
 
-class Transfer(msgspec.Struct, eq=False):
+class Transfer(msgspec.Struct, eq=False, kw_only=True):
     """A request that is queued, sent or being answered. Subclasses take the response.
 
     Their methods `on_…` are called on the event loop and must not raise: `on_head`, then `on_data`

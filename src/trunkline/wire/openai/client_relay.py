@@ -41,6 +41,7 @@ _options = msgspec.json.Decoder(StreamOptions | None)
 _option_fields = msgspec.json.Decoder(dict[str, Raw] | None)
 _seen = msgspec.json.Decoder(_Seen)
 _encoder = msgspec.json.Encoder()
+_UNTOLD = Usage(0, 0)
 
 
 def patched(path: str, raw: RawRequest, terms: Terms) -> Outgoing:
@@ -91,7 +92,8 @@ def _look(body: bytes) -> Usage:
     found = seen(body)
     if found.choices is None:
         raise UpstreamFailed("The backend's answer has no choices.")
-    return found.usage.usage() if found.usage else Usage(0, 0)
+    usage = found.usage
+    return _UNTOLD if usage is None else usage.usage()
 
 
 class _Stream(EventPassing):
