@@ -103,7 +103,7 @@ def configuration(path: Path, kv_gib: int) -> dict[str, Any]:
         "start_timeout": _START,
     }
     return {
-        "server": {"log_level": "warning", "drain_timeout": 60},
+        "server": {"log_level": "warning", "drain_timeout": 240},
         "backends": {"vllm": {"kind": "vllm", "launch": launch, "health": {"interval": 0.5}}},
         "routes": {"tiny": "vllm/tiny"},
     }
@@ -258,16 +258,35 @@ def refusal(gateway: Gateway) -> str:
     return message.splitlines()[0][:90]
 
 
+def _engine_running(gateway: Gateway) -> float:
+    """How many requests vLLM itself says it works on."""
+    for process in tree(gateway.process.pid)[1:]:
+        words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
+        if "--port" in words:
+            url = f"http://127.0.0.1:{words[words.index('--port') + 1]}/metrics"
+            page = httpx.get(url, timeout=_BOUND).text
+            name = "vllm:num_requests_running{"
+            return sum(float(row.split()[-1]) for row in page.splitlines() if name in row)
+    raise RuntimeError("no process of vLLM is found")
+
+
 def cancel(gateway: Gateway) -> str:
-    """Its own metrics, as the gateway reads them, show a stream begin, and end with its client."""
+    """A stream ends in vLLM when its client goes, and the gateway reads that from its metrics."""
     endless = _body(stream=True, max_tokens=900, ignore_eos=True)
     with gateway.client.stream("POST", "/v1/chat/completions", json=endless) as response:
-        next(response.iter_bytes())
+        # An iterator that nobody holds would end the stream at once.
+        pieces = response.iter_bytes()
+        next(pieces)
         gateway.until("running", 1)
-        begun = time.monotonic()
+        expect(_engine_running(gateway) == 1, "vLLM says that it works on nothing")
+    begun = time.monotonic()
+    while _engine_running(gateway):
+        expect(time.monotonic() - begun < _BOUND, "vLLM goes on")
+        time.sleep(0.1)
+    took = time.monotonic() - begun
     gateway.until("running", 0)
     gateway.until("in_flight", 0)
-    return f"seen running; idle {time.monotonic() - begun:.1f} s after the client had gone"
+    return f"vLLM was idle {took:.1f} s after the client had gone"
 
 
 def metrics(gateway: Gateway) -> str:
@@ -308,7 +327,7 @@ def memory_alone(process: int) -> float:
 def drain(gateway: Gateway) -> str:
     """SIGTERM lets a stream end, then vLLM and all its processes go."""
     everything = tree(gateway.process.pid)
-    long = _body(stream=True, max_tokens=400, ignore_eos=True)
+    long = _body(stream=True, max_tokens=60, ignore_eos=True)
     with gateway.client.stream("POST", "/v1/chat/completions", json=long) as response:
         lines = response.iter_lines()
         next(lines)
