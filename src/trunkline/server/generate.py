@@ -276,7 +276,7 @@ async def _load(backend: OnDemand, keep_alive: float | None) -> None:
 
 
 def _dialect_headers(fields: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
-    if _DIALECT_HEADERS.isdisjoint(fields):
+    if fields.keys().isdisjoint(_DIALECT_HEADERS):
         return ()
     return tuple(
         (name.decode("latin-1"), value.decode("latin-1"))

@@ -94,11 +94,11 @@ def affinity_of(incoming: Incoming) -> str:
 
 def affinity(fields: Mapping[str, Raw], headers: Mapping[bytes, bytes]) -> str:
     """The session, user or cache key that a request names, or ""."""
-    if not _NAMING_HEADERS.isdisjoint(headers):
+    if not headers.keys().isdisjoint(_NAMING_HEADERS):
         for field in _AFFINITY_HEADERS:
             if given := headers.get(field):
                 return given.decode("latin-1")[:_AFFINITY]
-    if _NAMING_FIELDS.isdisjoint(fields):
+    if fields.keys().isdisjoint(_NAMING_FIELDS):
         return ""
     for name in _AFFINITY_FIELDS:
         if name in fields and (value := _decoded(_text, fields[name])):

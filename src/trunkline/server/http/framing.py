@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-from itertools import chain
 from math import inf
 from typing import Protocol
 from urllib.parse import unquote
@@ -57,12 +56,16 @@ class Framing:
         # Fields of the head, then of the trailer, which nobody looks at.
         self._headers: Headers = []
         self._body: bytes | bytearray = b""
+        # Bytes of the piece that is being parsed, and of that in which the request began.
+        self._size = 0
+        self._first_size = 0
         # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
         self._unseen = 0
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parse `data`; hands what it completes to the receiver. Never raises."""
-        self._unseen += len(data)
+        self._size = size = len(data)
+        self._unseen += size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -107,6 +110,7 @@ class Framing:
         self._url = b""
         self._headers = []
         self._body = b""
+        self._first_size = self._size
         self._unseen = 0
 
     def on_url(self, url: bytes) -> None:
@@ -128,8 +132,9 @@ class Framing:
         headers, self._headers = self._headers, []
         count = len(headers)
         limits = self._limits
-        size = sum(map(len, chain.from_iterable(headers))) + 4 * count
-        if count > limits.max_headers or size > limits.max_header_bytes:
+        # What came in all is counted already; the fields are measured where that is much.
+        much = self._first_size + self._unseen > limits.max_header_bytes
+        if count > limits.max_headers or (much and _size(headers) > limits.max_header_bytes):
             bound = f"{limits.max_headers} fields, {limits.max_header_bytes} bytes"
             self._refuse(431, PayloadTooLarge(f"the headers are over the limit of {bound}"))
         fields = dict(headers)
@@ -213,6 +218,11 @@ class Framing:
         self.feed(b"\r\n".join(lines) + b"\r\n\r\n")
         if rest and not self.ended:
             self.feed(rest)
+
+
+def _size(headers: Headers) -> int:
+    """Bytes of header lines."""
+    return sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 @functools.lru_cache(maxsize=512)
