@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
+from typing import Literal
 
 from trunkline.cli.options import read_options
 from trunkline.engine.config import EngineConfig
@@ -21,6 +23,15 @@ def engine_config(
     Raises `UsageError` for a bad flag, `TrunklineError` for a model that cannot be found.
     """
     asked = read_options(EngineConfig, arguments, environ, name="", model="")
-    found = resolve(model, "rules" if asked.executor == "scripted" else "gguf")
+    kind: Literal["rules", "gguf"] = "rules" if asked.executor == "scripted" else "gguf"
+    found = resolve(model, kind, quantize=asked.quantize, on_progress=_show)
     config = read_options(EngineConfig, arguments, environ, name=found.name, model=str(found.path))
     return config, found
+
+
+def _show(progress: float) -> None:
+    """A line that says how far converting is, where somebody looks."""
+    if sys.stderr.isatty():
+        end = "\n" if progress >= 1.0 else ""
+        sys.stderr.write(f"\rconverting {progress:4.0%}{end}")
+        sys.stderr.flush()

@@ -20,6 +20,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="Path of the GGUF file; for the scripted executor, of its rules (JSON)."),
     ]
+    quantize: Annotated[
+        Literal["keep", "q8_0", "q4_k"],
+        Meta(
+            description="Type to which the matrices of a folder of safetensors are converted when "
+            "it is first loaded; `keep` leaves them as they are."
+        ),
+    ] = "keep"
     executor: Annotated[
         Literal["auto", "native", "ggml", "scripted"],
         Meta(

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Literal
 
 import msgspec
 
@@ -166,7 +167,8 @@ class _Opener:
 
     def _engine(self, entry: EngineEntry) -> Held:
         try:
-            found = resolve(entry.model, "rules" if entry.executor == "scripted" else "gguf")
+            kind: Literal["rules", "gguf"] = "rules" if entry.executor == "scripted" else "gguf"
+            found = resolve(entry.model, kind, quantize=entry.quantize)
         except TrunklineError as error:
             raise ValueError(f"engine {entry.name!r}: {error.message}") from error
         config = msgspec.structs.replace(entry.engine(), model=str(found.path))

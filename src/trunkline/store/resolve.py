@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, ModelNotFound
+from trunkline.store.convert import ensure_gguf, is_model_folder
+from trunkline.store.home import home
 
 # What a command serves when it is told nothing.
 DEFAULT_MODEL = "caboose"
@@ -32,8 +36,16 @@ def bundled_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_BUNDLED.glob("*.gguf"))}
 
 
-def resolve(model: str, kind: Literal["gguf", "rules"] = "gguf") -> ModelFile:
+def resolve(
+    model: str,
+    kind: Literal["gguf", "rules"] = "gguf",
+    *,
+    quantize: str = "keep",
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> ModelFile:
     """Find `model`: a bundled name, or the path of a file of the given kind.
+
+    A folder of safetensors is converted first, matrices in type `quantize` (`convert.ensure_gguf`).
 
     Raises `ModelNotFound` when there is no such thing (the message says what there is), and
     `InvalidRequest` when there is, but not a GGUF file.
@@ -47,6 +59,9 @@ def resolve(model: str, kind: Literal["gguf", "rules"] = "gguf") -> ModelFile:
         raise ModelNotFound(
             f"no model {model!r}; in the box: {', '.join(bundled) or 'none'}; {what} works as well"
         )
+    if kind == "gguf" and is_model_folder(path):
+        cache = home(os.environ) / "converted"
+        return ModelFile(path.resolve().name, ensure_gguf(path, quantize, cache, on_progress))
     if not path.is_file():
         raise InvalidRequest(f"model {model!r} is not a file")
     if kind == "gguf":

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,114 +13,13 @@ import pytest
 from tests.engine.executors.native.test_architectures import PROMPT, all_logits
 from tests.engine.executors.real import load_real
 from tests.support import tiny_models
-from tests.support.tiny_models import EXPERTS, HEAD, HEADS, KV_HEADS, MODELS, write_model
+from tests.support.tiny_hf import CONFIGS, Tensors, state_dict
+from tests.support.tiny_models import HEAD, HEADS, KV_HEADS, write_model
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-# model -> (name in transformers, fields of its configuration).
-_MIXTURE = {"num_experts_per_tok": tiny_models.EXPERTS_USED}
-CONFIGS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("Llama", {}),
-    # Mistral is Llama with a window, which GGUF files do not tell; wider than the prompt here.
-    "mistral": ("Mistral", {"sliding_window": 4096}),
-    "mixtral": ("Mixtral", {**_MIXTURE, "num_local_experts": EXPERTS}),
-    "qwen2": ("Qwen2", {"rope_theta": 1e6}),
-    "qwen3": ("Qwen3", {"rope_theta": 1e6}),
-    "qwen3moe": (
-        "Qwen3Moe",
-        {
-            **_MIXTURE,
-            "num_experts": EXPERTS,
-            "moe_intermediate_size": tiny_models.FEED_FORWARD,
-            "norm_topk_prob": True,
-        },
-    ),
-    "gemma2": ("Gemma2", {"query_pre_attn_scalar": HEAD, "sliding_window": 40}),
-    "gemma3": (
-        "Gemma3Text",
-        {"query_pre_attn_scalar": HEAD, "sliding_window": 40, "rope_theta": 1e6},
-    ),
-    "phi3": ("Phi3", {}),
-    "granite": (
-        "Granite",
-        {
-            "embedding_multiplier": 12.0,
-            "residual_multiplier": 0.22,
-            "attention_multiplier": 0.0625,
-            "logits_scaling": 8.0,
-        },
-    ),
-}
 _CLASSES = {"Gemma3Text": "Gemma3"}
-# GGUF's names of a layer's tensors -> transformers'.
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_qkv": "self_attn.qkv_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "ffn_gate_inp": "mlp.gate",
-}
-_GEMMA = {
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
-_GLOBAL = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-Tensors = dict[str, np.ndarray]
-
-
-def in_halves(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of each head from llama.cpp's rotary pairs to transformers' halves."""
-    half = len(weight) // heads // 2
-    pairs = weight.reshape(heads, half, 2, *weight.shape[1:])
-    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(weight.shape)
-
-
-def state_dict(model: str, weights: Tensors) -> Tensors:
-    """The weights under transformers' names."""
-    return dict(_renamed(model, weights))
-
-
-def _renamed(model: str, weights: Tensors) -> Iterator[tuple[str, np.ndarray]]:
-    names = {**_LAYER, **(_GEMMA if model.startswith("gemma") else {})}
-    if model == "phi3":
-        names["ffn_up"] = "mlp.gate_up_proj"
-    for name, weight in weights.items():
-        if model.startswith("gemma") and name.endswith("norm.weight"):
-            # Gemma's norms multiply by 1 + weight; GGUF files hold the sum.
-            weight = weight - 1
-        if name in _GLOBAL:
-            yield _GLOBAL[name], weight
-            continue
-        _, layer, part, end = name.split(".")
-        prefix = f"model.layers.{layer}."
-        if part in ("ffn_gate_exps", "ffn_up_exps"):
-            if part == "ffn_gate_exps":
-                up = weights[f"blk.{layer}.ffn_up_exps.weight"]
-                yield f"{prefix}mlp.experts.gate_up_proj", np.concatenate([weight, up], axis=1)
-            continue
-        if part == "ffn_down_exps":
-            yield f"{prefix}mlp.experts.down_proj", weight
-            continue
-        if MODELS.get(model, ("llama",))[0] in ("llama", "granite") and part in (
-            "attn_q",
-            "attn_k",
-        ):
-            weight = in_halves(weight, HEADS if part == "attn_q" else KV_HEADS)
-        yield f"{prefix}{names[part]}.{end}", weight
 
 
 def reference(model: str, weights: Tensors) -> np.ndarray:

@@ -1,0 +1,192 @@
+"""Folders of safetensors become the GGUF files that llama.cpp's converter would write."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support import tiny_models
+from tests.support.tiny_gguf import CHATML, SPECIALS, tokens
+from tests.support.tiny_hf import CONFIGS, write_folder
+from trunkline.core.errors import InvalidRequest
+from trunkline.formats.gguf import Gguf, GgufArray
+from trunkline.store.convert import ensure_gguf, is_model_folder
+from trunkline.store.resolve import resolve
+
+
+def convert(tmp_path: Path, model: str, kind: str = "keep", **fields: Any) -> Gguf:
+    folder = write_folder(tmp_path / model, model, **fields)
+    return Gguf(ensure_gguf(folder, kind, tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("model", CONFIGS)
+def test_weights_are_the_same(tmp_path: Path, model: str) -> None:
+    like = "llama" if model == "mistral" else model
+    weights = tiny_models.random_weights(like)
+    found = convert(tmp_path, model)
+    assert {one.name for one in found.tensors} == set(weights)
+    for one in found.tensors:
+        right = weights[one.name]
+        assert one.shape == right.shape[::-1]
+        ours = found.data(one).view(np.float32).reshape(right.shape)
+        np.testing.assert_allclose(ours, right, rtol=0, atol=1e-6 if "norm" in one.name else 0)
+
+
+@pytest.mark.parametrize("model", CONFIGS)
+def test_hyperparameters_are_the_same(tmp_path: Path, model: str) -> None:
+    like = "llama" if model == "mistral" else model
+    arch, more, _ = tiny_models.MODELS[like]
+    found = convert(tmp_path, model)
+    assert found.string("general.architecture") == arch
+    for key, value in more.items():
+        if key != "rope.scaling.original_context_length":
+            assert found.metadata[f"{arch}.{key}"] == pytest.approx(value), key
+    for key, right in (("block_count", tiny_models.layers_of(like)), ("context_length", 1024)):
+        assert found.integer(f"{arch}.{key}") == right
+    assert found.integer(f"{arch}.attention.key_length") == tiny_models.HEAD
+
+
+def test_vocabulary(tmp_path: Path) -> None:
+    found = convert(tmp_path, "qwen2")
+    words = found.array("tokenizer.ggml.tokens")
+    assert isinstance(words, GgufArray)
+    assert words.strings() == tokens()
+    kinds = found.array("tokenizer.ggml.token_type")
+    assert isinstance(kinds, GgufArray)
+    assert kinds.numbers().tolist() == [1] * (len(tokens()) - 3) + [3] * 3
+    assert found.string("tokenizer.ggml.pre") == "qwen2"
+    assert found.integer("tokenizer.ggml.eos_token_id") == tokens().index(SPECIALS[-1])
+    assert found.string("tokenizer.chat_template") == CHATML
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "types"),
+    [
+        ("BF16", "keep", {30}),
+        ("F16", "keep", {1}),
+        ("BF16", "q8_0", {8}),
+        ("BF16", "q4_k", {12, 14}),
+    ],
+)
+def test_types_of_matrices(tmp_path: Path, dtype: str, kind: str, types: set[int]) -> None:
+    found = convert(tmp_path, "llama", kind, dtype=dtype)
+    assert {one.kind for one in found.tensors if len(one.shape) > 1} == types
+    assert {one.kind for one in found.tensors if len(one.shape) == 1} == {0}
+    one = next(one for one in found.tensors if one.name == "blk.0.ffn_up.weight")
+    name = {8: "Q8_0", 12: "Q4_K", 30: "BF16", 1: "F16"}[one.kind]
+    # Queries and keys are made anew from floats; this one is as it was, or quantized by ggml.
+    right = tiny_models.quantized(tiny_models.random_weights("llama")[one.name], name)
+    assert (found.data(one) == right.reshape(-1)).all()
+
+
+def test_llama3_stretches_slow_frequencies(tmp_path: Path) -> None:
+    scaling = {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 256,
+    }
+    found = convert(tmp_path, "llama", config={"rope_scaling": scaling})
+    factors = found.floats("rope_freqs.weight")
+    assert factors is not None
+    assert (factors[0], factors[-1]) == (1.0, 8.0)
+    assert (np.diff(factors) >= 0).all()
+
+
+def test_what_is_converted_is_kept_until_the_folder_changes(tmp_path: Path) -> None:
+    folder, cache = write_folder(tmp_path / "model", "llama"), tmp_path / "cache"
+    seen: list[float] = []
+    first = ensure_gguf(folder, "q8_0", cache, seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    made = first.stat().st_mtime_ns
+    assert ensure_gguf(folder, "q8_0", cache) == first
+    assert first.stat().st_mtime_ns == made
+    assert ensure_gguf(folder, "keep", cache) != first
+    write_folder(folder, "llama", config={"max_position_embeddings": 99})
+    assert ensure_gguf(folder, "q8_0", cache) != first
+    assert not [path for path in cache.iterdir() if path.suffix != ".gguf"]
+
+
+def test_resolve_takes_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNKLINE_HOME", str(tmp_path / "home"))
+    folder = write_folder(tmp_path / "tiny-qwen", "qwen3")
+    assert is_model_folder(folder)
+    found = resolve(str(folder), quantize="q8_0")
+    assert found.name == "tiny-qwen"
+    assert found.path.is_relative_to(tmp_path / "home" / "converted")
+    assert not is_model_folder(tmp_path)
+    with pytest.raises(InvalidRequest, match="not a file"):
+        resolve(str(tmp_path))
+
+
+def test_sentencepiece(tmp_path: Path) -> None:
+    pieces = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("▁a", -1.5, 1), ("<0x0A>", 0.0, 6)]
+    data = b""
+    for text, score, kind in pieces:
+        body = b"\x0a" + bytes([len(text.encode())]) + text.encode()
+        body += b"\x15" + struct.pack("<f", score) + b"\x18" + bytes([kind])
+        data += b"\x0a" + bytes([len(body)]) + body
+    folder = write_folder(tmp_path / "model", "gemma2")
+    (folder / "tokenizer.model").write_bytes(data + b"\x12\x02\x18\x01")
+    settings = {"added_tokens_decoder": {"5": {"content": "<turn>", "special": True}}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "tokenizer.json").unlink()
+    found = Gguf(ensure_gguf(folder, "keep", tmp_path / "cache"))
+    words, scores = found.array("tokenizer.ggml.tokens"), found.array("tokenizer.ggml.scores")
+    assert words is not None
+    assert scores is not None
+    assert words.strings()[:6] == ["<unk>", "<s>", "▁a", "<0x0A>", "[PAD4]", "<turn>"]
+    assert scores.numbers()[2] == -1.5
+    assert words.count == scores.count == tiny_models.VOCAB
+    (folder / "tokenizer.model").write_bytes(data[:-3])
+    with pytest.raises(InvalidRequest, match="damaged"):
+        ensure_gguf(folder, "keep", tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "mamba"}, "mamba"),
+        ({"model_type": None}, "None"),
+        ({"hidden_size": 0}, "embedding_length"),
+        ({"hidden_size": "wide"}, "embedding_length"),
+        ({"num_attention_heads": "x"}, "head_count"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
+        ({"quantization_config": {"bits": 4}}, "quantized already"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_converted_is_named(
+    tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    folder = write_folder(tmp_path / "model", "llama", config=config)
+    with pytest.raises(InvalidRequest, match=message):
+        ensure_gguf(folder, "keep", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_changed_bytes_are_refused_in_words(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", "qwen3")
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    seed = int(np.random.SeedSequence().generate_state(1)[0])
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    head = 8 + int.from_bytes(whole[:8], "little")
+    for number in range(60):
+        data = bytearray(whole)
+        for _ in range(3):
+            data[int(rng.integers(0, head))] = int(rng.integers(32, 127))
+        path.write_bytes(data[: int(rng.integers(9, len(data)))] if number % 5 == 0 else data)
+        try:
+            ensure_gguf(folder, "keep", tmp_path / "cache")
+        except InvalidRequest:
+            pass
