@@ -56,6 +56,14 @@ def test_one_that_is_asked_to_relay_and_translates_is_continued() -> None:
     assert not any(isinstance(event, Resumed) for event in sink.events)
 
 
+def test_an_empty_relayed_answer_to_what_nobody_here_can_read_is_passed_on() -> None:
+    setup = Setup(config(*TARGETS), relays="abc")
+    sink, _ = setup.relay(bad=True)
+    setup["a"].last.finish()
+    assert isinstance(sink.events[-1], Completed)
+    assert setup.in_flight() == 0
+
+
 @pytest.mark.parametrize("error", [DOWN, UpstreamTimeout("idle"), EngineCrashed("died")])
 def test_another_target_goes_on_with_the_text(error: UpstreamFailed) -> None:
     setup = Setup(config(*TARGETS))

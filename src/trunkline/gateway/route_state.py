@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from trunkline.core.errors import ErrorInfo, QueueFull, Unavailable
+from trunkline.core.errors import ErrorInfo, QueueFull, TrunklineError, Unavailable
 from trunkline.core.types import Call, Event, EventSink
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.choose import Chooser
@@ -89,7 +89,12 @@ class RouteState:
     def partial(self, ask: Ask, relayed: bool) -> Partial | None:
         """Keeps an answer that may be continued; None: it cannot be, whatever happens."""
         if not relayed:
-            return Partial(ask, None) if continuable(ask.request()) else None
+            try:
+                request = ask.request()
+            except TrunklineError:
+                # Passed on as it came, and answered without a byte that could be relayed.
+                return None
+            return Partial(ask, None) if continuable(request) else None
         raw = ask.raw
         assert raw is not None
         speaker = self._speakers.get(raw.operation) if raw.stream else None
