@@ -127,3 +127,41 @@ async def test_an_error_behind_the_first_byte() -> None:
     assert response.body.startswith(_CHUNK)
     last = json.loads(response.body[len(_CHUNK) :].splitlines()[0][6:])
     assert "closed the connection" in last["error"]["message"]
+
+
+class LoadableBackend(RelayingBackend):
+    """Speaks Ollama's dialect, and its model is loaded on demand."""
+
+    def __init__(self, *batches: Sequence[Event], translates: bool = False) -> None:
+        super().__init__(*batches, translates=translates)
+        self.kept: list[float] = []
+
+    def relays(self, operation: str) -> bool:
+        return operation == "ollama.chat"
+
+    async def load(self) -> None:
+        """It is there."""
+
+    def keep(self, seconds: float) -> None:
+        self.kept.append(seconds)
+
+    def unload(self) -> None:
+        """It stays."""
+
+
+async def test_a_relayed_call_says_how_long_its_model_is_kept() -> None:
+    answer = Relayed("r", b'{"done":true}'), Completed("r", Usage(3, 1), Timing())
+    backend = LoadableBackend(answer)
+    async with running(backend) as one:
+        response = await one.ask("POST", "/api/chat", body(stream=False, keep_alive="5m"))
+    assert response.status == 200
+    assert backend.kept == [300.0]
+
+
+async def test_who_cannot_be_told_to_load() -> None:
+    """A request without a prompt, where the one who answers does not speak Ollama's dialect."""
+    backend = LoadableBackend(translates=True)
+    async with running(backend) as one:
+        response = await one.ask("POST", "/api/chat", {"model": "fake", "messages": []})
+    assert response.status == 400
+    assert "without a prompt" in json.loads(response.body)["error"]

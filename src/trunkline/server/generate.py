@@ -195,6 +195,10 @@ class Generator:
             translate=generation.request,
         )
         generation.calls.append(backend.relay(raw, generation))
+        if "keep_alive" in fields and isinstance(backend, OnDemand):
+            keep_alive = generation.keep_alive()
+            if keep_alive is not None:
+                backend.keep(keep_alive)
         return True
 
     def _own(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:

@@ -6,6 +6,7 @@ batch of events. What a backend relays passes as it is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
@@ -14,7 +15,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from trunkline.core.errors import PreviousNotFound, TrunklineError, from_info
+from trunkline.core.errors import PreviousNotFound, TrunklineError, Unsupported, from_info
 from trunkline.core.types import (
     Call,
     Completed,
@@ -188,8 +189,17 @@ class Generation:
     def request(self) -> Request:
         """A relayed call as core type. Raises `InvalidRequest`."""
         assert self._came is not None
-        (request,) = self._decoded().requests(self.request_id, self._model.name, self._tenant)
-        return replace(request, affinity=affinity_of(self._came))
+        requests = self._decoded().requests(self.request_id, self._model.name, self._tenant)
+        if not requests:
+            raise Unsupported("A request without a prompt: what answers cannot be told to load.")
+        return replace(requests[0], affinity=affinity_of(self._came))
+
+    def keep_alive(self) -> float | None:
+        """How long a relayed call wants its model kept, in seconds, where it says so."""
+        with contextlib.suppress(TrunklineError):
+            found: float | None = getattr(self._decoded(), "keep_alive", None)
+            return found
+        return None
 
     def _break_silence(self, now: float, longest: float) -> None:
         """Send a comment after `longest` seconds without a byte; 0 = never.
