@@ -362,7 +362,8 @@ def test_rate_limit_is_told(line: Line) -> None:
     for dialect in DIALECTS.values():
         response = ask(line, "limited", dialect=dialect.name)
         assert response.status_code in (429, 503), (dialect.name, response.text)
-        assert response.headers["retry-after"] == "77", dialect.name
+        # What is left of it when the answer leaves.
+        assert response.headers["retry-after"] in ("75", "76", "77"), dialect.name
         assert "slow down" in dialect.error(response.content)
 
 

@@ -172,7 +172,7 @@ def litellm_proxy(directory: Path, api_base: str) -> Iterator[str]:
 
 
 def _wait(url: str, path: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while True:
         assert process.poll() is None, log.read_text()[-3000:]
         try:
