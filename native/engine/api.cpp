@@ -14,6 +14,8 @@ struct tln_model {
     tl::Model model;
     std::optional<tl::Forward> forward;
     std::optional<tl::Drawing> drawing;
+    // One call at a time, whichever thread it comes from; aborting and looking need no turn.
+    std::mutex turn;
 };
 
 namespace {
@@ -63,17 +65,23 @@ tln_model* tln_model_new(const tln_shape* shape, const tln_layer* layers, const 
     guarded([&] {
         if (shape == nullptr || layers == nullptr || frequencies == nullptr) throw tl::Invalid("a null pointer");
         if (threads < 1 || threads > 1024) throw tl::Invalid("threads");
-        made = new tln_model{tl::Model(*shape, layers, frequencies, threads, cpus), std::nullopt, std::nullopt};
+        made = new tln_model{tl::Model(*shape, layers, frequencies, threads, cpus), std::nullopt, std::nullopt, {}};
         return TLN_OK;
     });
     return made;
 }
 
-void tln_model_free(tln_model* model) { delete model; }
+void tln_model_free(tln_model* model) {
+    if (model == nullptr) return;
+    model->turn.lock();
+    model->turn.unlock();
+    delete model;
+}
 
 int32_t tln_model_put(tln_model* model, int32_t kind, int32_t layer, int32_t expert, const tln_tensor* tensor) {
     return guarded([&] {
         if (model == nullptr || tensor == nullptr) throw tl::Invalid("a null pointer");
+        const std::lock_guard lock(model->turn);
         model->model.put(static_cast<tln_kind>(kind), layer, expert, *tensor);
         return TLN_OK;
     });
@@ -82,6 +90,7 @@ int32_t tln_model_put(tln_model* model, int32_t kind, int32_t layer, int32_t exp
 int32_t tln_model_pack(tln_model* model) {
     return guarded([&] {
         if (model == nullptr) throw tl::Invalid("a null pointer");
+        const std::lock_guard lock(model->turn);
         model->model.pack();
         return TLN_OK;
     });
@@ -98,6 +107,7 @@ uint64_t tln_model_block_bytes(const tln_model* model) {
 int32_t tln_model_reserve(tln_model* model, int32_t blocks) {
     return guarded([&] {
         if (model == nullptr) throw tl::Invalid("a null pointer");
+        const std::lock_guard lock(model->turn);
         model->model.reserve(blocks);
         model->forward.emplace(model->model);
         model->drawing.emplace(model->model);
@@ -108,6 +118,7 @@ int32_t tln_model_reserve(tln_model* model, int32_t blocks) {
 int32_t tln_model_step(tln_model* model, const tln_step* step) {
     return guarded([&] {
         if (model == nullptr || step == nullptr) throw tl::Invalid("a null pointer");
+        const std::lock_guard lock(model->turn);
         if (!model->forward) throw tl::Invalid("no KV blocks are reserved");
         return model->forward->run(*step) ? TLN_OK : TLN_ABORTED;
     });
@@ -116,6 +127,7 @@ int32_t tln_model_step(tln_model* model, const tln_step* step) {
 int32_t tln_model_draw(tln_model* model, tln_draw* draws, int32_t count) {
     return guarded([&] {
         if (model == nullptr || draws == nullptr) throw tl::Invalid("a null pointer");
+        const std::lock_guard lock(model->turn);
         if (!model->drawing || count < 0) throw tl::Invalid("nothing to draw with");
         model->drawing->run(draws, count);
         return TLN_OK;
