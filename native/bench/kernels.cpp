@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+
 #include <functional>
 #include <memory>
 #include <random>
@@ -92,7 +93,14 @@ void product(const Named& kind, int64_t rows, int64_t cols, int64_t n) {
   const size_t source_bytes = tl::source_bytes(kind.type, rows, cols);
   Memory source(source_bytes), weights(tl::packed_bytes(kind.type, rows, cols));
   std::mt19937 random(1);
-  for (size_t i = 0; i < source_bytes; ++i) source.p[i] = static_cast<uint8_t>(i * 2654435761u >> 24 & 0x3b);
+  if (tl::takes_act_blocks(kind.type)) {
+    for (size_t i = 0; i < source_bytes; ++i) source.p[i] = static_cast<uint8_t>(i * 2654435761u >> 24 & 0x3b);
+  } else {  // sane numbers: denormal ones are slow
+    std::vector<float> values(static_cast<size_t>(rows * cols));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 2654435761u >> 24 & 255) / 128 - 1;
+    if (kind.type == tl::Type::f32) memcpy(source.p, values.data(), source_bytes);
+    else tl::quantize_weights(kind.type, values.data(), rows, cols, source.p, source.bytes);
+  }
   tl::pack(kind.type, source.p, source.bytes, rows, cols, weights.p, weights.bytes, 0, rows);
   std::vector<float> x(static_cast<size_t>(n * cols)), out(static_cast<size_t>(n * rows));
   for (float& v : x) v = static_cast<float>(random() % 2001) / 1000 - 1;

@@ -195,8 +195,8 @@ struct Kernels {
                 int32_t head_end, void* scratch);
 };
 
-// The variant of this name ("generic", "avx2", "avx512vnni"), or the best for null or "". Null when
-// the name is unknown or this CPU cannot run it.
+// The variant of this name ("generic", "avx2", "avx512vnni"); for null or "" the one that
+// TRUNKLINE_NATIVE_CPU names, else the best. Null when the name is unknown or this CPU cannot run it.
 const Kernels* select(const char* name);
 
 // Names that this CPU can run, best first; null after the last.

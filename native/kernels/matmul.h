@@ -6,7 +6,7 @@
 // about their value.
 //
 // A tile T has: kPanels, kRows (its register block), kChunk (units along k per block), kExpands,
-//   kWideBytes (of a unit when expanded), run<P, N, Expanded>(...), expand(...).
+//   kWideBytes (of a unit when expanded), run<P, N, Expanded>(...), expand(...), inputs(...).
 #pragma once
 
 #include "layout.h"
@@ -32,6 +32,13 @@ struct Weights {
   const uint8_t* p;
   int64_t stride;  // between panels
   int64_t begin, end;  // units
+};
+
+// Float inputs: x[0] is that of (row, k). Many rows are copied to the scratch first: rows that lie a
+// power of two apart would fall on the same lines of the first-level cache.
+struct Inputs {
+  const float* x;
+  int64_t ld, row, k;
 };
 
 template <int P, int N>
@@ -62,7 +69,7 @@ static void stream_panels(const Matmul& m, const uint8_t* w, int64_t units, int6
     F acc[P][N];
     TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i) acc[p][i] = zero();
     const uint8_t* from = w + panel * stride;
-    T::template run<P, N, false>(m, {from, stride, 0, units}, 0, acc,
+    T::template run<P, N, false>(m, {from, stride, 0, units}, {m.x, m.ld_x, 0, 0}, 0, acc,
                                  {from + kStreamAhead, stride, unit_bytes});
     finish<P, N>(m, panel, 0, acc);
   }
@@ -73,11 +80,11 @@ static void stream_panels(const Matmul& m, const uint8_t* w, int64_t units, int6
 
 // One chunk of some panels, all rows [row0, row0 + n).
 template <class T, int P, bool Expanded>
-static void pass_rows(const Matmul& m, const Weights& w, int64_t panel, int64_t row0, int64_t n,
+static void pass_rows(const Matmul& m, const Weights& w, const Inputs& x, int64_t panel, int64_t row0, int64_t n,
                       int64_t total, float* partial, const Ahead& next) {
   const int64_t tiles = (n + T::kRows - 1) / T::kRows;
   Ahead ahead = next;
-  ahead.step = next.p ? (next.step / tiles + 63) / 64 * 64 : 0;
+  ahead.step = (next.step / tiles + 63) / 64 * 64;
   int64_t row = 0;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t size = n / tiles + (t < n % tiles);
@@ -87,7 +94,7 @@ static void pass_rows(const Matmul& m, const Weights& w, int64_t panel, int64_t 
       const int64_t between = n * kPanel;
       TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i)
           acc[p][i] = w.begin ? load(waiting + p * between + i * kPanel) : zero();
-      T::template run<P, N, Expanded>(m, w, row0 + row, acc, ahead);
+      T::template run<P, N, Expanded>(m, w, x, row0 + row, acc, ahead);
       if (w.end == total) {
         finish<P, N>(m, panel, row0 + row, acc);
       } else {
@@ -101,19 +108,18 @@ static void pass_rows(const Matmul& m, const Weights& w, int64_t panel, int64_t 
 }
 
 template <class T, int P, bool Expanded>
-static int64_t pass_panels(const Matmul& m, Weights w, int64_t panel, int64_t end, int64_t row0,
+static void pass_panels(const Matmul& m, Weights w, const Inputs& x, int64_t panel, int64_t end, int64_t row0,
                            int64_t n, int64_t total, float* partial, const Ahead& next) {
   for (; panel + P <= end; panel += P) {
-    pass_rows<T, P, Expanded>(m, w, panel, row0, n, total, partial, next);
+    pass_rows<T, P, Expanded>(m, w, x, panel, row0, n, total, partial, next);
     partial += P * n * kPanel;
     w.p += P * w.stride;
   }
   if constexpr (P > 1) {
     if (panel < end) {
-      pass_panels<T, P / 2, Expanded>(m, w, panel, end, row0, n, total, partial, next);
+      pass_panels<T, P / 2, Expanded>(m, w, x, panel, end, row0, n, total, partial, next);
     }
   }
-  return panel;
 }
 
 template <class T>
@@ -130,19 +136,21 @@ static void blocks(const Matmul& m, const uint8_t* data, int64_t units, int64_t 
       for (int64_t u = 0; u < units; u += T::kChunk) {
         const int64_t u_end = u + T::kChunk < units ? u + T::kChunk : units;
         const uint8_t* from = data + panel * stride + u * unit_bytes;
-        Ahead next{nullptr, stride, unit_bytes};
+        Ahead next{from, stride, 0};  // never a null pointer: looking its page up takes long
         if (n <= kManyRows) {
           next.p = u_end < units ? data + panel * stride + u_end * unit_bytes : data + stop * stride;
+          next.step = unit_bytes;
         }
         if constexpr (T::kExpands) {
           for (int64_t p = panel; p < stop; ++p) {
             T::expand(from + (p - panel) * stride, u_end - u, wide + (p - panel) * T::kChunk * T::kWideBytes);
           }
           const Weights w{wide, T::kChunk * T::kWideBytes, u, u_end};
-          pass_panels<T, T::kPanels, true>(m, w, panel, stop, row, n, units, partial, next);
+          pass_panels<T, T::kPanels, true>(m, w, {}, panel, stop, row, n, units, partial, next);
         } else {
           const Weights w{from, stride, u, u_end};
-          pass_panels<T, T::kPanels, false>(m, w, panel, stop, row, n, units, partial, next);
+          const Inputs x = T::inputs(m, row, n, w, reinterpret_cast<float*>(wide));
+          pass_panels<T, T::kPanels, false>(m, w, x, panel, stop, row, n, units, partial, next);
         }
       }
     }

@@ -144,7 +144,8 @@ struct IntTile {
                     kBlockPanels * kChunk * kWideBytes <= static_cast<int64_t>(kMatmulScratch));
 
   template <int P, int N, bool Expanded>
-  TL_ALWAYS void run(const Matmul& m, const Weights& w, int64_t row, F (&acc)[P][N], Ahead ahead) {
+  TL_ALWAYS void run(const Matmul& m, const Weights& w, const Inputs&, int64_t row, F (&acc)[P][N],
+                     Ahead ahead) {
     const int64_t ld = act_blocks(m.w->cols);
     const ActBlock* x = m.xq + row * ld + w.begin * W::kBlocks;
     constexpr int64_t unit_bytes = Expanded ? kWideBytes : kUnitBytes;
@@ -159,6 +160,8 @@ struct IntTile {
       }
     }
   }
+
+  static Inputs inputs(const Matmul&, int64_t, int64_t, const Weights&, float*) { return {}; }
 
   static void expand(const uint8_t* unit, int64_t units, uint8_t* to) {
     for (int64_t u = 0; u < units; ++u, unit += kUnitBytes) {

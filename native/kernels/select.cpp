@@ -1,4 +1,5 @@
 // Which variant this CPU runs.
+#include <cstdlib>
 #include <cstring>
 
 #include "layout.h"
@@ -52,6 +53,7 @@ const Variants& variants() {
 
 const Kernels* select(const char* name) {
   const Variants& v = variants();
+  if (!name || !*name) name = getenv("TRUNKLINE_NATIVE_CPU");
   if (!name || !*name) return v.tables[0];
   for (const Kernels* const* k = v.tables; *k; ++k) {
     if (!strcmp((*k)->name, name)) return *k;

@@ -7,6 +7,7 @@ import secrets
 
 import numpy as np
 import pytest
+
 from tests.libnative.kernels.kernels import Kernels, library
 
 
@@ -22,7 +23,7 @@ def lib() -> ctypes.CDLL:
 @pytest.fixture(params=["generic", "avx2", "avx512vnni"])
 def kernels(request: pytest.FixtureRequest, lib: ctypes.CDLL) -> Kernels:
     """One variant; skipped where the CPU lacks it."""
-    names = []
+    names: list[str] = []
     while (name := lib.tlk_variant(len(names))) is not None:
         names.append(name.decode())
     if request.param not in names:
@@ -34,5 +35,5 @@ def kernels(request: pytest.FixtureRequest, lib: ctypes.CDLL) -> Kernels:
 def rng() -> np.random.Generator:
     """Another seed each run; pytest shows it when a test fails."""
     seed = secrets.randbits(32)
-    print(f"seed {seed}")  # noqa: T201
+    print(f"seed {seed}")
     return np.random.default_rng(seed)

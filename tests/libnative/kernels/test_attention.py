@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
 from tests.libnative.kernels.kernels import (
     KV_BF16,
     KV_F16,
@@ -50,11 +51,14 @@ class Shape(NamedTuple):
 class Cache:
     """Blocks handed out in random order; stale memory holds NaNs."""
 
-    def __init__(self, kernels: Kernels, shape: Shape, rng: np.random.Generator, blocks: int) -> None:
+    def __init__(
+        self, kernels: Kernels, shape: Shape, rng: np.random.Generator, blocks: int
+    ) -> None:
         self.kernels, self.shape, self.rng = kernels, shape, rng
         self.layout = KvLayout(shape.kind, shape.block, shape.kv_heads, shape.dim)
         self.size = kernels.lib.tlk_kv_block_bytes(c.byref(self.layout))
-        assert self.size and self.size % 64 == 0
+        assert self.size > 0
+        assert self.size % 64 == 0
         self.memory: Bytes = aligned(self.size * blocks)
         self.memory[:] = 0xFF
         self.free = list(rng.permutation(blocks))
@@ -123,7 +127,7 @@ def expected(shape: Shape, q: Floats, keys: Floats, values: Floats, pos: int) ->
     if shape.softcap:
         s = shape.softcap * np.tanh(s / shape.softcap)
     p = np.exp(s - s.max(axis=1, keepdims=True))
-    return np.einsum("hp,phd->hd", p / p.sum(axis=1, keepdims=True), v)
+    return np.asarray(np.einsum("hp,phd->hd", p / p.sum(axis=1, keepdims=True), v))
 
 
 def rounded(kind: int, x: Floats) -> Floats:
@@ -140,7 +144,8 @@ def rounded(kind: int, x: Floats) -> Floats:
 def randoms(rng: np.random.Generator, shape: Shape, n: int) -> tuple[Floats, Floats]:
     """Keys and values of n positions."""
     size = (n, shape.kv_heads, shape.dim)
-    return tuple(rounded(shape.kind, rng.standard_normal(size, np.float32)) for _ in range(2))
+    keys, values = (rng.standard_normal(size, np.float32) for _ in range(2))
+    return rounded(shape.kind, keys), rounded(shape.kind, values)
 
 
 SHAPES = [

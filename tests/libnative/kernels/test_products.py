@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
+
 from tests.libnative.kernels.kernels import (
     BF16,
     BLOCKS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from tests.libnative.kernels.kernels import Floats, Kernels
 
 SIZES = [1, 15, 16, 17, 64, 1000]
@@ -20,9 +21,7 @@ def test_rms_norm(kernels: Kernels, rng: np.random.Generator, n: int) -> None:
     exact = x.astype(np.float64) / np.sqrt((x.astype(np.float64) ** 2).mean() + 1e-6)
     kernels.lib.tlk_rms_norm(kernels.table, x.ctypes.data, None, 1e-6, n, out.ctypes.data)
     np.testing.assert_allclose(out, exact, rtol=2e-6)
-    kernels.lib.tlk_rms_norm(
-        kernels.table, x.ctypes.data, w.ctypes.data, 1e-6, n, out.ctypes.data
-    )
+    kernels.lib.tlk_rms_norm(kernels.table, x.ctypes.data, w.ctypes.data, 1e-6, n, out.ctypes.data)
     np.testing.assert_allclose(out, exact * w, rtol=2e-6)
 
 
