@@ -11,6 +11,6 @@ _CARD = Path(__file__).resolve().parents[2] / "src/trunkline/models_bundled/cabo
 
 # For tests of what it has learnt: an interim checkpoint is there for all others.
 examined = pytest.mark.skipif(
-    "evaluation" not in json.loads(_CARD.read_text(encoding="utf-8")),
+    not json.loads(_CARD.read_text(encoding="utf-8")).get("evaluation", {}).get("passed"),
     reason="the bundled caboose is an interim checkpoint that has passed no exam yet",
 )

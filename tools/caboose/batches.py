@@ -53,27 +53,28 @@ _RESULT_WEIGHT = 3.0
 _RESULT_TOKENS = 4
 
 
-def tokenize(tokenizer: Tokenizer, example: Example, context: int) -> Row:
+def tokenize(tokenizer: Tokenizer, example: Example, context: int, each: bool = False) -> Row:
     """Ids with weights; a short answer counts more per token than a long one.
 
-    An answer of n tokens weighs the square root of n, and no more than five; what follows an equals
-    sign weighs three times what its neighbours do.
+    All answers together, or with `each` every answer for itself: n tokens weigh the square root of
+    n, and no more than five; what follows an equals sign weighs three times what its neighbours do.
     """
-    ids: list[int] = []
-    learnt: list[bool] = []
-    for text, learn in render(example):
-        piece = tokenizer.encode(text, add_special_tokens=False).ids
-        ids += piece
-        learnt += [learn] * len(piece)
-    ids, learnt = ids[:context], learnt[:context]
-    count = max(1, sum(learnt))
-    weight = min(count**0.5, 5.0) / count
+    pieces = [
+        (tokenizer.encode(text, add_special_tokens=False).ids, learn)
+        for text, learn in render(example)
+    ]
+    ids = [token for piece, _ in pieces for token in piece]
+    count = max(1, sum(len(piece) for piece, learn in pieces if learn))
+    weights: list[float] = []
+    for piece, learn in pieces:
+        size = max(1, len(piece)) if each else count
+        weights += [min(size**0.5, 5.0) / size if learn else 0.0] * len(piece)
+    ids, weights = ids[:context], weights[:context]
     equals = tokenizer.token_to_id("Ġ=")
-    weights = [weight if flag else 0.0 for flag in learnt]
     for i, token in enumerate(ids):
         if token == equals and weights[i]:
             for j in range(i + 1, min(i + 1 + _RESULT_TOKENS, len(ids))):
-                weights[j] = _RESULT_WEIGHT * weight if learnt[j] else 0.0
+                weights[j] = _RESULT_WEIGHT * weights[i] if weights[j] else 0.0
     return Row(ids, weights)
 
 
@@ -104,6 +105,8 @@ class Feeder:
     def __init__(self, tokenizer: Tokenizer, seed: int, plan: Plan, turn: int = 1) -> None:
         self._tokenizer = tokenizer
         self._plan = plan
+        # The second round's chats ask several things, each as weighty as one alone.
+        self._each = turn == 2
         self._rng = Random(f"batches {seed}" if turn == 1 else f"batches {seed} {turn}")
         self._streams = {name: examples(seed, stream=name) for name in STREAMS}
         self._ready: list[MicroBatch] = []
@@ -118,7 +121,9 @@ class Feeder:
         while size < budget:
             (stream,) = self._rng.choices(list(shares), list(shares.values()))
             self.drawn[stream] += 1
-            row = tokenize(self._tokenizer, next(self._streams[stream]), self._plan.context)
+            row = tokenize(
+                self._tokenizer, next(self._streams[stream]), self._plan.context, self._each
+            )
             rows.append(row)
             size += len(row.ids)
         return rows

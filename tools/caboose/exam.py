@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from caboose.corpus import calls, chat, letters, mix, numbers, objects, stories, words
+from caboose.corpus import calls, chat, everyday, letters, mix, numbers, objects, stories, words
 from caboose.corpus.base import (
     README_PROMPTS,
     Example,
@@ -65,12 +65,17 @@ def _story(rng: Random) -> Exchange:
 
 
 def _call(rng: Random) -> Question:
+    example = everyday.call(rng, unseen=True)
+    return Question(prompt(example), example.expected)
+
+
+def _strange_call(rng: Random) -> Question:
     example = calls.call(rng, unseen=True)
     return Question(prompt(example), example.expected)
 
 
 def _after_result(rng: Random) -> Question:
-    example = calls.answered(rng, unseen=True)
+    example = everyday.answered(rng, unseen=True)
     return Question(prompt(example), example.messages[-1]["content"])
 
 
@@ -158,6 +163,7 @@ FAMILIES = (
     Family("JSON values match", _asks(*_JSON_MAKERS), _same_json),
     Family("JSON fields match (invented values)", _asks(objects.invented), _same_fields),
     Family("tool calls match", _call, _same_call, 0.95),
+    Family("calls of tools never seen match", _strange_call, _same_call),
     Family("answer after a tool's result", _after_result, _same),
     Family("no call when none fits", _no_call, _no_tool_call),
     Family("differences", _asks(numbers.difference), _same_number),
@@ -168,7 +174,7 @@ FAMILIES = (
     Family("stories end well", _asks(_story), _told),
     Family("says that it does not know", _asks(chat.unknown), _modest),
     Family("remembers, short chat", _memory(50, 400), _same),
-    Family("remembers, 2,000 to 4,000 tokens", _memory(5_200, 7_200), _same),
+    Family("remembers, 2,000 to 4,000 tokens", _memory(4_800, 6_400), _same),
 )
 
 

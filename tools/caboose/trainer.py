@@ -70,7 +70,7 @@ class Settings:
 def second_round(seed: int, steps: int, threads: int) -> Settings:
     """Settings of the second round."""
     return Settings(
-        seed, steps, threads, round=2, cool_down=0.95, matrix_rate=0.008, vector_rate=0.0016
+        seed, steps, threads, round=2, cool_down=0.95, matrix_rate=0.009, vector_rate=0.0018
     )
 
 

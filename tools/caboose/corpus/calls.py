@@ -272,7 +272,8 @@ def _said(value: Any) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
-def _ask(rng: Random, tool: Tool) -> tuple[str, dict[str, Any]]:
+def ask(rng: Random, tool: Tool) -> tuple[str, dict[str, Any]]:
+    """A question that this tool answers, and the arguments."""
     values = [parameter.make(rng) for parameter in tool.parameters]
     said = [_said(v) for v in values]
     user = rng.choice(tool.asks).format(*said)
@@ -286,7 +287,7 @@ def call(rng: Random, *, unseen: bool = False, thinking: bool = False, most: int
     """One question and the tool call that answers it, among one to `most` tools."""
     box = _toolbox(rng, unseen, most)
     tool = rng.choice(box)
-    user, arguments = _ask(rng, tool)
+    user, arguments = ask(rng, tool)
     expected = {"name": tool.name, "arguments": arguments}
     answer: Message = {
         "role": "assistant",
@@ -326,11 +327,10 @@ def parallel(rng: Random) -> Example:
     return Example("parallel", messages, (tool.schema(rng),), keys=(f"tool {tool.name}",))
 
 
-def answered(rng: Random, unseen: bool = False) -> Example:
-    """The whole round: question, call, the tool's result, and the sentence made of it."""
-    others = [t for t in _toolbox(rng, unseen, 3) if rng.random() < 0.5]
-    tool = tool_named(rng, unseen)
-    user, arguments = _ask(rng, tool)
+def result_and_report(
+    rng: Random, tool: Tool, arguments: dict[str, Any]
+) -> tuple[Message, Message]:
+    """What the tool answers, and the sentence made of it."""
     result = tool.result(rng)
     key = rng.choice(("result", "value", "answer", tool.name.split("_")[-1]))
     content = _said(result) if rng.random() < 0.4 else chat_json({key: result})
@@ -338,6 +338,15 @@ def answered(rng: Random, unseen: bool = False) -> Example:
         content = chat_json(result)
     shown = words.listing([str(r) for r in result]) if isinstance(result, list) else _said(result)
     report = tool.report.format(*[_said(v) for v in arguments.values()], r=shown)
+    return {"role": "tool", "content": content}, {"role": "assistant", "content": report}
+
+
+def answered(rng: Random, unseen: bool = False) -> Example:
+    """The whole round: question, call, the tool's result, and the sentence made of it."""
+    others = [t for t in _toolbox(rng, unseen, 3) if rng.random() < 0.5]
+    tool = tool_named(rng, unseen)
+    user, arguments = ask(rng, tool)
+    told, report = result_and_report(rng, tool, arguments)
     function = {"name": tool.name, "arguments": arguments}
     messages = (
         {"role": "user", "content": user},
@@ -346,13 +355,13 @@ def answered(rng: Random, unseen: bool = False) -> Example:
             "content": "",
             "tool_calls": [{"type": "function", "function": function}],
         },
-        {"role": "tool", "content": content},
-        {"role": "assistant", "content": report},
+        told,
+        report,
     )
     tools = [t.schema(rng) for t in (tool, *others) if t is tool or t.name != tool.name]
     rng.shuffle(tools)
     keys = (f"tool {tool.name}",)
-    return Example("answered", messages, tuple(tools), keys=keys, expected=shown)
+    return Example("answered", messages, tuple(tools), keys=keys, expected=report["content"])
 
 
 def chat_json(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
 
-from caboose.corpus import calls, chat, letters, numbers, objects, stories, words
+from caboose.corpus import calls, chat, everyday, letters, numbers, objects, stories, words
 from caboose.corpus.base import (
     Example,
     Exchange,
@@ -220,48 +220,55 @@ SHORT_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
 
 
 def short_count(rng: Random) -> Exchange:
-    """Counting, at most twelve numbers."""
-    return numbers.counting(rng, 12)
+    """Counting, at most nine numbers."""
+    return numbers.counting(rng, 9)
 
 
-# The second round dwells on what the exam asks for, with few made-up words: what the first round
-# had not learnt yet is mostly where to stop, and which of several words to copy.
+# The second round dwells on what the exam asks for, with few made-up words and everyday tools:
+# what the first round had not learnt yet is where to stop, and which of several words to copy.
 _SECOND: tuple[tuple[Maker, float], ...] = (
-    (numbers.addition, 16),
-    (numbers.difference, 6),
-    (short_count, 12),
-    (objects.given, 20),
-    (objects.nested, 5),
-    (objects.invented, 9),
-    (objects.described, 8),
-    (objects.array, 5),
-    (letters.spelling, 4),
-    (letters.repeating, 5),
-    (letters.listing, 1),
-    (chat.facts, 3),
-    (chat.trunkline, 3),
+    (numbers.addition, 34),
+    (numbers.difference, 5),
+    (short_count, 16),
+    (objects.given, 24),
+    (objects.nested, 8),
+    (objects.invented, 12),
+    (objects.described, 9),
+    (objects.array, 8),
+    (letters.spelling, 2),
+    (letters.repeating, 4),
+    (letters.echo, 4),
+    (chat.facts, 2),
+    (chat.trunkline, 2),
     (chat.hello, 2),
-    (chat.greet, 3),
-    (chat.unknown, 3),
-    (stories.story, 3),
+    (chat.greet, 2),
+    (chat.unknown, 2),
+    (stories.story, 2),
 )
 
 
 def second(rng: Random) -> Example:
     """One question of the second round."""
-    return conversation("second", rng, [_draw_from(rng, _SECOND)], rng.random() < 0.06)
+    return conversation("second", rng, [_draw_from(rng, _SECOND)], rng.random() < 0.04)
+
+
+def everyday_call(rng: Random) -> Example:
+    """A call of an everyday tool, with a thought or a system prompt before it now and then."""
+    return _with_system(rng, everyday.call(rng, thinking=rng.random() < 0.06))
 
 
 SECOND_FAMILIES: tuple[tuple[Callable[[Random], Example], float], ...] = (
-    (second, 62),
-    (several, 3),
-    (call, 26),
-    (calls.answered, 4),
-    (calls.not_needed, 4),
-    (plain, 1),
+    (second, 70),
+    (drill, 4),
+    (several, 1.5),
+    (everyday_call, 11),
+    (everyday.dialogue, 14),
+    (everyday.answered, 2),
+    (calls.not_needed, 3),
+    (plain, 0.5),
 )
 # How odd words are in each stream, 1 = as usual; see `words.Dice`.
-SECOND_ODDNESS = 0.2
+SECOND_ODDNESS = 0.04
 STREAMS = {
     "first": FIRST_FAMILIES,
     "sums": SUM_FAMILIES,

@@ -76,6 +76,8 @@ def counting(rng: Random, most: int = 40) -> Exchange:
     step = rng.choice((1, 1, 1, 1, 1, 1, 2, 5, 10))
     down = rng.random() < 0.25
     start = 1 if rng.random() < 0.6 and step == 1 else rng.randint(0, 60)
+    if words.plain(rng):
+        step, start = 1, min(start, rng.randint(1, 30))
     numbers = [start + step * i for i in range(rng.randint(2, most))]
     if down:
         numbers.reverse()

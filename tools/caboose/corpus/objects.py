@@ -50,6 +50,11 @@ _FIELDS: dict[str, Callable[[Random], Value]] = {
     "available": lambda rng: rng.random() < 0.5,
     "ready": lambda rng: rng.random() < 0.5,
 }
+# What the second round keeps to.
+_EVERYDAY = (
+    "name city age count year price color animal item job active id owner vehicle score size "
+    "friend country"
+).split()
 FIELD_NAMES = tuple(part for name in _FIELDS for part in name.split("_"))
 
 _ASKS = (
@@ -75,7 +80,7 @@ def _field(rng: Random) -> tuple[str, Value]:
         name = words.made_up(rng)
         value: Value = rng.choice((rng.randint(0, 999), words.any_word(rng)))
         return name, value
-    name = rng.choice(list(_FIELDS))
+    name = rng.choice(_EVERYDAY if words.plain(rng) else list(_FIELDS))
     if words.odd(rng, 0.04):
         return name, rng.choice(words.UNICODE)
     return name, _FIELDS[name](rng)
@@ -96,7 +101,8 @@ def _pair(rng: Random, style: int, name: str, value: Value) -> str:
 
 def _members(rng: Random, most: int) -> dict[str, Value]:
     members: dict[str, Value] = {}
-    for _ in range(rng.choice((1, 2, 2, 2, 3, 3, 4, 5)) if most > 2 else rng.randint(1, most)):
+    sizes = (1, 2, 2, 2, 3, 3) if words.plain(rng) else (1, 2, 2, 2, 3, 3, 4, 5)
+    for _ in range(rng.choice(sizes) if most > 2 else rng.randint(1, most)):
         name, value = _field(rng)
         members[name] = value
     return members
@@ -110,7 +116,8 @@ def given(rng: Random) -> Exchange:
     roll = rng.random()
     if roll < 0.12:
         name = rng.choice(("tags", "items", "colors", "names", "list", "words", "numbers"))
-        values: list[Any] = [words.any_word(rng) for _ in range(rng.randint(1, 4))]
+        most = 3 if words.plain(rng) else 4
+        values: list[Any] = [words.any_word(rng) for _ in range(rng.randint(1, most))]
         if name == "numbers":
             values = [rng.randint(0, 99) for _ in values]
         members[name] = values
@@ -137,7 +144,8 @@ def nested(rng: Random) -> Exchange:
 
 def invented(rng: Random) -> Exchange:
     """Fields from the prompt, values invented; or nothing given at all."""
-    names = rng.sample(list(_FIELDS), rng.randint(1, 4))
+    fields, most = (_EVERYDAY, 3) if words.plain(rng) else (list(_FIELDS), 4)
+    names = rng.sample(fields, rng.randint(1, most))
     if rng.random() < 0.15:
         user, names = rng.choice(_BARE_ASKS), ["name", "age"]
     else:
@@ -205,7 +213,8 @@ def described(rng: Random) -> Exchange:
 
 def array(rng: Random) -> Exchange:
     """A JSON array of the given items."""
-    values: list[Any] = [words.any_word(rng) for _ in range(rng.randint(1, 6))]
+    most = 4 if words.plain(rng) else 6
+    values: list[Any] = [words.any_word(rng) for _ in range(rng.randint(1, most))]
     if rng.random() < 0.4:
         values = [rng.randint(0, 200) for _ in values]
     said = words.listing([str(v) for v in values])

@@ -97,6 +97,11 @@ def oddness(rng: Random) -> float:
     return rng.oddness if isinstance(rng, Dice) else 1.0
 
 
+def plain(rng: Random) -> bool:
+    """Whether tasks are to be the everyday ones: fewer fields, no steps, no titles."""
+    return oddness(rng) < 1
+
+
 def odd(rng: Random, share: float) -> bool:
     """Whether the next word is odd; `share` is how often that is usual."""
     return rng.random() < share * oddness(rng)
