@@ -198,7 +198,9 @@ def test_json_schema(bench: Bench, dialect: Dialect, name: str) -> None:
     if note(bench, dialect, name, "json_schema", response):
         assert json.loads(dialect.text(response.content, stream=False)) == json.loads(OBJECT)
         if name in bench.upstreams:
-            assert b'"city"' in bench.upstreams[name].requests[-1].data
+            # Bedrock has the schema as text in JSON.
+            sent = bench.upstreams[name].requests[-1].data.replace(b"\\", b"")
+            assert b'"city"' in sent
 
 
 def _with_schema(dialect: Dialect, body: dict[str, Any]) -> dict[str, Any]:
