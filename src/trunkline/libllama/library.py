@@ -21,6 +21,7 @@ from typing import Protocol
 
 import msgspec
 
+from trunkline.core.paths import state_folder
 from trunkline.libllama.api import bind
 from trunkline.libllama.structs import (
     Batch,
@@ -204,9 +205,8 @@ def _write_stamp(stamp: Path | None, text: str) -> None:
 
 
 def default_stamp() -> Path:
-    """Where the stamp lives: in the folder of all state (`store.home` stands above this layer)."""
-    home = os.environ.get("TRUNKLINE_HOME") or "~/.trunkline"
-    return Path(home).expanduser() / "libllama.stamp"
+    """Where the stamp lives: in the folder of all state."""
+    return state_folder(os.environ) / "libllama.stamp"
 
 
 @functools.cache

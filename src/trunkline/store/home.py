@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trunkline.core.errors import InvalidRequest
+from trunkline.core.paths import state_folder
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -13,7 +14,7 @@ def home(environ: Mapping[str, str]) -> Path:
 
     Raises `InvalidRequest` when it cannot be made, or is not a folder.
     """
-    path = Path(environ.get("TRUNKLINE_HOME") or "~/.trunkline").expanduser()
+    path = state_folder(environ)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from trunkline.core.paths import state_folder
 from trunkline.libllama.library import library
 from trunkline.libllama.model import Model
 
@@ -72,8 +73,7 @@ class Vocabulary:
 
 def default_store() -> Path:
     """In the folder of all state."""
-    home = os.environ.get("TRUNKLINE_HOME") or "~/.trunkline"
-    return Path(home).expanduser() / "vocabularies.json"
+    return state_folder(os.environ) / "vocabularies.json"
 
 
 def _read(store: Path) -> dict[str, _Facts]:
