@@ -259,13 +259,19 @@ def tool_named(rng: Random, unseen: bool) -> Tool:
             return tool
 
 
-def _toolbox(rng: Random, unseen: bool, most: int) -> list[Tool]:
+def gather(count: int, make: Callable[[], Tool]) -> list[Tool]:
+    """At most `count` tools, less those that do what another one does."""
     box: list[Tool] = []
-    for _ in range(rng.choice((1, 1, 1, 1, 2, 2, 2, 3, 4)) if most > 1 else 1):
-        tool = tool_named(rng, unseen)
+    for _ in range(count):
+        tool = make()
         if all(t.name != tool.name and t.description != tool.description for t in box):
             box.append(tool)
     return box
+
+
+def _toolbox(rng: Random, unseen: bool, most: int) -> list[Tool]:
+    count = rng.choice((1, 1, 1, 1, 2, 2, 2, 3, 4)) if most > 1 else 1
+    return gather(count, lambda: tool_named(rng, unseen))
 
 
 def _said(value: Any) -> str:

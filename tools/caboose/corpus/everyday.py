@@ -153,12 +153,7 @@ def tool(rng: Random) -> Tool:
 
 def toolbox(rng: Random) -> list[Tool]:
     """One to three tools that do different things."""
-    box: list[Tool] = []
-    for _ in range(rng.choice((1, 1, 1, 2, 2, 3))):
-        new = tool(rng)
-        if all(t.name != new.name and t.description != new.description for t in box):
-            box.append(new)
-    return box
+    return calls.gather(rng.choice((1, 1, 1, 2, 2, 3)), lambda: tool(rng))
 
 
 def _key(name: str, arguments: dict[str, object]) -> str:
