@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ollama
 import pytest
 
 from tests.residency.processes import alive
@@ -158,6 +159,23 @@ def test_keep_alive_of_ollama_loads_and_unloads(server: Server) -> None:
     # With 0 it goes once the answer is complete.
     assert ask(prompt="who?", keep_alive=0)["response"] == "this is b"
     until(lambda: loaded(server) == [])
+
+
+def test_ollamas_client_is_told_when_a_model_goes(server: Server) -> None:
+    with ollama.Client(server.url) as client:
+        for keep_alive, seconds in (("5m", 300.0), (20, 20.0)):
+            client.generate(model="b", prompt="who?", keep_alive=keep_alive)
+            (model,) = client.ps().models
+            assert model.model == "b:latest"
+            assert model.expires_at is not None
+            left = model.expires_at.timestamp() - time.time()
+            assert seconds - 10 < left <= seconds
+        client.generate(model="b", keep_alive=-1)
+        (model,) = client.ps().models
+        assert model.expires_at is not None
+        assert model.expires_at.year > 2100
+        client.generate(model="b", keep_alive=0)
+        until(lambda: not client.ps().models)
 
 
 def test_a_launched_engine_takes_its_turn_and_is_started_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from random import Random
 
 import msgspec
@@ -231,6 +232,9 @@ class Sleeper(FakeBackend):
     def unload(self) -> None:
         self.told.append("unload")
 
+    def leaves_in(self) -> float:
+        return float(len(self.told))
+
 
 async def test_what_is_on_demand_is_loaded_and_unloaded_through_its_route() -> None:
     one, other = Sleeper("one"), Sleeper("other")
@@ -244,3 +248,8 @@ async def test_what_is_on_demand_is_loaded_and_unloaded_through_its_route() -> N
     # One suffices to answer; all of them go.
     assert one.told == ["load", 3.0, "unload"]
     assert other.told == [3.0, "unload"]
+    # A target that is always loaded stays.
+    assert route.leaves_in() == math.inf
+    del backends["always"]
+    routes = Routes([Setup(config("one", "other")).route.config], backends, setup.clock)
+    assert routes.routes[0].leaves_in() == 3

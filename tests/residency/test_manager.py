@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -47,6 +48,32 @@ def test_kept_for_a_while_after_the_last_request() -> None:
         assert phase(slot) == "loaded"
         await asyncio.sleep(1)
         assert phase(slot) == "cold"
+        await residency.close()
+
+    run(main)
+
+
+def test_it_tells_when_it_goes() -> None:
+    async def main() -> None:
+        residency = Residency()
+        slot = add(residency, FakeResident("a"), keep_alive=10)
+        assert residency.leaves_in(slot) == 0
+        asker = Asker(residency, slot, work=4).ask()
+        await asyncio.sleep(4)
+        assert phase(slot) == "loaded"
+        # In use: the time starts when the request ends.
+        assert residency.leaves_in(slot) == 10
+        await asker.ended.wait()
+        await asyncio.sleep(3)
+        assert residency.leaves_in(slot) == pytest.approx(7)
+        residency.keep(slot, 60)
+        assert residency.leaves_in(slot) == pytest.approx(57)
+        residency.keep(slot, -1)
+        assert residency.leaves_in(slot) == math.inf
+        asker = Asker(residency, slot, work=4).ask()
+        residency.unload(slot)
+        assert residency.leaves_in(slot) == 0
+        await asker.ended.wait()
         await residency.close()
 
     run(main)

@@ -436,3 +436,6 @@ class OnDemand(Protocol):
 
     def unload(self) -> None:
         """Unload it as soon as no request uses it. What is always loaded stays."""
+
+    def leaves_in(self) -> float:
+        """Seconds until it is unloaded if nobody asks again; infinite: never, 0: it is gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
 from types import MappingProxyType
@@ -166,6 +167,11 @@ class Route:
         """As of `OnDemand`, of every target."""
         for one in self._on_demand():
             one.unload()
+
+    def leaves_in(self) -> float:
+        """As of `OnDemand`: until the last target has gone; those always loaded stay."""
+        times = [one.leaves_in() for one in self._on_demand()]
+        return max(times) if len(times) == len(self.endpoints) else math.inf
 
     def _on_demand(self) -> list[OnDemand]:
         backends = (one.backend for one in self.endpoints)

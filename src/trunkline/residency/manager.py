@@ -180,6 +180,19 @@ class Residency:
             slot.unload_asked = True
             self._expire(slot)
 
+    def leaves_in(self, slot: Slot) -> float:
+        """Seconds until it is unloaded if nobody asks again; infinite: never, 0: it is gone.
+
+        Of one in use as if its last request ended now. That another one needs its memory earlier
+        nobody can know.
+        """
+        if slot.phase != "loaded" or slot.unload_asked:
+            return 0.0
+        if slot.pinned or slot.keep < 0:
+            return math.inf
+        since = self._loop.time() if slot.users else slot.idle_since
+        return max(0.0, since + slot.keep - self._loop.time())
+
     def health(self, slot: Slot) -> Health:
         """Whether requests are answered, and after how long where it must be loaded first."""
         match slot.phase:

@@ -240,6 +240,10 @@ class OnDemandBackend:
         """Unload it as soon as no request uses it."""
         self._residency.unload(self._slot)
 
+    def leaves_in(self) -> float:
+        """Seconds until it is unloaded if nobody asks again; infinite: never, 0: it is gone."""
+        return self._residency.leaves_in(self._slot)
+
     def _wait(self, call: ResidentCall, sink: EventSink, begin: Begin) -> Call:
         call.begin = begin
         try:

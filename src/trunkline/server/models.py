@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 import trunkline
-from trunkline.core.types import Health
+from trunkline.core.types import Backend, Health, OnDemand
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.wire.anthropic import models as anthropic
 from trunkline.wire.kserve import metadata as kserve
@@ -54,7 +57,10 @@ class ModelPages:
         """Models in memory."""
         return _json(
             ollama.render_ps(
-                (model.name, model.card(), model.backend.stats().resident_bytes)
+                (
+                    *(model.name, model.card(), model.backend.stats().resident_bytes),
+                    _leaves_at(model.backend),
+                )
                 for model in self._gateway.models
                 if _in_memory(model.backend.health())
             )
@@ -119,6 +125,12 @@ class ModelPages:
         name: str = request.path_params["model"]
         kserve.check_version(name, request.path_params.get("version"))
         return name, self._gateway.find(name)
+
+
+def _leaves_at(backend: Backend) -> float | None:
+    """Unix seconds when it is unloaded if nobody asks for it again; None: it stays."""
+    left = backend.leaves_in() if isinstance(backend, OnDemand) else math.inf
+    return None if math.isinf(left) else time.time() + left
 
 
 def _in_memory(health: Health) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 
 import pytest
@@ -44,10 +45,14 @@ def test_tags() -> None:
 
 
 def test_ps() -> None:
-    ours = json.loads(render_ps([("caboose", CARD, 123), ("b", CARD, 0)]))
+    ours = json.loads(render_ps([("caboose", CARD, 123, 1_700_000_000.25), ("b", CARD, 0, None)]))
     same_shape(ours, golden("ps.json"))
     assert [one["size"] for one in ours["models"]] == [123, CARD.size]
     assert ours["models"][0]["context_length"] == 4096
+    leaves, stays = (dt.datetime.fromisoformat(one["expires_at"]) for one in ours["models"])
+    assert leaves.timestamp() == 1_700_000_000.25
+    # Ollama's own client says "Forever" of what is so far away.
+    assert stays.year - leaves.year > 100
 
 
 def test_show() -> None:

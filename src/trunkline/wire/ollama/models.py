@@ -6,6 +6,7 @@ ollama/ollama fb30760 (2026-08-21).
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +23,8 @@ from trunkline.wire.ollama.names import full_name
 # `think` with levels, tool calls with ids, and logprobs we speak.
 VERSION = "0.12.11"
 
-# A model stays as long as the server runs; clients want a date.
+# Of a model that stays as long as the server runs: clients want a date, and say "Forever" of one
+# that is more than twenty years away.
 _NEVER = "2199-12-31T23:59:59Z"
 
 
@@ -98,10 +100,13 @@ def render_tags(entries: Iterable[tuple[str, ModelCard]]) -> bytes:
     return encoder.encode({"models": [_listed(full_name(name), card) for name, card in entries]})
 
 
-def render_ps(entries: Iterable[tuple[str, ModelCard, int]]) -> bytes:
-    """`/api/ps`: (name, card, resident bytes; 0 = unknown) of the models that are loaded."""
+def render_ps(entries: Iterable[tuple[str, ModelCard, int, float | None]]) -> bytes:
+    """`/api/ps` of the models that are loaded.
+
+    (name, card, resident bytes; 0 = unknown, Unix seconds when it is unloaded; None = it stays)
+    """
     loaded = []
-    for name, card, resident in entries:
+    for name, card, resident, leaves_at in entries:
         shown = full_name(name)
         size = resident or card.size
         loaded.append(
@@ -111,7 +116,7 @@ def render_ps(entries: Iterable[tuple[str, ModelCard, int]]) -> bytes:
                 size=size,
                 digest=_digest(card),
                 details=_details(card),
-                expires_at=_NEVER,
+                expires_at=_NEVER if leaves_at is None else _moment(leaves_at),
                 # Models run on the processor.
                 size_vram=0,
                 context_length=card.context_length,
@@ -147,6 +152,11 @@ def render_show(name: str, card: ModelCard) -> bytes:
             modified_at=timestamp(card.created),
         )
     )
+
+
+def _moment(seconds: float) -> str:
+    """As Go writes times: with parts of a second."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _listed(name: str, card: ModelCard) -> _Listed:

@@ -77,7 +77,7 @@ PAGE = Page(
         "ollama_chat": "One answer to a conversation.",
         "ollama_generate": "One answer to a prompt.",
         "ollama_tags": "The models that there are.",
-        "ollama_ps": "Those that are loaded.",
+        "ollama_ps": "Those that are loaded, and when they go.",
         "ollama_show": "What one of them is; takes `model`, or its older name `name`.",
         "ollama_version": "A version that clients of Ollama accept.",
         "root": '"Ollama is running", for programs that wait for it.',
