@@ -5,6 +5,9 @@
 // block. Sums that span several blocks along k wait as floats in the scratch, which changes nothing
 // about their value.
 //
+// The last panel of an odd number goes through the tile for two, both times as itself (stride 0), and
+// is stored once: tiles of half the width would take a third of the time that all this compiles in.
+//
 // A tile T has: kPanels, kRows (its register block), kChunk (units along k per block), kExpands,
 //   kWideBytes (of a unit when expanded), run<P, N, Expanded>(...), expand(...), inputs(...).
 #pragma once
@@ -41,9 +44,12 @@ struct Inputs {
   int64_t ld, row, k;
 };
 
+// Stores the first `panels` of P.
 template <int P, int N>
-TL_ALWAYS void finish(const Matmul& m, int64_t panel, int64_t row, const F (&acc)[P][N]) {
+TL_ALWAYS void finish(const Matmul& m, int64_t panel, int64_t panels, int64_t row,
+                      const F (&acc)[P][N]) {
   for (int p = 0; p < P; ++p) {
+    if (p >= panels) return;
     const int64_t r = (panel + p) * kPanel;
     const int lanes = static_cast<int>(m.w->rows - r < kPanel ? m.w->rows - r : kPanel);
     const bool full = lanes == kPanel;
@@ -64,31 +70,31 @@ TL_ALWAYS void finish(const Matmul& m, int64_t panel, int64_t row, const F (&acc
 template <class T, int P, int N>
 static void stream_panels(const Matmul& m, const uint8_t* w, int64_t units, int64_t unit_bytes,
                           int64_t panel, int64_t end) {
-  const int64_t stride = units * unit_bytes;
-  for (; panel + P <= end; panel += P) {
+  static_assert(P <= 2);
+  const int64_t panel_bytes = units * unit_bytes;
+  for (; panel < end; panel += P) {
     F acc[P][N];
     TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i) acc[p][i] = zero();
-    const uint8_t* from = w + panel * stride;
+    const uint8_t* from = w + panel * panel_bytes;
+    const int64_t stride = end - panel < P ? 0 : panel_bytes;
     T::template run<P, N, false>(m, {from, stride, 0, units}, {m.x, m.ld_x, 0, 0}, 0, acc,
                                  {from + kStreamAhead, stride, unit_bytes});
-    finish<P, N>(m, panel, 0, acc);
-  }
-  if constexpr (P > 1) {
-    if (panel < end) stream_panels<T, P / 2, N>(m, w, units, unit_bytes, panel, end);
+    finish<P, N>(m, panel, end - panel, 0, acc);
   }
 }
 
-// One chunk of some panels, all rows [row0, row0 + n).
+// One chunk of P panels (or of the last), all rows [row0, row0 + n); n > T::kRows.
 template <class T, int P, bool Expanded>
-static void pass_rows(const Matmul& m, const Weights& w, const Inputs& x, int64_t panel, int64_t row0, int64_t n,
-                      int64_t total, float* partial, const Ahead& next) {
+static void pass_rows(const Matmul& m, const Weights& w, const Inputs& x, int64_t panel,
+                      int64_t end, int64_t row0, int64_t n, int64_t total, float* partial,
+                      const Ahead& next) {
   const int64_t tiles = (n + T::kRows - 1) / T::kRows;
   Ahead ahead = next;
   ahead.step = (next.step / tiles + 63) / 64 * 64;
   int64_t row = 0;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t size = n / tiles + (t < n % tiles);
-    with_rows<T::kRows>(size, [&]<int N>() {
+    with_rows<T::kRows, (T::kRows + 1) / 2>(size, [&]<int N>() {
       F acc[P][N];
       float* waiting = partial + row * kPanel;
       const int64_t between = n * kPanel;
@@ -96,7 +102,7 @@ static void pass_rows(const Matmul& m, const Weights& w, const Inputs& x, int64_
           acc[p][i] = w.begin ? load(waiting + p * between + i * kPanel) : zero();
       T::template run<P, N, Expanded>(m, w, x, row0 + row, acc, ahead);
       if (w.end == total) {
-        finish<P, N>(m, panel, row0 + row, acc);
+        finish<P, N>(m, panel, end - panel, row0 + row, acc);
       } else {
         TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i)
             store(waiting + p * between + i * kPanel, acc[p][i]);
@@ -109,16 +115,14 @@ static void pass_rows(const Matmul& m, const Weights& w, const Inputs& x, int64_
 
 template <class T, int P, bool Expanded>
 static void pass_panels(const Matmul& m, Weights w, const Inputs& x, int64_t panel, int64_t end, int64_t row0,
-                           int64_t n, int64_t total, float* partial, const Ahead& next) {
-  for (; panel + P <= end; panel += P) {
-    pass_rows<T, P, Expanded>(m, w, x, panel, row0, n, total, partial, next);
+                        int64_t n, int64_t total, float* partial, Ahead next) {
+  static_assert(P <= 2 && kBlockPanels % P == 0);
+  const int64_t stride = w.stride;
+  for (; panel < end; panel += P) {
+    if (end - panel < P) w.stride = next.stride = 0;
+    pass_rows<T, P, Expanded>(m, w, x, panel, end, row0, n, total, partial, next);
     partial += P * n * kPanel;
-    w.p += P * w.stride;
-  }
-  if constexpr (P > 1) {
-    if (panel < end) {
-      pass_panels<T, P / 2, Expanded>(m, w, x, panel, end, row0, n, total, partial, next);
-    }
+    w.p += P * stride;
   }
 }
 
@@ -128,8 +132,9 @@ static void blocks(const Matmul& m, const uint8_t* data, int64_t units, int64_t 
   float* partial = reinterpret_cast<float*>(scratch);
   uint8_t* wide = scratch + kMostRowsAtOnce * kBlockPanels * kPanel * 4;
   const int64_t stride = units * unit_bytes;
-  for (int64_t row = 0; row < m.n; row += kMostRowsAtOnce) {
-    const int64_t n = m.n - row < kMostRowsAtOnce ? m.n - row : kMostRowsAtOnce;
+  for (int64_t row = 0, n = 0; row < m.n; row += n) {
+    const int64_t left = m.n - row;  // never few of them at the end: tiles are for more than half of kRows
+    n = left <= kMostRowsAtOnce ? left : left < 2 * kMostRowsAtOnce ? left / 2 : kMostRowsAtOnce;
     const int64_t step = n <= kManyRows ? T::kPanels : kBlockPanels;
     for (int64_t panel = begin; panel < end; panel += step) {
       const int64_t stop = panel + step < end ? panel + step : end;

@@ -28,14 +28,14 @@
 namespace tl {
 namespace TL_ISA {
 
-// Calls body with n (1..Most) as a template argument.
-template <int Most, class Body>
+// Calls body with n (Least..Most) as a template argument.
+template <int Most, int Least = 1, class Body>
 static inline void with_rows(int64_t n, Body&& body) {
-  if constexpr (Most > 0) {
+  if constexpr (Most >= Least) {
     if (n == Most) {
       body.template operator()<Most>();
     } else {
-      with_rows<Most - 1>(n, static_cast<Body&&>(body));
+      with_rows<Most - 1, Least>(n, static_cast<Body&&>(body));
     }
   }
 }
