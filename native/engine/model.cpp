@@ -68,6 +68,7 @@ void check_shape(const tln_shape& s) {
     check(s.rope_style == TLN_ROPE_PAIRS || s.rope_style == TLN_ROPE_HALVES, "rope_style");
     check(s.rope_tables > 0 && s.rope_tables <= 16, "rope_tables");
     check(s.activation == TLN_SILU || s.activation == TLN_GELU_TANH, "activation");
+    check(s.kv_type >= TLN_KV_F16 && s.kv_type <= TLN_KV_INT8, "kv_type");
     check(s.experts >= 0 && s.experts <= 1024, "experts");
     check(s.experts == 0 || (s.experts_used > 0 && s.experts_used <= s.experts), "experts_used");
 }
@@ -87,7 +88,7 @@ Model::Model(const tln_shape& given, const tln_layer* kinds, const float* radian
         layer.experts.resize(static_cast<size_t>(shape.experts > 0 ? shape.experts : 1));
     }
     frequencies.assign(radians, radians + shape.rope_tables * (shape.rope_size / 2));
-    kv_layout = {KvType::f16, kBlock, shape.kv_heads, shape.head};
+    kv_layout = {static_cast<KvType>(shape.kv_type), kBlock, shape.kv_heads, shape.head};
     kv_stride = kv_block_bytes(kv_layout);
     check(kv_stride != 0, "heads of this size have no kernel");
 }

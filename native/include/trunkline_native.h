@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define TLN_ABI 1
+#define TLN_ABI 2
 
 /* Statuses. */
 #define TLN_OK 0
@@ -66,6 +66,11 @@ enum tln_kind {
 #define TLN_SILU 0
 #define TLN_GELU_TANH 1
 
+/* Elements of the KV cache. int8: each key and each value of a head has a scale of its own. */
+#define TLN_KV_F16 0
+#define TLN_KV_BF16 1
+#define TLN_KV_INT8 2
+
 typedef struct tln_shape {
     uint32_t size;  /* of this struct */
     int32_t layers;
@@ -90,6 +95,7 @@ typedef struct tln_shape {
     float attention_softcap; /* 0: none; else s -> cap * tanh(s / cap) */
     float logit_softcap;
     float rope_scale; /* of cosines and sines (longrope, yarn) */
+    int32_t kv_type;
 } tln_shape;
 
 typedef struct tln_layer {

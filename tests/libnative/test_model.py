@@ -34,6 +34,7 @@ SHAPE: dict[str, int | float] = {
     "attention_softcap": 0.0,
     "logit_softcap": 0.0,
     "rope_scale": 1.0,
+    "kv_type": 0,
 }
 SIZES = {
     Kind.TOKEN_EMBEDDING: (40, 64),
@@ -114,6 +115,7 @@ def arrays(**changes: list[int]) -> dict[str, Any]:
         {"rope_style": 2},
         {"experts": 4, "experts_used": 9},
         {"experts": -1},
+        {"kv_type": 3},
     ],
 )
 def test_impossible_shapes(changes: dict[str, int]) -> None:

@@ -69,7 +69,8 @@ DOCUMENTED = {
     "--request_timeout",
     "trunkline": "--host --port --api-key --api-key-file --served-model-name --ctx-size "
     "--max-num-seqs --max-concurrent-requests --max-queue --prefix-cache --no-prefix-cache "
-    "--kv-memory --threads --chat-template --tool-call-parser --reasoning-parser --log-level",
+    "--kv-memory --kv-cache-dtype --threads --chat-template --tool-call-parser "
+    "--reasoning-parser --log-level",
 }
 
 

@@ -51,6 +51,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="Memory for the KV cache; 0 = chosen from the memory at hand.",
         ),
     ] = 0
+    kv_cache_dtype: Annotated[
+        Literal["auto", "f16", "bf16", "int8"],
+        Meta(
+            description="Type of the KV cache's entries: `int8` takes half the room and is a "
+            "little less exact; `auto` is f16."
+        ),
+    ] = "auto"
     threads: Annotated[
         int,
         Meta(

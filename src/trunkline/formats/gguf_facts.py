@@ -63,6 +63,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     weight_bytes: int
     # Bytes of keys and values of one token, f16, over all layers that have them.
     kv_bytes_per_token: int
+    # Heads of keys, over all layers.
+    kv_heads: int
     # Bytes of the state of one sequence in recurrent layers; 0 where there are none.
     state_bytes: int
     # Tokens that a sliding window sees; 0 = no window.
@@ -105,6 +107,7 @@ def _facts(gguf: Gguf) -> ModelFacts:
     if max(heads) > MAX_WIDTH or min(heads) < 0:
         raise MalformedGguf(f"{arch}.attention.head_count is {max(heads)}")
     tokens = _vocabulary(gguf)
+    kv_heads, kv_bytes = _kv_sizes(gguf, arch, layers, embedding, heads)
     feed_forward = gguf.per_layer(f"{arch}.feed_forward_length", layers, 0)
     return ModelFacts(
         architecture=arch,
@@ -116,7 +119,8 @@ def _facts(gguf: Gguf) -> ModelFacts:
         heads=max(heads),
         vocab_size=tokens.count,
         weight_bytes=weight_bytes,
-        kv_bytes_per_token=_kv_bytes(gguf, arch, layers, embedding, heads),
+        kv_bytes_per_token=kv_bytes,
+        kv_heads=kv_heads,
         state_bytes=_state_bytes(gguf, arch, layers),
         window=_window(gguf, arch),
         generates=_generates(gguf, arch),
@@ -159,14 +163,17 @@ def _token_text(gguf: Gguf, tokens: GgufArray, key: str) -> str | None:
     return tokens.string(token)
 
 
-def _kv_bytes(gguf: Gguf, arch: str, layers: int, embedding: int, heads: list[int]) -> int:
+def _kv_sizes(
+    gguf: Gguf, arch: str, layers: int, embedding: int, heads: list[int]
+) -> tuple[int, int]:
+    """Heads of keys over all layers, and bytes of keys and values of one token."""
     head_size = embedding // max(heads) if max(heads) else 0
     key = gguf.integer(f"{arch}.attention.key_length", head_size)
     value = gguf.integer(f"{arch}.attention.value_length", head_size)
     kv_heads = gguf.per_layer(f"{arch}.attention.head_count_kv", layers, max(heads))
     if min(kv_heads) < 0 or max(kv_heads) > MAX_WIDTH or not (0 <= key <= MAX_WIDTH >= value >= 0):
         raise MalformedGguf(f"impossible attention sizes: {max(kv_heads)} heads of {key}, {value}")
-    return sum(kv_heads) * (key + value) * KV_ELEMENT
+    return sum(kv_heads), sum(kv_heads) * (key + value) * KV_ELEMENT
 
 
 def _state_bytes(gguf: Gguf, arch: str, layers: int) -> int:

@@ -29,6 +29,8 @@ class ContextOptions(msgspec.Struct, frozen=True, kw_only=True):
     # Tokens of one decode whose logits are wanted, at most.
     outputs: int
     threads: int
+    # ggml_type of keys and values; f16.
+    kv_type: int = 1
 
 
 class Context:
@@ -49,6 +51,7 @@ class Context:
         params.n_outputs_max = self.max_outputs = options.outputs
         params.n_threads = params.n_threads_batch = options.threads
         params.kv_unified = True
+        params.type_k = params.type_v = options.kv_type
         # ggml asks a C function on each node whether to stop. `ggml_is_empty` is one that reads
         # memory we own: of a tensor of ones it says false, of zeros true. A Python function would
         # take the GIL some thousand times per pass.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes as c
 from enum import IntEnum
 
-ABI = 1
+ABI = 2
 
 OK, INVALID, MEMORY, FAILED, ABORTED = 0, -1, -2, -3, 2
 
 ROPE_PAIRS, ROPE_HALVES = 0, 1
 SILU, GELU_TANH = 0, 1
+KV_F16, KV_BF16, KV_INT8 = 0, 1, 2
 
 
 class Kind(IntEnum):
@@ -70,6 +71,7 @@ class Shape(c.Structure):
         ("attention_softcap", _F),
         ("logit_softcap", _F),
         ("rope_scale", _F),
+        ("kv_type", _I),
     )
 
 

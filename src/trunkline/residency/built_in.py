@@ -9,7 +9,12 @@ from pathlib import Path
 from trunkline.core.errors import InvalidRequest, TrunklineError
 from trunkline.core.types import Health, ModelCard
 from trunkline.engine.config import EngineConfig
-from trunkline.engine.executors.ggml_memory import available_memory, plan_layout
+from trunkline.engine.executors.memory import (
+    available_memory,
+    ggml_cost,
+    native_cost,
+    plan_layout,
+)
 from trunkline.engine.frames import FrontStatus
 from trunkline.formats.gguf import MalformedGguf
 from trunkline.formats.gguf_facts import read_facts
@@ -18,8 +23,6 @@ from trunkline.residency.switch import SwitchBackend
 
 # Seconds that a model may take to load.
 _LOAD_TIMEOUT = 900.0
-# Prompt tokens that the executor computes together.
-_UBATCH = 512
 # Of an engine whose executor holds no model: two Python processes.
 _PROCESSES = 150 * 1024**2
 
@@ -69,7 +72,8 @@ def estimate(config: EngineConfig) -> int:
         return _PROCESSES
     try:
         facts = read_facts(Path(config.model))
-        return plan_layout(facts, config, available_memory(), _UBATCH).need + _PROCESSES
+        cost = (ggml_cost if config.executor == "ggml" else native_cost)(facts, config)
+        return plan_layout(facts, config, available_memory(), cost).need + _PROCESSES
     except (OSError, MalformedGguf, InvalidRequest):
         # Loading it says what is wrong.
         return 0

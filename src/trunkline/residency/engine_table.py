@@ -376,7 +376,7 @@ OPTIONS: tuple[Option, ...] = (
         "Type of the KV cache's entries.",
         "vllm --kv-cache-dtype; sglang --kv-cache-dtype; tgi --kv-cache-dtype; "
         "lmdeploy --quant-policy; ollama OLLAMA_KV_CACHE_TYPE",
-        instead="the KV cache of the built-in engine is f16; leave it out",
+        ours="kv_cache_dtype",
     ),
     _row(
         "load_format",

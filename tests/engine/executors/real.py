@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,12 +24,17 @@ from trunkline.engine.seam import (
     TrimSeq,
 )
 
+KvType = Literal["auto", "f16", "bf16", "int8"]
 Real = ggml.GgmlExecutor | native.NativeExecutor
 
 
-def load_real(name: str, path: Path, *, threads: int = 1, kv_memory: int = 0) -> Real:
+def load_real(
+    name: str, path: Path, *, threads: int = 1, kv_memory: int = 0, kv: KvType = "auto"
+) -> Real:
     """The executor `name` with the model at `path`."""
-    config = EngineConfig(name="tiny", model=str(path), threads=threads, kv_memory=kv_memory)
+    config = EngineConfig(
+        name="tiny", model=str(path), threads=threads, kv_memory=kv_memory, kv_cache_dtype=kv
+    )
     if name == "native":
         return native.load(config, lambda _: None)
     return ggml.load(config, lambda _: None)

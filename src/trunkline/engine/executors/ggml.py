@@ -3,7 +3,7 @@
 One context with a unified KV: any cell may belong to several of 256 sequences, so that prefix
 sharing and forks are `seq_cp`, metadata only. `one_pass` says which thread does what.
 
-Left at libllama's defaults on purpose: f16 keys and values; flash attention "auto", which is on for
+Left at libllama's defaults on purpose: flash attention "auto", which is on for
 CPUs; the full-size cache of sliding-window models, with which their prefixes can be cut back and
 shared like any others; weight repacking.
 
@@ -17,15 +17,22 @@ cache takes 1.2 s per GiB, the reason why the default is not larger.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from trunkline.core.errors import InternalError, InvalidRequest, TrunklineError
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors.cpus import physical_cores
-from trunkline.engine.executors.ggml_memory import Layout, available_memory, plan_layout
+from trunkline.engine.executors.memory import (
+    MICRO_BATCH,
+    Layout,
+    available_memory,
+    ggml_cost,
+    plan_layout,
+)
 from trunkline.engine.executors.one_pass import OnePass, keys_of, wanted
 from trunkline.engine.executors.sampling import Floats
 from trunkline.engine.seam import (
@@ -49,8 +56,8 @@ log = logging.getLogger(__name__)
 
 # Most tokens of a plan.
 MAX_STEP_TOKENS = 2048
-# Tokens computed at once.
-UBATCH = 512
+# `--kv-cache-dtype` -> ggml_type: f16, bf16, q8_0.
+_KV_TYPES: Mapping[str, int] = MappingProxyType({"auto": 1, "f16": 1, "bf16": 30, "int8": 8})
 
 _STATUS = {
     1: "there is no free cell for it",
@@ -157,7 +164,8 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> GgmlExe
     facts = read_facts(path)
     if not facts.generates:
         raise _refusal(facts, "it makes embeddings or scores, not text")
-    layout = plan_layout(facts, config, available_memory(), UBATCH)
+    cost = ggml_cost(facts, config)
+    layout = plan_layout(facts, config, available_memory(), cost)
     if layout.context > facts.context:
         log.warning(
             "%s was trained for %d tokens; beyond that its answers decay", path, facts.context
@@ -182,7 +190,7 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> GgmlExe
             max_outputs=layout.sequences,
             max_scores=layout.scores,
             truncate=not recurrent,
-            kv_bytes_per_token=facts.kv_bytes_per_token,
+            kv_bytes_per_token=cost.kv,
             eog=model.eog(),
             vocab_size=model.vocab_size,
         ),
@@ -212,7 +220,8 @@ def _make_context(model: Model, config: EngineConfig, layout: Layout) -> Context
         ContextOptions(
             cells=layout.cells,
             batch=max(layout.sequences, min(MAX_STEP_TOKENS, layout.cells)),
-            ubatch=UBATCH,
+            ubatch=MICRO_BATCH,
+            kv_type=_KV_TYPES[config.kv_cache_dtype],
             sequences=layout.sequences,
             outputs=layout.outputs,
             threads=config.threads or physical_cores(),

@@ -6,16 +6,22 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
 from trunkline.core.errors import InternalError, InvalidRequest
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors.cpus import core_cpus, physical_cores
-from trunkline.engine.executors.ggml_memory import Layout, available_memory, plan_layout
+from trunkline.engine.executors.memory import (
+    Layout,
+    available_memory,
+    native_cost,
+    plan_layout,
+)
 from trunkline.engine.executors.native.architectures import ARCHITECTURES
 from trunkline.engine.executors.native.description import (
     Description,
@@ -33,7 +39,7 @@ from trunkline.libllama.library import LibraryUnusable
 from trunkline.libllama.model import LoadFailed
 from trunkline.libnative.library import NativeLibrary, NativeUnusable, native
 from trunkline.libnative.model import NativeFailed, NativeModel
-from trunkline.libnative.structs import Kind
+from trunkline.libnative.structs import KV_BF16, KV_F16, KV_INT8, Kind
 
 __all__ = ["NativeExecutor", "Unsupported", "load", "load_if_able"]
 
@@ -42,10 +48,13 @@ log = logging.getLogger(__name__)
 # Most tokens of a plan, rows that live, and rows that sample in a step.
 MAX_STEP_TOKENS = 2048
 MAX_ROWS = 512
-# Tokens that the engine computes together; for the estimate of its memory.
-MICRO_BATCH = 512
 # Seconds between two reports of progress.
 _PERIOD = 0.1
+
+# `--kv-cache-dtype`.
+_KV_TYPES: Mapping[str, int] = MappingProxyType(
+    {"auto": KV_F16, "f16": KV_F16, "bf16": KV_BF16, "int8": KV_INT8}
+)
 
 _MATRICES = frozenset(
     {
@@ -95,7 +104,7 @@ def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeE
     lib, facts = native(), read_facts(path)
     if not facts.generates:
         raise Unsupported("it makes embeddings or scores, not text")
-    layout = plan_layout(facts, config, available_memory(), MICRO_BATCH)
+    layout = plan_layout(facts, config, available_memory(), native_cost(facts, config))
     if layout.context > facts.context:
         log.warning(
             "%s was trained for %d tokens; beyond that its answers decay", path, facts.context
@@ -171,7 +180,7 @@ def _make_model(
         description = _describe(facts, files[0], layout.context)
         found = list(weights(files, description))
         _check_types(lib, iter(found))
-        model = _new_model(lib, description, config.threads or physical_cores())
+        model = _new_model(lib, description, config)
         try:
             for one in found:
                 model.put(*one)
@@ -188,8 +197,10 @@ def _make_model(
         return model
 
 
-def _new_model(lib: NativeLibrary, description: Description, threads: int) -> NativeModel:
+def _new_model(lib: NativeLibrary, description: Description, config: EngineConfig) -> NativeModel:
+    threads = config.threads or physical_cores()
     shape = msgspec.structs.asdict(description)
+    shape["kv_type"] = _KV_TYPES[config.kv_cache_dtype]
     for name in ("frequencies", "rope", "windows", "more_weights", "fused_gate"):
         del shape[name]
     # Bound to CPUs only where we have all of them: else two engines would share the same ones.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from trunkline.core.errors import InvalidRequest
 from trunkline.engine.config import EngineConfig
-from trunkline.formats.gguf_facts import ModelFacts
+from trunkline.formats.gguf_facts import KV_ELEMENT, ModelFacts
 from trunkline.libllama.structs import MAX_SEQUENCES
 
 # libllama rounds contexts up to this many cells.
 GRAIN = 256
+# Tokens that either executor computes together.
+MICRO_BATCH = 512
 # Most that the KV cache takes unasked: of what is available, and at all.
 DEFAULT_SHARE = 4
 DEFAULT_KV = 4 * 1024**3
@@ -28,6 +31,32 @@ MAX_SCORES = 128
 SCORED_LOGITS = 1 << 24
 # Left to the rest of the process: Python, the graph's nodes, buffers.
 OVERHEAD = 150 * 1024**2
+
+
+class Cost(NamedTuple):
+    """What an executor needs, besides the weights."""
+
+    # Tokens that it computes together.
+    micro_batch: int
+    # Bytes of keys and values of a token, and of whatever else a cell takes.
+    kv: int
+    mask: int
+
+
+def ggml_cost(facts: ModelFacts, config: EngineConfig) -> Cost:
+    """A cell also widens the attention mask of a micro-batch."""
+    # Q8_0: 34 bytes for 32 elements.
+    parts = (17, 32) if config.kv_cache_dtype == "int8" else (1, 1)
+    kv = facts.kv_bytes_per_token * parts[0] // parts[1]
+    return Cost(MICRO_BATCH, kv, MASK_BYTES * MICRO_BATCH)
+
+
+def native_cost(facts: ModelFacts, config: EngineConfig) -> Cost:
+    """In an int8 cache each head's key and value has a scale of 4 bytes."""
+    kv = facts.kv_bytes_per_token
+    if config.kv_cache_dtype == "int8":
+        kv = kv // KV_ELEMENT + 8 * facts.kv_heads
+    return Cost(MICRO_BATCH, kv, 0)
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -46,7 +75,7 @@ class Layout(msgspec.Struct, frozen=True):
     need: int
 
 
-def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, ubatch: int) -> Layout:
+def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, cost: Cost) -> Layout:
     """Divide `available` bytes. Raises `InvalidRequest` where model and wishes do not fit."""
     recurrent = facts.state_bytes > 0
     # Recurrent state is allocated for every sequence id: no more ids than rows then.
@@ -55,9 +84,8 @@ def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, ubatch:
     # By default no more outputs than sequences: rows are fewer than these.
     scores = max(16, min(MAX_SCORES, SCORED_LOGITS // facts.vocab_size))
     outputs = max(sequences, min(config.max_num_seqs, sequences) + scores)
-    fixed += compute_bytes(facts, ubatch, outputs)
-    # A cell also widens the attention mask of a micro-batch.
-    each = facts.kv_bytes_per_token + MASK_BYTES * ubatch
+    fixed += compute_bytes(facts, cost.micro_batch, outputs)
+    each = cost.kv + cost.mask
     room = available - fixed
     if room < GRAIN * each:
         raise InvalidRequest(

@@ -11,10 +11,12 @@ from tests.support.tiny_gguf import write_tiny_gguf
 from trunkline.core.errors import InvalidRequest
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors.cpus import physical_cores
-from trunkline.engine.executors.ggml_memory import (
+from trunkline.engine.executors.memory import (
     Layout,
     available_memory,
     compute_bytes,
+    ggml_cost,
+    native_cost,
     plan_layout,
 )
 from trunkline.formats.gguf_facts import ModelFacts, read_facts
@@ -40,7 +42,7 @@ def facts(tmp_path: Path) -> ModelFacts:
 
 def plan(facts: ModelFacts, available: int, ctx: int = 0, kv: int = 0, rows: int = 64) -> Layout:
     config = EngineConfig(name="m", model="m.gguf", ctx_size=ctx, kv_memory=kv, max_num_seqs=rows)
-    return plan_layout(facts, config, available, UBATCH)
+    return plan_layout(facts, config, available, ggml_cost(facts, config))
 
 
 def test_defaults_take_a_quarter_at_most_four_gib(facts: ModelFacts) -> None:
@@ -120,3 +122,20 @@ def test_compute_buffers_of_qwen3_are_not_underestimated(facts: ModelFacts) -> N
 def test_this_machine() -> None:
     assert available_memory() > 16 * 1024**2
     assert physical_cores() >= 1
+
+
+def test_a_cache_of_bytes_holds_nearly_twice_as_much(facts: ModelFacts) -> None:
+    config = EngineConfig(name="m", model="m.gguf", kv_memory=GIB)
+    small = msgspec.structs.replace(config, kv_cache_dtype="int8")
+    # 28 layers of 8 heads of 128: 2 x 128 bytes and two scales of 4 instead of 2 x 128 x 2.
+    assert facts.kv_heads > 0
+    facts = msgspec.structs.replace(facts, kv_heads=28 * 8)
+    assert native_cost(facts, config).kv == facts.kv_bytes_per_token
+    assert native_cost(facts, small).kv == 28 * 8 * (2 * 128 + 8)
+    assert ggml_cost(facts, small).kv == facts.kv_bytes_per_token * 34 // 64
+    assert native_cost(facts, small).mask == 0 < ggml_cost(facts, small).mask
+    layout = plan_layout(facts, small, 8 * GIB, native_cost(facts, small))
+    assert layout.cells * 28 * 8 * (2 * 128 + 8) <= GIB
+    assert (
+        layout.cells > 1.8 * plan_layout(facts, config, 8 * GIB, native_cost(facts, config)).cells
+    )
