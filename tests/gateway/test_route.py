@@ -8,12 +8,13 @@ from random import Random
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tests.gateway.fakes import FakeBackend, Setup, Sink, config, raw, request
 from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported, UpstreamFailed
 from trunkline.core.metrics import Registry
 from trunkline.core.types import BackendStats, Health, ModelCard, Usage
-from trunkline.gateway.config import Fallbacks, Shadow, Target
+from trunkline.gateway.config import Fallbacks, Retries, Shadow, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.routes import Routes
@@ -196,6 +197,32 @@ def test_metrics_have_labels_of_the_configuration_only() -> None:
     assert len(shown) == 3
     assert 'trunkline_target_breaker_state{route="m",target="a/m",backend="a",arm=""} 0' in text
     assert 'trunkline_route_shadow_total{route="m",shadow="o",result="sent"} 16' in text
+
+
+def test_the_next_configuration_goes_on_with_what_did_not_change() -> None:
+    same = config("a", "b", strategy="round_robin", shadow=Shadow(route="other"))
+    other = config("c", name="other", retries=Retries(attempts=1))
+    setup = Setup(same, other)
+    setup.submit()
+    setup["a"].last.fail(UpstreamFailed("down"))
+    assert setup.route.state.counters.fallbacks == 1
+    sink, _ = setup.submit()
+    changed = replace(other, retries=Retries(attempts=5))
+    routes = Routes([same, changed], setup.backends, setup.clock, before=setup.routes)
+    after, rest = routes.routes
+    assert after.endpoints == setup.route.endpoints
+    # Its turn goes on, too.
+    assert after.state.chooser is setup.route.state.chooser
+    assert rest.endpoints != setup.routes.routes[1].endpoints
+    assert rest.state.chooser is not setup.routes.routes[1].state.chooser
+    # What is under way still counts.
+    setup["b"].last.fail(UpstreamFailed("down"))
+    setup["a"].last.text("hi")
+    setup["a"].last.finish()
+    assert sink.text == "hi"
+    assert after.state.counters.fallbacks == 2
+    assert after.shadows is not None
+    assert after.shadows.counters.sent == 2
 
 
 async def test_it_runs_on_a_real_loop() -> None:

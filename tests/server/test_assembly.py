@@ -9,10 +9,11 @@ import msgspec
 
 from tests.support.fake_backend import FakeBackend
 from trunkline.backends.config import BackendConfig
-from trunkline.core.types import Health
+from trunkline.core.types import Health, ModelCard
 from trunkline.gateway.config import RouteConfig, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
+from trunkline.gateway.route import Route
 from trunkline.server.assembly import Assembly, Config, Held
 from trunkline.server.file.config import FileConfig
 
@@ -81,6 +82,86 @@ async def test_targets_that_did_not_change_keep_what_is_known_of_them() -> None:
             ("r", "b/m"): (0, True),
             ("t", "a/m"): (0, True),
         }
+
+
+def route_of(one: World, name: str) -> Route:
+    found = one.gateway.find(name).backend
+    assert isinstance(found, Route)
+    return found
+
+
+async def test_routes_for_names_that_clients_made_up_keep_what_is_known_of_them() -> None:
+    pattern = route("up/*", Target(backend="a", model="*"))
+    config = FileConfig(
+        backends=(backend("a"), backend("b")),
+        routes=(pattern, route("r", Target(backend="b", model="m"))),
+    )
+    async with world() as one:
+        await one.assembly.apply(config)
+        before = route_of(one, "up/x")
+        (endpoint,) = before.endpoints
+        endpoint.requests = 7
+        endpoint.breaker.closed = False
+        before.state.counters.retries = 3
+        # Nobody asks for it between two reloads.
+        for routes in ((pattern,), (pattern, route("s", Target(backend="b", model="m")))):
+            await one.assembly.apply(msgspec.structs.replace(config, routes=routes))
+        after = route_of(one, "up/x")
+        assert after is not before
+        assert after.endpoints == (endpoint,)
+        assert after.state.counters.retries == 3
+        # Another target of the same name has nothing to do with it.
+        await one.assembly.apply(
+            msgspec.structs.replace(config, routes=(route("up/*", Target(backend="b", model="*")),))
+        )
+        (fresh,) = route_of(one, "up/x").endpoints
+        assert fresh.requests == 0
+
+
+async def test_routes_for_listed_models_keep_what_is_known_of_them() -> None:
+    config = FileConfig(backends=(backend("a"), backend("b")))
+    async with world() as one:
+        await one.assembly.apply(config)
+        known = {}
+        # The fake lists one model; any other is asked for by the name of the backend.
+        for name in ("fake", "b/other"):
+            (endpoint,) = known[name] = route_of(one, name).endpoints
+            endpoint.requests = 7
+        await one.assembly.apply(msgspec.structs.replace(config, keys=("k",)))
+        for name, endpoints in known.items():
+            assert route_of(one, name).endpoints == endpoints
+
+
+async def test_names_that_clients_make_up_are_bounded() -> None:
+    config = FileConfig(backends=(backend("a"),))
+    async with world() as one:
+        await one.assembly.apply(config)
+        used = route_of(one, "a/used")
+        for number in range(1000):
+            made = one.gateway.find(f"a/{number}")
+            # There is no metric for each.
+            assert made.metric_name() == "a/*"
+            assert route_of(one, "a/used") is used
+        gone = route_of(one, "a/0")
+        gone.endpoints[0].requests = 7
+        for number in range(1000):
+            one.gateway.find(f"a/{number}")
+        assert one.gateway.find("fake").metric_name() == "fake"
+        # Those that went long ago are forgotten.
+        assert route_of(one, "a/0").endpoints[0].requests == 0
+
+
+async def test_a_model_follows_the_backend_that_lists_it() -> None:
+    config = FileConfig(backends=(backend("a"), backend("b")))
+    async with world() as one:
+        await one.assembly.apply(config)
+        first, second = (there for _, there in one.opened)
+        first.cards = second.cards = (ModelCard("m", 0),)
+        one.gateway.listed()
+        assert route_of(one, "m").config.targets[0].backend == "a"
+        first.cards = ()
+        assert [name for name, _ in one.gateway.listed()] == ["m"]
+        assert route_of(one, "m").config.targets[0].backend == "b"
 
 
 async def test_backends_are_shown_with_and_without_a_route() -> None:

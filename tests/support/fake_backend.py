@@ -98,6 +98,9 @@ class FakeBackend:
         self.calls: list[FakeCall] = []
         self.state = Health("ready")
         self.figures = BackendStats()
+        self.cards: tuple[ModelCard, ...] = (
+            ModelCard(name, context_length=4096, created=1700000000),
+        )
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         call = FakeCall(request, sink)
@@ -124,7 +127,7 @@ class FakeBackend:
         return Tokenization(" ".join(map(str, token_ids)), token_ids)
 
     def models(self) -> tuple[ModelCard, ...]:
-        return (ModelCard(self.name, context_length=4096, created=1700000000),)
+        return self.cards
 
     def health(self) -> Health:
         return self.state

@@ -16,7 +16,7 @@ from trunkline.gateway.shadow import ShadowCounters
 
 
 class TargetReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One target; counters run from the start of the configuration, times are in seconds."""
+    """One target; counters run from when it was first configured so, times are in seconds."""
 
     # Distinct within the route.
     name: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
-from types import MappingProxyType
 from typing import TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from trunkline.core.errors import (
@@ -35,8 +35,8 @@ from trunkline.gateway.cards import route_card, total
 from trunkline.gateway.clock import Clock
 from trunkline.gateway.config import RouteConfig
 from trunkline.gateway.endpoint import Endpoint
-from trunkline.gateway.route_state import Peer, RouteState
-from trunkline.gateway.shadow import Comparison, Shadows
+from trunkline.gateway.route_state import Kept, Peer, RouteState
+from trunkline.gateway.shadow import Comparison, ShadowCounters, Shadows
 from trunkline.gateway.tries import Tries
 from trunkline.gateway.verdict import fallback_names
 from trunkline.wire.client import Speaker
@@ -47,6 +47,13 @@ _CARD = 1.0
 _ASK_NEXT = (Unsupported, Unavailable, UpstreamFailed, UpstreamTimeout, EngineCrashed)
 
 T = TypeVar("T")
+
+
+class LeftBehind(msgspec.Struct, frozen=True):
+    """What a route knew when its configuration ended."""
+
+    state: Kept
+    shadows: ShadowCounters | None
 
 
 class Route:
@@ -61,20 +68,22 @@ class Route:
         rng: Random,
         speakers: Mapping[str, Speaker],
         compared: Callable[[Comparison], None] | None = None,
-        kept: Mapping[tuple[str, str], Endpoint] = MappingProxyType({}),
+        before: LeftBehind | None = None,
     ) -> None:
         """`targets` are the backends of `config.targets`, in order. `peers` may be filled later.
 
         `speakers`, by operation, read relayed answers that another target continues or that are
-        compared; without one for an operation its relayed answers are neither. `kept` are the
-        endpoints that were in use before, by the names of route and endpoint.
+        compared; without one for an operation its relayed answers are neither. `before`
+        is what the route left that had this name in the configuration before.
         """
         self.config = config
-        self.endpoints = _endpoints(config, targets, kept)
-        self.state = RouteState(config, self.endpoints, peers, clock, rng, speakers)
+        left = None if before is None else before.state
+        self.endpoints = _endpoints(config, targets, () if left is None else left.endpoints)
+        self.state = RouteState(config, self.endpoints, peers, clock, rng, speakers, left)
         self.shadows: Shadows | None = None
         if config.shadow is not None:
-            self.shadows = Shadows(config.shadow, peers, clock, rng, speakers, compared)
+            counted = None if before is None else before.shadows
+            self.shadows = Shadows(config.shadow, peers, clock, rng, speakers, compared, counted)
         self._peers = peers
         self._clock = clock
         self._card: ModelCard | None = None
@@ -177,6 +186,11 @@ class Route:
         backends = (one.backend for one in self.endpoints)
         return [backend for backend in backends if isinstance(backend, OnDemand)]
 
+    def left_behind(self) -> LeftBehind:
+        """What the route of this name in the next configuration goes on with."""
+        counted = None if self.shadows is None else self.shadows.counters
+        return LeftBehind(self.state.kept(), counted)
+
     def close(self) -> None:
         """Give up what no client waits for."""
         if self.shadows is not None:
@@ -213,19 +227,20 @@ class Route:
 
 
 def _endpoints(
-    config: RouteConfig, targets: Sequence[Backend], kept: Mapping[tuple[str, str], Endpoint]
+    config: RouteConfig, targets: Sequence[Backend], before: Sequence[Endpoint]
 ) -> tuple[Endpoint, ...]:
     """One for each target, the one that was there before where nothing about it has changed.
 
     Equal ones are told apart by a number.
     """
+    known = {endpoint.name: endpoint for endpoint in before}
     endpoints: list[Endpoint] = []
     names: dict[str, int] = {}
     for target, backend in zip(config.targets, targets, strict=True):
         name = f"{target.backend}/{target.model}" if target.model else target.backend
         names[name] = names.get(name, 0) + 1
         shown = name if names[name] == 1 else f"{name}#{names[name]}"
-        old = kept.get((config.name, shown))
+        old = known.get(shown)
         if old is None or not old.serves(config, target, backend):
             old = Endpoint(config, target, backend, shown)
         endpoints.append(old)

@@ -61,6 +61,16 @@ class Counters(msgspec.Struct):
     rejected: int = 0
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What a route leaves to the one that has its name in the next configuration."""
+
+    config: RouteConfig
+    endpoints: tuple[Endpoint, ...]
+    # What its strategy has learnt is in there.
+    chooser: Chooser
+    counters: Counters
+
+
 class RouteState:
     """The parts of one route that its calls work with."""
 
@@ -72,6 +82,7 @@ class RouteState:
         clock: Clock,
         rng: Random,
         speakers: Mapping[str, Speaker],
+        before: Kept | None = None,
     ) -> None:
         self.config = config
         self.endpoints = tuple(endpoints)
@@ -79,12 +90,19 @@ class RouteState:
         self.peers = peers
         self.clock = clock
         self.rng = rng
-        self.counters = Counters()
-        self.chooser = Chooser(config, endpoints, rng)
+        self.counters = Counters() if before is None else before.counters
+        if before is not None and (before.config, before.endpoints) == (config, self.endpoints):
+            self.chooser = before.chooser
+        else:
+            self.chooser = Chooser(config, endpoints, rng)
         self.waiting = WaitingRoom(clock, config.queue, config.queue_timeout, self._free)
         self._speakers = speakers
         # Whether an answer may be continued at all.
         self.continues = config.continue_streams and len(self.endpoints) > 1
+
+    def kept(self) -> Kept:
+        """For the next configuration; calls under way go on counting in it."""
+        return Kept(self.config, self.endpoints, self.chooser, self.counters)
 
     def partial(self, ask: Ask, relayed: bool) -> Partial | None:
         """Keeps an answer that may be continued; None: it cannot be, whatever happens."""

@@ -9,12 +9,15 @@ from trunkline.core.metrics import Family
 from trunkline.core.types import Backend
 from trunkline.gateway.clock import Clock
 from trunkline.gateway.config import RouteConfig
-from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import ServedModel
 from trunkline.gateway.report import RouteReport, families, report
-from trunkline.gateway.route import Route
+from trunkline.gateway.route import LeftBehind, Route
 from trunkline.gateway.shadow import Comparison
 from trunkline.wire.client import Speaker
+
+# Routes of earlier configurations that are remembered, so that they can go on when they come back:
+# those for names that clients made up come back only when somebody asks for them again.
+_LEFT = 2048
 
 
 class Routes:
@@ -32,8 +35,8 @@ class Routes:
         before: Routes | None = None,
     ) -> None:
         """`clock` is the event loop. `compared` is told of each copy's answer beside the client's.
-        `before` are the routes that these replace: targets that did not change stay what they are,
-        with their breakers, averages and counters.
+        `before` are the routes that these replace, also those for names that clients made up:
+        targets that did not change stay what they are, with their breakers, averages and counters.
 
         Raises `ValueError` where a name is not that of a backend or route, or two routes have one.
         """
@@ -43,10 +46,13 @@ class Routes:
         self._speakers = speakers or {}
         self._compared = compared
         self._rng = rng or Random()
-        self._kept = {} if before is None else before.endpoints()
+        # Besides these, by name.
+        self._further: dict[str, Route] = {}
+        # By name of the route; those that are not made anew yet.
+        self._before = {} if before is None else before._left_behind(backends)
         peers = self._peers
         for config in configs:
-            route = self.further(config)
+            route = self._make(config)
             for name in (config.name, *config.aliases):
                 if name in peers:
                     raise ValueError(f"two routes are called {name!r}")
@@ -57,6 +63,16 @@ class Routes:
 
     def further(self, config: RouteConfig) -> Route:
         """A route besides these, which may fall back to them. Raises as the constructor."""
+        route = self._further[config.name] = self._make(config)
+        return route
+
+    def drop(self, name: str) -> None:
+        """Forget a further route; requests under way go on. Harmless where there is none."""
+        route = self._further.pop(name, None)
+        if route is not None:
+            route.close()
+
+    def _make(self, config: RouteConfig) -> Route:
         targets = [_backend(config, target.backend, self._backends) for target in config.targets]
         return Route(
             config,
@@ -66,12 +82,22 @@ class Routes:
             self._rng,
             self._speakers,
             self._compared,
-            self._kept,
+            self._before.pop(config.name, None),
         )
 
-    def endpoints(self) -> dict[tuple[str, str], Endpoint]:
-        """Each target in use, by the names of its route and of itself."""
-        return {(route.name, one.name): one for route in self.routes for one in route.endpoints}
+    def _left_behind(self, backends: Mapping[str, Backend]) -> dict[str, LeftBehind]:
+        """What each route leaves of which a backend is still there, by its name."""
+        all_routes = {route.name: route for route in (*self._further.values(), *self.routes)}
+        found = {
+            **self._before,
+            **{name: route.left_behind() for name, route in all_routes.items()},
+        }
+        there = [
+            (name, left)
+            for name, left in found.items()
+            if any(backends.get(one.target.backend) is one.backend for one in left.state.endpoints)
+        ]
+        return dict(there[-_LEFT:])
 
     def served(self) -> tuple[ServedModel, ...]:
         """What the gateway offers to clients."""
@@ -88,7 +114,7 @@ class Routes:
 
     def close(self) -> None:
         """Give up what no client waits for; requests under way go on."""
-        for route in self.routes:
+        for route in (*self.routes, *self._further.values()):
             route.close()
 
 

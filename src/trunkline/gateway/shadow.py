@@ -84,9 +84,11 @@ class Shadows:
         rng: Random,
         speakers: Mapping[str, Speaker],
         compared: Callable[[Comparison], None] | None,
+        counters: ShadowCounters | None = None,
     ) -> None:
+        """`counters` are those to go on with."""
         self.config = config
-        self.counters = ShadowCounters()
+        self.counters = counters or ShadowCounters()
         self._peers = peers
         self._clock = clock
         self._rng = rng

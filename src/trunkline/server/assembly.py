@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -32,6 +33,8 @@ _RETIRE = 600.0
 _RETIRE_POLL = 0.5
 # Routes made for names that clients made up, at most.
 _MADE = 256
+# Seconds for which what backends list is not asked again.
+_LISTED = 1.0
 
 Config = BackendConfig | EngineEntry
 
@@ -95,7 +98,8 @@ class Assembly:
             more.append(_Patterns(patterns, routes))
         open_backends = config.open_backends()
         if open_backends:
-            more.append(_Listed({name: backends[name] for name in open_backends}, routes))
+            offered = {name: backends[name] for name in open_backends}
+            more.append(_Listed(offered, routes, loop.time))
         self._gateway.serve(routes.served(), Keys(config.client_keys()), more)
         return routes
 
@@ -180,18 +184,30 @@ def _own_names(config: FileConfig) -> list[RouteConfig]:
 
 
 class _Made:
-    """Routes that are made when somebody asks for them, and kept; the oldest go first."""
+    """Routes that are made when somebody asks for them, and kept.
+
+    Those that nobody has asked for longest go first.
+    """
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
         self._models: dict[str, ServedModel] = {}
 
-    def _make(self, config: RouteConfig, label: str = "") -> ServedModel:
+    def _known(self, name: str) -> ServedModel | None:
+        """The one of that name; it goes last."""
+        model = self._models.pop(name, None)
+        if model is not None:
+            self._models[name] = model
+        return model
+
+    def _make(self, config: RouteConfig, label: str = "", most: int = _MADE) -> ServedModel:
+        """`most`: how many of them may be kept."""
         route = self._routes.further(config)
         model = self._models[config.name] = ServedModel(config.name, route, label=label)
-        if len(self._models) > _MADE:
+        if len(self._models) > most:
             oldest = next(iter(self._models))
             del self._models[oldest]
+            self._routes.drop(oldest)
         return model
 
 
@@ -205,7 +221,7 @@ class _Patterns(_Made):
 
     def find(self, name: str) -> ServedModel | None:
         """The route that fits best, made for this very name."""
-        known = self._models.get(name)
+        known = self._known(name)
         if known is not None or not name:
             return known
         for config in self._configs:
@@ -227,32 +243,49 @@ class _Patterns(_Made):
 class _Listed(_Made):
     """The models of backends that offer all that they have. The first that lists a name has it."""
 
-    def __init__(self, backends: Mapping[str, Backend], routes: Routes) -> None:
+    def __init__(
+        self, backends: Mapping[str, Backend], routes: Routes, time: Callable[[], float]
+    ) -> None:
         super().__init__(routes)
         self._backends = backends
+        self._time = time
+        # Name of the backend by that of the model, and when to ask again.
+        self._holders: dict[str, str] = {}
+        self._until = -math.inf
 
     def find(self, name: str) -> ServedModel | None:
         """The model, if a backend lists it now; also as `backend/model`."""
-        holders = self._holders()
-        holder = holders.get(name)
-        model = name
+        unknown = name not in self._holders and name not in self._models
+        if unknown or self._time() >= self._until:
+            self._look()
+        holder, model, label = self._holders.get(name), name, ""
         if holder is None:
             prefix, _, model = name.partition("/")
             holder = prefix if prefix in self._backends and model else None
+            # Whoever asks may name anything there.
+            label = "" if self._holders.get(model) == prefix else f"{prefix}/*"
         if holder is None:
             return None
-        known = self._models.get(name)
-        return known or self._make(
-            RouteConfig(name=name, targets=(Target(backend=holder, model=model),))
-        )
+        known = self._known(name)
+        if known is not None:
+            return known
+        made = RouteConfig(name=name, targets=(Target(backend=holder, model=model),))
+        return self._make(made, label, _MADE + len(self._holders))
 
     def listed(self) -> Sequence[ServedModel]:
         """All that are listed now."""
-        return [found for name in self._holders() if (found := self.find(name)) is not None]
+        self._look()
+        return [found for name in self._holders if (found := self.find(name)) is not None]
 
-    def _holders(self) -> dict[str, str]:
+    def _look(self) -> None:
+        self._until = self._time() + _LISTED
         holders: dict[str, str] = {}
         for backend_name, backend in self._backends.items():
             for card in backend.models():
                 holders.setdefault(card.name, backend_name)
-        return holders
+        for name in [one for one in self._models if one in holders]:
+            if self._holders.get(name) != holders[name]:
+                # Another backend has it now, or it went by its prefix before.
+                del self._models[name]
+                self._routes.drop(name)
+        self._holders = holders
