@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -147,6 +148,9 @@ class LoadableBackend(RelayingBackend):
 
     def unload(self) -> None:
         """It stays."""
+
+    def leaves_in(self) -> float:
+        return math.inf
 
 
 async def test_a_relayed_call_says_how_long_its_model_is_kept() -> None:
