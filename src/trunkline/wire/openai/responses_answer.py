@@ -57,6 +57,7 @@ from trunkline.wire.openai.responses_body import (
     response_usage,
 )
 from trunkline.wire.openai.responses_items import Item, hidden_reasoning, shown
+from trunkline.wire.openai.responses_said import Said, read
 from trunkline.wire.openai.responses_tools import Called
 
 # What cut an answer short, as `incomplete_details` says it.
@@ -113,7 +114,7 @@ class ResponseRenderer:
             output=[],
             **{name: getattr(echo, name) for name in echo.__struct_fields__},
         )
-        self._items: list[OutputItem] = self._body.output
+        self._items: list[OutputItem | Raw] = self._body.output
         self._sequence = 0
         self._out: list[bytes] = []
         # Pieces of the open item's text, and the item as it is streamed: a message or a thought.
@@ -124,9 +125,30 @@ class ResponseRenderer:
         self._custom = CustomInput()
         self._finished: bytes | None = None
         self._reason = "stop"
+        # What another has sent of this response; None once it is known.
+        self._said: Said | None = None
+        # True: the open item has the part that its text goes into.
+        self._has_part = False
+
+    def succeed(self, relayed: bytes) -> None:
+        """As of `codec.Successor`."""
+        said = self._said = read(relayed)
+        if said.id:
+            self._body.id, self._body.created_at = said.id, said.created_at
+            self._suffix = said.id.removeprefix("resp_")
+        self._items[:] = said.items
+        self._open, self._has_part = said.open, said.part
+        self._sequence = said.sequence
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Events for `events`; nothing where the answer is not streamed."""
+        if self._said is not None:
+            thinks = isinstance(self._open, ReasoningItem)
+            sent = [event for event in events if isinstance(event, Delta)]
+            if self._open is not None:
+                self._pieces += [one.reasoning if thinks else one.text for one in sent]
+            self._said = None
+            return b""
         if self._sequence == 0:
             self._lifecycle("response.created")
             self._lifecycle("response.in_progress")
@@ -137,7 +159,7 @@ class ResponseRenderer:
                 self._reason = event.reason
                 if not self._items:
                     # Clients look for a message, be it empty.
-                    self._begin_message()
+                    self._begin(self._new_message())
                 self._end_item("incomplete" if event.reason in _CUT else "completed")
         return self._flush()
 
@@ -174,7 +196,8 @@ class ResponseRenderer:
             shown(item, f"{_prefix(item.type)}_{self._suffix}i{index:02x}")
             for index, item in enumerate(self._input_items)
         ]
-        ids = [_Id.read(raw) for raw in sent] + [item.id for item in self._items]
+        ids = [_Id.read(raw) for raw in sent]
+        ids += [_Id.read(one) if isinstance(one, Raw) else one.id for one in self._items]
         return StoredResponse(
             id=self._body.id,
             previous=self._body.previous_response_id,
@@ -208,12 +231,14 @@ class ResponseRenderer:
     def _delta(self, event: Delta) -> None:
         if event.reasoning:
             if not isinstance(self._open, ReasoningItem):
-                self._begin_reasoning()
+                self._begin(self._new_reasoning())
+            self._need_part(self._open)
             self._pieces.append(event.reasoning)
             self._reasoning_piece(event.reasoning)
         if event.text:
             if not isinstance(self._open, MessageItem):
-                self._begin_message()
+                self._begin(self._new_message())
+            self._need_part(self._open)
             self._pieces.append(event.text)
             self._text_piece(event.text, event.logprobs or ())
         for call in event.tool_calls:
@@ -229,26 +254,34 @@ class ResponseRenderer:
 
     def _begin(self, item: OutputItem) -> None:
         self._end_item("completed")
-        self._open = item
+        self._open, self._has_part = item, False
         self._items.append(item)
         self._emit("response.output_item.added", output_index=len(self._items) - 1, item=item)
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{self._suffix}{len(self._items):02x}"
 
-    def _begin_reasoning(self) -> None:
-        item = ReasoningItem(self._id("rs"), [], status="in_progress")
-        if not self._summarized:
-            item.content = []
-        self._begin(item)
-        if self._summarized:
+    def _need_part(self, item: OutputItem | None) -> None:
+        """Open the part of `item`, the last, that its text goes into, if it is not there yet."""
+        if self._has_part:
+            return
+        self._has_part = True
+        if isinstance(item, MessageItem):
+            said = OutputText("", logprobs=[] if self._logprobs else UNSET)
+            self._emit_part("response.content_part.added", item, content_index=0, part=said)
+            item.content.append(said)
+        elif isinstance(item, ReasoningItem) and self._summarized:
             part = ReasoningText("", "summary_text")
             self._emit_part(
                 "response.reasoning_summary_part.added", item, summary_index=0, part=part
             )
-        else:
+        elif isinstance(item, ReasoningItem):
             part = ReasoningText("", "reasoning_text")
             self._emit_part("response.content_part.added", item, content_index=0, part=part)
+
+    def _new_reasoning(self) -> ReasoningItem:
+        content: list[ReasoningText] | UnsetType = UNSET if self._summarized else []
+        return ReasoningItem(self._id("rs"), [], content, status="in_progress")
 
     def _reasoning_piece(self, text: str) -> None:
         assert self._open is not None
@@ -259,12 +292,8 @@ class ResponseRenderer:
             kind = "response.reasoning_text.delta"
             self._emit_part(kind, self._open, content_index=0, delta=text)
 
-    def _begin_message(self) -> None:
-        item = MessageItem(self._id("msg"), "in_progress", [])
-        self._begin(item)
-        part = OutputText("", logprobs=[] if self._logprobs else UNSET)
-        self._emit_part("response.content_part.added", item, content_index=0, part=part)
-        item.content.append(part)
+    def _new_message(self) -> MessageItem:
+        return MessageItem(self._id("msg"), "in_progress", [])
 
     def _text_piece(self, text: str, logprobs: Sequence[TokenLogprob]) -> None:
         item = self._open
@@ -323,6 +352,9 @@ class ResponseRenderer:
         self._emit("response.output_item.done", output_index=index, item=item)
 
     def _end_reasoning(self, item: ReasoningItem, text: str) -> None:
+        if not self._has_part:
+            # Whoever began it shows no thoughts.
+            return
         if self._hidden:
             item.encrypted_content = hidden_reasoning(text)
         if self._summarized:
@@ -339,6 +371,7 @@ class ResponseRenderer:
         self._emit_part("response.content_part.done", item, content_index=0, part=part)
 
     def _end_message(self, item: MessageItem, text: str) -> None:
+        self._need_part(item)
         part = item.content[0]
         part.text = text
         logprobs = [] if part.logprobs is UNSET else part.logprobs

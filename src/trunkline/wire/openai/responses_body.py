@@ -130,7 +130,8 @@ class ResponseBody(msgspec.Struct, kw_only=True):
     max_output_tokens: int | None
     max_tool_calls: int | None
     model: str
-    output: list[OutputItem] = []
+    # Raw: as whoever began the response had it.
+    output: list[OutputItem | Raw] = []
     parallel_tool_calls: bool
     previous_response_id: str | None
     prompt_cache_key: str | UnsetType
