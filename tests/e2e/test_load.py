@@ -26,6 +26,13 @@ PROMPTS = [
 ]
 
 
+# Longer than a block of the KV cache: what is shared is shared in blocks.
+SYSTEM = (
+    "You are the station master of a small railway in the mountains. You answer every question in "
+    "as few words as you can, you never guess, and you are kind to children and to lost dogs."
+)
+
+
 def _body(prompt: str, **fields: Any) -> dict[str, Any]:
     return {"model": "caboose", "messages": [{"role": "user", "content": prompt}], **fields}
 
@@ -65,6 +72,7 @@ async def test_64_streams_with_random_disconnects(caboose: Server) -> None:
 
 async def _tokens(client: httpx.AsyncClient, server: Server, prompt: str) -> list[dict[str, Any]]:
     body = _body(prompt, temperature=0, logprobs=True, top_logprobs=2, max_tokens=80)
+    body["messages"].insert(0, {"role": "system", "content": SYSTEM})
     response = await client.post(f"{server.url}/v1/chat/completions", json=body)
     content: list[dict[str, Any]] = response.json()["choices"][0]["logprobs"]["content"]
     return content

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.server import Server, serve
+from tests.support.tiny_gguf import write_tiny_gguf
+from trunkline.libnative.build import LIBRARY
 
 QUESTIONS = ("Hello!", "What is Trunkline?", "What is 2 + 3?")
 
@@ -16,6 +19,13 @@ QUESTIONS = ("Hello!", "What is Trunkline?", "What is 2 + 3?")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("native")
     with serve(folder, "caboose", "--executor", "native", "--threads", "1") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ggml(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("ggml")
+    with serve(folder, "caboose", "--executor", "ggml", "--threads", "1") as server:
         yield server
 
 
@@ -33,9 +43,22 @@ def answer(server: Server, question: str, **fields: object) -> str:
     return text
 
 
-def test_greedy_text_is_ggmls(native: Server, caboose: Server) -> None:
+def test_greedy_text_is_ggmls(native: Server, ggml: Server) -> None:
     for question in QUESTIONS:
-        assert answer(native, question) == answer(caboose, question)
+        assert answer(native, question) == answer(ggml, question)
+
+
+def test_auto_is_native_and_says_nothing(caboose: Server) -> None:
+    maps = Path(f"/proc/{caboose.descendants()['core']}/maps").read_text()
+    assert LIBRARY.name in maps
+    assert "native" not in caboose.log.read_text()
+
+
+def test_the_log_says_why_it_is_not_native(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "mamba.gguf", "mamba")
+    with serve(tmp_path, str(path)) as server:
+        (line,) = [one for one in server.log.read_text().splitlines() if "ggml" in one]
+        assert "mamba runs on ggml, not on the native engine" in line
 
 
 def test_seeds_reproduce_whoever_else_asks(native: Server) -> None:

@@ -31,10 +31,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "native", "ggml", "scripted"],
         Meta(
             description="What computes: `native`, our own kernels, or `ggml`, llama.cpp's; `auto` "
-            "takes native wherever it knows model and machine; `scripted` answers by rule and is "
-            "for tests."
+            "takes native wherever it knows model and machine, else ggml, and says so; `scripted` "
+            "answers by rule and is for tests."
         ),
-    ] = "ggml"
+    ] = "auto"
     ctx_size: Annotated[
         int,
         Meta(

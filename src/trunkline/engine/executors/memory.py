@@ -85,7 +85,8 @@ def plan_layout(facts: ModelFacts, config: EngineConfig, available: int, cost: C
     scores = max(16, min(MAX_SCORES, SCORED_LOGITS // facts.vocab_size))
     outputs = max(sequences, min(config.max_num_seqs, sequences) + scores)
     fixed += compute_bytes(facts, cost.micro_batch, outputs)
-    each = cost.kv + cost.mask
+    # Recurrent models have neither.
+    each = max(1, cost.kv + cost.mask)
     room = available - fixed
     if room < GRAIN * each:
         raise InvalidRequest(

@@ -21,6 +21,7 @@ from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors import ggml, load_executor, native
 from trunkline.engine.executors.native.vocabulary import Vocabulary
 from trunkline.engine.seam import Chunk, CopyBlock, ExecutorFailed, OpenRow, StepLost, TrimSeq
+from trunkline.libnative import library
 
 GREEDY = SamplingParams(temperature=0.0)
 PROMPT = [int(t) for t in np.random.default_rng(3).integers(0, 256, 60)]
@@ -179,6 +180,23 @@ def test_auto_takes_native_and_says_where_it_cannot(
     (record,) = [one for one in caplog.records if "native" in one.getMessage()]
     assert "tiny runs on ggml" in record.getMessage()
     assert "'mamba'" in record.getMessage()
+
+
+def test_auto_wants_kernels_made_for_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library.native(), "cpu", native.SLOW_CPU)
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    assert "CPU" in why_not(path)
+    native.load(config(path), lambda _: None).close()
+
+
+def test_auto_refuses_a_broken_file_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "no.gguf"
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(InvalidRequest, match="no GGUF file"):
+        load_executor(msgspec.structs.replace(config(path), executor="auto"), lambda _: None)
+    assert not caplog.records
 
 
 def test_what_ends_a_text_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

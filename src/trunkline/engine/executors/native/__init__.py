@@ -45,6 +45,8 @@ __all__ = ["NativeExecutor", "Unsupported", "load", "load_if_able"]
 
 log = logging.getLogger(__name__)
 
+# The variant of the kernels for any CPU: llama.cpp's are faster there.
+SLOW_CPU = "generic"
 # Most tokens of a plan, rows that live, and rows that sample in a step.
 MAX_STEP_TOKENS = 2048
 MAX_ROWS = 512
@@ -67,43 +69,53 @@ _MATRICES = frozenset(
 def load_if_able(
     config: EngineConfig, on_progress: Callable[[float], None]
 ) -> NativeExecutor | str:
-    """As `load`; where only the native engine cannot run this model or machine: why."""
+    """As `load`; where only the native engine cannot run this model here: why."""
     try:
-        return _checked(config, on_progress)
-    except (Unsupported, NativeUnusable) as error:
+        lib = native()
+        if lib.cpu == SLOW_CPU:
+            return "it has no kernels made for this CPU"
+        with _told(config):
+            return _load(lib, config, on_progress)
+    except (Unsupported, NativeUnusable, NativeFailed) as error:
         return str(error)
 
 
 def load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
     """Load the GGUF file `config.model`. Raises `TrunklineError`, with what to do about it."""
     try:
-        return _checked(config, on_progress)
+        with _told(config):
+            return _load(native(), config, on_progress)
     except Unsupported as error:
         raise InvalidRequest(
             f"{config.model} cannot run on the native engine: {error}. Use --executor ggml.",
             param="executor",
         ) from error
-    except NativeUnusable as error:
+    except (NativeUnusable, NativeFailed) as error:
         raise InternalError(str(error)) from error
 
 
-def _checked(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
-    """Raises `TrunklineError`, `Unsupported` and `NativeUnusable`."""
+@contextlib.contextmanager
+def _told(config: EngineConfig) -> Iterator[None]:
+    """What is wrong with the file becomes a `TrunklineError`: no other engine would load it."""
     try:
-        return _load(config, on_progress)
+        yield
     except (MalformedGguf, LoadFailed) as error:
         raise InvalidRequest(str(error)) from error
-    except (LibraryUnusable, NativeFailed) as error:
+    except LibraryUnusable as error:
         raise InternalError(str(error)) from error
     except OSError as error:
         raise InvalidRequest(f"{config.model} cannot be read: {error.strerror}") from error
 
 
-def _load(config: EngineConfig, on_progress: Callable[[float], None]) -> NativeExecutor:
+def _load(
+    lib: NativeLibrary, config: EngineConfig, on_progress: Callable[[float], None]
+) -> NativeExecutor:
     path = Path(config.model)
-    lib, facts = native(), read_facts(path)
+    facts = read_facts(path)
     if not facts.generates:
         raise Unsupported("it makes embeddings or scores, not text")
+    if facts.architecture not in ARCHITECTURES:
+        raise Unsupported(f"it does not know the architecture {facts.architecture!r}")
     layout = plan_layout(facts, config, available_memory(), native_cost(facts, config))
     if layout.context > facts.context:
         log.warning(
@@ -154,9 +166,7 @@ def _opened(facts: ModelFacts) -> Iterator[list[Gguf]]:
 
 
 def _describe(facts: ModelFacts, gguf: Gguf, context: int) -> Description:
-    describe = ARCHITECTURES.get(facts.architecture)
-    if describe is None:
-        raise Unsupported(f"it does not know the architecture {facts.architecture!r}")
+    describe = ARCHITECTURES[facts.architecture]
     description = describe(Metadata(gguf, context or facts.context), facts.vocab_size)
     check_lengths(description)
     return description
