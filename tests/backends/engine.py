@@ -25,15 +25,17 @@ class Engine:
     def __init__(self, replies: Mapping[str, Reply]) -> None:
         self.replies = dict(replies)
         self.asked: list[str] = []
+        self.methods: list[str] = []
         self.bodies: list[Any] = []
 
     async def talk(self, peer: Peer) -> None:
         """Answer one connection."""
         while True:
             request = await peer.request()
-            path = request.split(b" ", 2)[1].decode()
+            method, path, _ = request.decode().split(" ", 2)
             body = request.partition(b"\r\n\r\n")[2]
             self.asked.append(path)
+            self.methods.append(method)
             told = msgspec.json.decode(body) if body else None
             self.bodies.append(told)
             reply = self.replies.get(path, answer({"error": "no such path"}, 404))

@@ -14,7 +14,7 @@ from tests.gateway.fakes import FakeBackend, Setup, Sink, config, raw, request
 from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported, UpstreamFailed
 from trunkline.core.metrics import Registry
 from trunkline.core.types import BackendStats, Health, ModelCard, Usage
-from trunkline.gateway.config import Fallbacks, Retries, Shadow, Target
+from trunkline.gateway.config import Fallbacks, Hedge, Retries, Shadow, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.routes import Routes
@@ -223,6 +223,38 @@ def test_the_next_configuration_goes_on_with_what_did_not_change() -> None:
     assert after.state.counters.fallbacks == 2
     assert after.shadows is not None
     assert after.shadows.counters.sent == 2
+
+
+def test_who_keeps_the_earlier_response_alone_is_asked() -> None:
+    setup = Setup(
+        config("a", "b/one", "b/other", fallbacks=Fallbacks(error=("o",)), hedge=Hedge(after=0.1)),
+        config("c", name="o"),
+        relays="abc",
+    )
+
+    def relay(kept_by: str) -> Sink:
+        sink = Sink()
+        setup.route.relay(replace(raw(), kept_by=kept_by), sink)
+        return sink
+
+    for _ in range(8):
+        relay("b")
+    assert {call.asked.model for call in setup["b"].calls} == {"one", "other"}
+    sink = relay("b")
+    # Somebody else would not know what it is about.
+    for _ in range(10):
+        setup["b"].last.fail(UpstreamFailed("down"))
+        setup.clock.advance(10.0)
+        if sink.events:
+            break
+    assert sink.error == "upstream_failed"
+    assert not setup["a"].calls
+    assert not setup["c"].calls
+    counters = setup.route.state.counters
+    assert (counters.retries, counters.fallbacks) == (1, 1)
+    # Where the route does not have it, any says so.
+    relay("nobody")
+    assert len(setup.open_calls()) == 9
 
 
 async def test_it_runs_on_a_real_loop() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from trunkline.core.errors import InvalidRequest, NotFound, Unavailable
-from trunkline.state import responses
+from trunkline.state import database as databases
+from trunkline.state.database import Database
 from trunkline.state.responses import ResponseStore, StoredResponse, StoreLimits
 
 
@@ -19,10 +20,15 @@ def one(name: str, previous: str | None = None, size: int = 10) -> StoredRespons
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[ResponseStore]:
-    made = ResponseStore(None)
+async def database() -> AsyncIterator[Database]:
+    made = Database(None)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def store(database: Database) -> ResponseStore:
+    return ResponseStore(database)
 
 
 async def test_what_is_put_is_found_at_once(store: ResponseStore) -> None:
@@ -75,37 +81,40 @@ async def test_items_lead_to_their_response(store: ResponseStore) -> None:
 
 async def test_a_file_outlives_the_server(tmp_path: Path) -> None:
     path = tmp_path / "responses.sqlite"
-    first = ResponseStore(path)
-    first.put("a", one("r"))
+    first = Database(path)
+    ResponseStore(first).put("a", one("r"))
     await first.close()
-    second = ResponseStore(path)
-    assert (await second.get("a", "r")).id == "r"
+    second = Database(path)
+    store = ResponseStore(second)
+    assert (await store.get("a", "r")).id == "r"
     await second.close()
     await second.close()
     with pytest.raises(Unavailable):
-        await second.get("a", "r")
-    second.put("a", one("late"))
+        await store.get("a", "r")
+    store.put("a", one("late"))
     assert second.dropped == 1
 
 
 async def swept(limits: StoreLimits, path: Path) -> list[str]:
     """What a store with these limits leaves of five responses, the first of which was used last."""
-    writer = ResponseStore(path)
+    first = Database(path)
+    writer = ResponseStore(first)
     for name in "12345":
         writer.put("a", one(name, size=98))
     await writer.chain("a", "1")
-    await writer.close()
-    store = ResponseStore(path, limits)
+    await first.close()
+    second = Database(path)
+    store = ResponseStore(second, limits)
     left = []
     for name in "12345":
         try:
             left.append((await store.get("a", name)).id)
         except NotFound:
             continue
-    await store.close()
-    with sqlite3.connect(path) as database:
-        items = database.execute("SELECT count(*) FROM items").fetchone()
-    database.close()
+    await second.close()
+    with sqlite3.connect(path) as there:
+        items = there.execute("SELECT count(*) FROM items").fetchone()
+    there.close()
     assert items == (len(left),)
     return left
 
@@ -119,7 +128,7 @@ async def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
 async def test_too_many_questions_are_refused(
     store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responses, "_MAX_WAITING", 2)
+    monkeypatch.setattr(databases, "_MAX_WAITING", 2)
     store.put("a", one("r"))
     answers = await asyncio.gather(*(store.get("a", "r") for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(answer, Unavailable) for answer in answers) == 3
@@ -128,16 +137,16 @@ async def test_too_many_questions_are_refused(
 
 
 async def test_a_slow_disk_bounds_what_waits(
-    store: ResponseStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responses, "_MAX_PENDING_BYTES", 30)
+    monkeypatch.setattr(databases, "_MAX_PENDING_BYTES", 30)
     gate = threading.Event()
-    store._thread.submit(gate.wait, 10)
+    database._thread.submit(gate.wait, 10)
     began = time.monotonic()
     for name in "123":
         store.put("a", one(name))
     assert time.monotonic() - began < 1
-    assert store.dropped == 1
+    assert database.dropped == 1
     gate.set()
     assert (await store.get("a", "2")).id == "2"
     store.put("a", one("3"))
@@ -149,21 +158,22 @@ async def test_a_file_that_is_no_database_is_said_and_harms_nobody(
 ) -> None:
     path = tmp_path / "responses.sqlite"
     path.write_bytes(b"not a database" * 1000)
-    store = ResponseStore(path)
+    database = Database(path)
+    store = ResponseStore(database)
     store.put("a", one("r"))
     with pytest.raises(Unavailable):
         await store.get("a", "r")
-    assert store.dropped == 1
+    assert database.dropped == 1
     assert "not stored" in caplog.text
-    await store.close()
+    await database.close()
 
 
 async def test_a_question_that_takes_too_long_ends(
-    store: ResponseStore, monkeypatch: pytest.MonkeyPatch
+    database: Database, store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responses, "_TIMEOUT", 0.05)
+    monkeypatch.setattr(databases, "_TIMEOUT", 0.05)
     gate = threading.Event()
-    store._thread.submit(gate.wait, 10)
+    database._thread.submit(gate.wait, 10)
     with pytest.raises(Unavailable, match="slow"):
         await store.get("a", "r")
     gate.set()

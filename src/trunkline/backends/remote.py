@@ -9,11 +9,12 @@ import msgspec
 
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.ticker import Ticker
+from trunkline.backends.kept import ask_kept
 from trunkline.backends.kind import Kind
 from trunkline.backends.remote_call import Refusal, RemoteCall
 from trunkline.backends.site import Site, fill
 from trunkline.backends.tokens import Tokens
-from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused
+from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused, response_not_found
 from trunkline.core.types import (
     BackendStats,
     Call,
@@ -21,6 +22,7 @@ from trunkline.core.types import (
     EventSink,
     Health,
     Input,
+    KeptAsk,
     MixedInput,
     ModelCard,
     RawRequest,
@@ -49,6 +51,7 @@ _TAKES: Mapping[str, tuple[type, ...]] = {
     "cohere.chat": _CHAT,
     "bedrock.converse": _CHAT,
 }
+_RESPONSES = "openai.responses"
 # Models whose terms are remembered; clients may name any where a route passes names on.
 _MAX_TERMS = 1024
 
@@ -156,7 +159,7 @@ class RemoteBackend:
         try:
             operation = raw.operation
             speaker = self._speakers[operation]
-            terms = self.terms(raw.model, operation)
+            terms = self._terms.get((raw.model, operation)) or self.terms(raw.model, operation)
             if raw.stream and "stream" not in terms.features:
                 return self.submit(msgspec.structs.replace(raw.translate(), model=raw.model), sink)
             outgoing = speaker.patch(raw, terms)
@@ -178,6 +181,14 @@ class RemoteBackend:
         return await self._tokens.detokenize(
             token_ids, self.terms(models[0].name if models else "")
         )
+
+    async def kept(self, ask: KeptAsk) -> bytes:
+        """As of `Keeper`: ask the server. Raises `TrunklineError`."""
+        speaker = self._speakers.get(_RESPONSES)
+        if speaker is None or _RESPONSES not in self._paths:
+            raise response_not_found(ask.response_id)
+        path = self._path(_RESPONSES, "", "/v1/responses")
+        return await ask_kept(self.site, speaker, path, ask)
 
     def models(self) -> tuple[ModelCard, ...]:
         """Those of the configuration, else those that the server lists."""

@@ -128,6 +128,11 @@ class NotFound(TrunklineError):
     status = 404
 
 
+def response_not_found(response_id: str) -> NotFound:
+    """There is no stored response of that id, or not for who asks: OpenAI's words."""
+    return NotFound(f"Response with id '{response_id[:100]}' not found.")
+
+
 class ModelNotFound(NotFound):
     """No model of that name; the message lists those that exist."""
 

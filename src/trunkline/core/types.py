@@ -42,6 +42,8 @@ __all__ = [
     "InfillInput",
     "Input",
     "Json",
+    "Keeper",
+    "KeptAsk",
     "LineLimits",
     "Message",
     "MixedInput",
@@ -360,6 +362,8 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = ""
     # What the client gave to stay with one backend or arm: a session, user or cache key.
     affinity: str = ""
+    # Name of the backend that keeps what this request goes on from: nobody else can answer it.
+    kept_by: str = ""
     # Decodes it, for a backend that does not speak this dialect. Raises `InvalidRequest`.
     translate: Callable[[], Request]
 
@@ -422,6 +426,23 @@ class Backend(Protocol):
 
     def stats(self) -> BackendStats:
         """Load and counters now; no waiting, no I/O. Zeros while nothing is known."""
+
+
+class KeptAsk(msgspec.Struct, frozen=True):
+    """A question about a response that a backend keeps (OpenAI's Responses API)."""
+
+    response_id: str
+    what: Literal["get", "delete", "cancel", "input_items"] = "get"
+    # The query string, as the client sent it.
+    query: str = ""
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What a backend can besides that keeps the responses that it gave."""
+
+    async def kept(self, ask: KeptAsk) -> bytes:
+        """Its answer, JSON. Raises `TrunklineError`; `NotFound` where it has no such response."""
 
 
 @runtime_checkable

@@ -33,7 +33,7 @@ from trunkline.core.types import (
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.cards import route_card, total
 from trunkline.gateway.clock import Clock
-from trunkline.gateway.config import RouteConfig
+from trunkline.gateway.config import Fallbacks, RouteConfig
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.route_state import Kept, Peer, RouteState
 from trunkline.gateway.shadow import Comparison, ShadowCounters, Shadows
@@ -86,6 +86,10 @@ class Route:
             self.shadows = Shadows(config.shadow, peers, clock, rng, speakers, compared, counted)
         self._peers = peers
         self._clock = clock
+        self._rng = rng
+        self._speakers = speakers
+        # For requests that one backend alone can answer, by its name.
+        self._alone: dict[str, RouteState] = {}
         self._card: ModelCard | None = None
         self._card_until = 0.0
 
@@ -107,7 +111,12 @@ class Route:
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
         """As of `Backend`; where the one who answers cannot relay, core events come instead."""
-        return self._call(Ask(raw, raw), sink)
+        alone = self._state_of(raw.kept_by) if raw.kept_by else None
+        if alone is None:
+            return self._call(Ask(raw, raw), sink)
+        tries = Tries(alone, Ask(raw, raw), sink, [self.config.name])
+        tries.start()
+        return tries
 
     def begin(self, ask: Ask, sink: EventSink, visited: list[str]) -> Call:
         """As of `Peer`."""
@@ -202,6 +211,20 @@ class Route:
         if self.shadows is not None and self.shadows.wanted():
             tries.watch = self.shadows.begin(ask)
         return tries
+
+    def _state_of(self, backend: str) -> RouteState | None:
+        """For calls that nobody but `backend` can answer."""
+        if backend not in self._alone and any(
+            one.target.backend == backend for one in self.endpoints
+        ):
+            endpoints = [one for one in self.endpoints if one.target.backend == backend]
+            config = replace(self.config, fallbacks=Fallbacks(), hedge=None, shadow=None)
+            state = RouteState(
+                config, endpoints, self._peers, self._clock, self._rng, self._speakers
+            )
+            state.counters = self.state.counters
+            self._alone[backend] = state
+        return self._alone.get(backend)
 
     def _relays(self, operation: str, seen: set[str]) -> bool:
         seen.add(self.config.name)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
-from trunkline.core.errors import InternalError, TrunklineError
+from trunkline.core.errors import InternalError, TrunklineError, response_not_found
 from trunkline.core.types import (
     Backend,
     BackendStats,
@@ -22,6 +22,8 @@ from trunkline.core.types import (
     EventSink,
     Failed,
     Health,
+    Keeper,
+    KeptAsk,
     ModelCard,
     RawRequest,
     Request,
@@ -200,6 +202,13 @@ class OnDemandBackend:
         """Load and ask. Raises `TrunklineError`."""
         async with using(self._residency, self._slot) as backend:
             return await backend.detokenize(token_ids)
+
+    async def kept(self, ask: KeptAsk) -> bytes:
+        """Ask what is loaded: nothing else has kept anything. Raises `TrunklineError`."""
+        if not (self.resident and isinstance(self._backend, Keeper)):
+            raise response_not_found(ask.response_id)
+        async with using(self._residency, self._slot):
+            return await self._backend.kept(ask)
 
     def models(self) -> tuple[ModelCard, ...]:
         """Also while it is not loaded, as far as they are known."""

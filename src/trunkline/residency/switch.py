@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from trunkline.core.errors import TrunklineError, Unavailable
+from trunkline.core.errors import TrunklineError, Unavailable, response_not_found
 from trunkline.core.types import (
     Backend,
     BackendStats,
@@ -15,6 +15,8 @@ from trunkline.core.types import (
     EventSink,
     Failed,
     Health,
+    Keeper,
+    KeptAsk,
     ModelCard,
     RawRequest,
     Request,
@@ -118,6 +120,13 @@ class SwitchBackend:
     async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
         """Hand on. Raises `TrunklineError`."""
         return await self._there().detokenize(token_ids)
+
+    async def kept(self, ask: KeptAsk) -> bytes:
+        """Hand on. Raises `TrunklineError`."""
+        there = self._there()
+        if not isinstance(there, Keeper):
+            raise response_not_found(ask.response_id)
+        return await there.kept(ask)
 
     def models(self) -> tuple[ModelCard, ...]:
         """As what answers, or answered last."""

@@ -34,6 +34,8 @@ from trunkline.server.dispatch import Dispatch
 from trunkline.server.http.listener import Listener, parse_address
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.responses import StoredResponses
+from trunkline.state.database import Database
+from trunkline.state.makers import Makers
 from trunkline.state.responses import ResponseStore
 
 log = logging.getLogger("trunkline.server")
@@ -51,8 +53,8 @@ class Server:
         self._addresses = [parse_address(text) for text in config.addresses()]
         self.gateway = gateway
         self.metrics = ServerMetrics(self.gateway, self._open_connections)
-        self._store = ResponseStore(state / "responses.db" if state is not None else None)
-        stored = StoredResponses(self._store, self.gateway.keys)
+        self._database = Database(state / "responses.db" if state is not None else None)
+        stored = StoredResponses(ResponseStore(self._database), Makers(self._database), gateway)
         self._dispatch = Dispatch(self.gateway, self.metrics, stored)
         self._listener = Listener(config, self._dispatch)
         self.pool = self._listener.pool
@@ -90,7 +92,7 @@ class Server:
         self.gateway.draining = True
         await self._dispatch.bridge.close()
         await self._listener.close()
-        await self._store.close()
+        await self._database.close()
 
     def _open_connections(self) -> int:
         return len(self.pool.connections)

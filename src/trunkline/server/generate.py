@@ -12,7 +12,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from trunkline.core.errors import TrunklineError
-from trunkline.core.types import Event, OnDemand, RawRequest, Request, Tokenization
+from trunkline.core.types import Event, EventSink, OnDemand, RawRequest, Request, Tokenization
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.generation import Generation, answer
 from trunkline.server.http.exchange import Exchange, HttpRequest
@@ -150,14 +150,18 @@ class Generator:
         peeked: Peeked,
         request_id: str,
         tenant: str,
+        kept_by: str | None = None,
     ) -> bool:
         """Pass the body on as it is, if the backend of its model takes it so.
 
-        Raises `TrunklineError`.
+        `kept_by`: who keeps the earlier response that it goes on from; "" = nobody knows, None =
+        nobody has looked. Raises `TrunklineError`.
         """
         fields = peeked.fields
-        if codec.refers is not None and codec.refers(fields):
-            return False
+        if kept_by is None and codec.refers is not None and codec.refers(fields):
+            work = self._referring(exchange, codec, came, peeked, request_id, tenant)
+            self._own(exchange, work)
+            return True
         operation = codec.operation
         asked = peeked.model
         model = self._gateway.resolve(
@@ -192,9 +196,13 @@ class Generator:
             headers=_dialect_headers(came.headers),
             tenant=tenant,
             affinity=peeked.affinity,
+            kept_by=kept_by or "",
             translate=generation.request,
         )
-        generation.calls.append(backend.relay(raw, generation))
+        sink: EventSink = generation
+        if codec.kept is not None:
+            sink = self._stored.watch(generation, codec.kept, tenant, raw.asked_model)
+        generation.calls.append(backend.relay(raw, sink))
         if "keep_alive" in fields and isinstance(backend, OnDemand):
             keep_alive = generation.keep_alive()
             if keep_alive is not None:
@@ -212,12 +220,41 @@ class Generator:
 
         exchange.on_gone = gone
 
+    async def _referring(
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        came: Incoming,
+        peeked: Peeked,
+        request_id: str,
+        tenant: str,
+    ) -> None:
+        """Answer a body that goes on from an earlier response: where that is kept."""
+        assert codec.refers is not None
+        try:
+            keeper = await self._stored.keeper(tenant, codec.refers(peeked.fields))
+            if keeper is not None and self._relay(
+                exchange, codec, came, peeked, request_id, tenant, keeper
+            ):
+                return
+            asked = codec.decode(came)
+        except TrunklineError as error:
+            respond_error(exchange, error, codec, request_id)
+            return
+        await self._recalled(exchange, codec, asked, request_id, tenant, peeked.affinity)
+
     async def _recalled(
-        self, exchange: Exchange, codec: Codec, asked: Any, request_id: str, tenant: str
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        asked: Any,
+        request_id: str,
+        tenant: str,
+        affinity: str = "",
     ) -> None:
         try:
             found: Ask | Lookup = await self._stored.recall(asked, tenant)
-            self._begin(exchange, codec, found, request_id, tenant)
+            self._begin(exchange, codec, found, request_id, tenant, affinity)
         except TrunklineError as error:
             respond_error(exchange, error, codec, request_id)
 

@@ -137,8 +137,11 @@ class Codec(msgspec.Struct, frozen=True):
     # Whether an answer is a stream: as the body's `stream` says, with the default that it has
     # there, or, whatever the body says, because the route is for streams or for whole answers.
     streams: Literal["asked", "unless_declined", "always", "never"] = "asked"
-    # Whether the top level of a body refers to what this server keeps, so that nobody else can
-    # answer it.
-    refers: Callable[[Mapping[str, msgspec.Raw]], bool] | None = None
+    # Id of the earlier response that the top level of a body goes on from, so that nobody can
+    # answer it but who keeps that; "" = none.
+    refers: Callable[[Mapping[str, msgspec.Raw]], str] | None = None
+    # Id under which whoever gave a relayed answer keeps it, read off its first bytes; "" = it does
+    # not.
+    kept: Callable[[bytes], str] | None = None
     # Further header lines of a whole answer, each ended by CRLF (TGI's timings).
     headers: Callable[[Usage, Timing], bytes] = _no_headers

@@ -297,6 +297,13 @@ def test_the_published_stream_is_passed_on(size: int | None) -> None:
     assert ours == body.replace(b'"model":"gpt-5.4"', b'"model":"mine"')
 
 
+@pytest.mark.parametrize("status", ["queued", "in_progress", "cancelled"])
+def test_what_runs_in_the_background_is_passed_on(status: str) -> None:
+    body = json.dumps({"id": "resp_1", "status": status, "model": "upstream", "usage": None})
+    asked = raw(SPEAKER, b'{"background":true}', asked="upstream")
+    assert relay(SPEAKER, asked, body.encode(), head=WHOLE) == (body.encode(), Usage(0, 0))
+
+
 def test_only_the_responses_own_model_is_renamed() -> None:
     body = ended(metadata={"model": "up"}) + ended()
     ours, _ = relay(SPEAKER, raw(SPEAKER, b'{"stream":true}', asked="mine"), body)

@@ -10,7 +10,6 @@ Fields: the official client's `types/responses/response_create_params.py` (opena
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
@@ -40,6 +39,7 @@ from trunkline.wire.openai.responses_answer import Echo, ResponseRenderer
 from trunkline.wire.openai.responses_body import Reasoning, error_event
 from trunkline.wire.openai.responses_items import Item, conversation, read_item, read_items
 from trunkline.wire.openai.responses_tools import response_tools, tool_name
+from trunkline.wire.passing import event_data
 
 # Built-in conversations, prompt templates and the like live at OpenAI alone.
 _refusal = Refusal(
@@ -50,8 +50,6 @@ _Value = Annotated[str, Meta(max_length=512)]
 _LOGPROBS = "message.output_text.logprobs"
 _HIDDEN = "reasoning.encrypted_content"
 _TEXT = Raw(b'{"type":"text"}')
-# As `server.replies.Ids` makes them; OpenAI's are twice as long.
-_OUR_ID = re.compile(rb'"resp_[0-9a-f]{24}"')
 
 
 class _Text(msgspec.Struct, omit_defaults=True):
@@ -93,7 +91,21 @@ class ResponsesFields(CommonFields, kw_only=True):
     access_programs: Raw = NOTHING
 
 
+class _Made(msgspec.Struct, frozen=True):
+    id: str = ""
+    store: bool | None = None
+
+
+class _First(msgspec.Struct):
+    """The first event of a stream."""
+
+    response: _Made = _Made()
+
+
 _decoder = msgspec.json.Decoder(ResponsesFields)
+_previous = msgspec.json.Decoder(str | None)
+_made = msgspec.json.Decoder(_Made)
+_first = msgspec.json.Decoder(_First)
 
 
 class Recall(msgspec.Struct, frozen=True):
@@ -317,10 +329,25 @@ def _named(error: TrunklineError) -> TrunklineError:
     return named_error(error, "text.format", "structured_outputs")
 
 
-def refers(fields: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether a body goes on from a response whose id this server gave."""
+def refers(fields: Mapping[str, msgspec.Raw]) -> str:
+    """Id of the response that a body goes on from; "" = none, or it makes no sense."""
     previous = fields.get("previous_response_id")
-    return previous is not None and _OUR_ID.fullmatch(bytes(previous)) is not None
+    try:
+        return "" if previous is None else _previous.decode(previous) or ""
+    except msgspec.DecodeError:
+        return ""
+
+
+def kept(data: bytes) -> str:
+    """Id under which a relayed response is kept; `data` is all of it, or its first events."""
+    try:
+        if data.startswith(b"{"):
+            made = _made.decode(data)
+        else:
+            made = _first.decode(event_data(data[: data.find(b"\n\n")])).response
+    except msgspec.DecodeError:
+        return ""
+    return made.id if made.store is not False else ""
 
 
 RESPONSES = Codec(
@@ -330,6 +357,7 @@ RESPONSES = Codec(
     lambda error: error_event(_named(error), 0),
     operation="openai.responses",
     refers=refers,
+    kept=kept,
 )
 
 INPUT_TOKENS = Codec(

@@ -20,6 +20,7 @@ from trunkline.wire.told import reported
 
 _REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _ENDS = frozenset(("completed", "incomplete"))
+_LATER = frozenset(("queued", "in_progress", "cancelled"))
 
 
 class _Usage(msgspec.Struct):
@@ -215,19 +216,20 @@ class ResponseAnswer:
         yield from self._row.finish(reason, None)
 
 
-def _check(response: _Response) -> None:
+def _check(response: _Response, ends: frozenset[str] = _ENDS) -> None:
     """Raise what a response says that is not an answer."""
     if response.error is not None or response.status == "failed":
         error = response.error or _Error()
         raise reported({"error": {"message": error.message, "code": error.code}})
-    if response.status not in _ENDS:
+    if response.status not in ends:
         raise UpstreamFailed(f"The backend's answer ended as {response.status!r}.")
 
 
 def look(body: bytes) -> Usage:
     """Usage of a whole answer. Raises what it reports."""
     response = decoded(_response, body)
-    _check(response)
+    # One in the background is asked for again later.
+    _check(response, _ENDS | _LATER)
     return response.usage.fields().usage() if response.usage else Usage(0, 0)
 
 

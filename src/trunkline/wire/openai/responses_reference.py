@@ -49,13 +49,15 @@ PAGE = Page(
     name="responses",
     title="OpenAI: Responses",
     about="As OpenAI's API. Responses are stored on this server's disk until they are deleted or "
-    "too old. The fields of other servers are those of [chat completions](openai.md).",
+    "too old; those that a backend with this API gave are kept there, and it is asked for them and "
+    "for what goes on from them. The fields of other servers are those of "
+    "[chat completions](openai.md).",
     endpoints={
         "responses": "An answer; with `stream`, its events in the documented order.",
         "responses_input_tokens": "How many tokens an input has; takes the same body.",
         "response": "A stored response.",
         "response_delete": "Deletes it.",
-        "response_cancel": "Refused: nothing runs in the background.",
+        "response_cancel": "Refused where this server made it: nothing runs in the background.",
         "response_input_items": "What was said to a stored response.",
     },
     bodies=(
