@@ -3,7 +3,8 @@
 // Rules that hold for every kernel here:
 //  * A row's result is the same bits whoever shares its batch, however the output rows are split
 //    among threads, and whichever CPU variant computes it: sums along k have one fixed order, integer
-//    sums are exact, and every fused multiply-add is written out.
+//    sums are exact, and every fused multiply-add is written out. (One exception: bf16 weights where
+//    the CPU multiplies bf16, see variant_avx512bf16.cpp, are a matter of the variant.)
 //  * No kernel allocates, throws, or keeps state. Scratch memory comes from the caller, one piece per
 //    thread, aligned to 64 bytes.
 //  * Sizes are checked here once more; a kernel that does not like them returns a negative Status and
@@ -195,11 +196,15 @@ struct Kernels {
                 int32_t head_end, void* scratch);
 };
 
-// The variant of this name ("generic", "avx2", "avx512vnni"); for null or "" the one that
+// The variant of this name (native/kernels/VARIANTS has them); for null or "" the one that
 // TRUNKLINE_NATIVE_CPU names, else the best. Null when the name is unknown or this CPU cannot run it.
 const Kernels* select(const char* name);
 
 // Names that this CPU can run, best first; null after the last.
 const char* const* available();
+
+// All variants that were compiled, best first, whether this CPU runs them or not: for checks that
+// emulate what it lacks. Null after the last.
+const Kernels* compiled(int i);
 
 }  // namespace tl

@@ -18,7 +18,8 @@ struct Q8_0 {
   static constexpr int kBlocks = 2, kHalves = 1, kMost = 255;
   static constexpr bool kMins = false;
   TL_ALWAYS int32_t init(const ActBlock& x, int) { return kOffset8 ? x.init8 : kMagicBits; }
-  TL_ALWAYS B quants(const uint8_t* u, int b, int g) { return load_b(u + 64 + 512 * b + 64 * g); }
+  TL_ALWAYS const uint8_t* lines(const uint8_t* u, int b) { return u + 64 + 512 * b; }
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) { return load_b(lines(u, b) + 64 * g); }
   TL_ALWAYS F scale(const uint8_t* u, int b, int) { return load_f16(u + 32 * b); }
 };
 
@@ -80,7 +81,8 @@ struct Wide {
   static constexpr int kHead = 64 * (kHalves + kMins);
   static constexpr int kBytes = kHead + 512;
   TL_ALWAYS int32_t init(const ActBlock& x, int h) { return W::init(x, h); }
-  TL_ALWAYS B quants(const uint8_t* u, int, int g) { return load_b(u + kHead + 64 * g); }
+  TL_ALWAYS const uint8_t* lines(const uint8_t* u, int) { return u + kHead; }
+  TL_ALWAYS B quants(const uint8_t* u, int b, int g) { return load_b(lines(u, b) + 64 * g); }
   TL_ALWAYS F scale(const uint8_t* u, int, int h) {
     return load(reinterpret_cast<const float*>(u + 64 * h));
   }
@@ -91,27 +93,78 @@ struct Wide {
 
 // ---- the tile ----------------------------------------------------------------------------------
 
-// P panels by N rows over one block: `w` is the unit of the first panel, `x` the block of the first row.
+// The integer sums of half h of one block, P panels by N rows: `w` is the unit of the first panel, `x`
+// the block of the first row.
+template <class W, int P, int N>
+TL_ALWAYS void row_sums(const uint8_t* w, int64_t stride, int b, int h, const ActBlock* x, int64_t ld,
+                        I (&sums)[P][N]) {
+  constexpr int kGroups = 8 / W::kHalves;
+  Dot<W::kMost> dot[P][N];
+  TL_UNROLL for (int i = 0; i < N; ++i) TL_UNROLL for (int p = 0; p < P; ++p)
+      dot[p][i].begin(W::init(x[i * ld], h));
+  TL_UNROLL for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) {
+    B quants[P];
+    TL_UNROLL for (int p = 0; p < P; ++p) quants[p] = W::quants(w + p * stride, b, g);
+    TL_UNROLL for (int i = 0; i < N; ++i) {
+      const auto four = Dot<W::kMost>::spread(x[i * ld].q + 4 * g);
+      TL_UNROLL for (int p = 0; p < P; ++p) dot[p][i].add(quants[p], four);
+    }
+  }
+  TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; ++i)
+      sums[p][i] = dot[p][i].end();
+}
+
+#if defined(TL_ROW_PAIRS)
+// The same, for a variant that multiplies two rows at once; N is even.
+template <class W, int P, int N>
+TL_ALWAYS void pair_sums(const uint8_t* w, int64_t stride, int b, int h, const ActBlock* x, int64_t ld,
+                         I (&sums)[P][N]) {
+  using Pair = DotPair<W::kMost>;
+  constexpr int kGroups = 8 / W::kHalves;
+  Pair pair[P][N / 2];
+  TL_UNROLL for (int i = 0; i < N; i += 2) TL_UNROLL for (int p = 0; p < P; ++p)
+      pair[p][i / 2].begin(W::init(x[i * ld], h), W::init(x[(i + 1) * ld], h));
+  TL_UNROLL for (int g = h * kGroups; g < (h + 1) * kGroups; g += 2) {
+    B quants[P], next[P];
+    TL_UNROLL for (int p = 0; p < P; ++p) {
+      quants[p] = W::quants(w + p * stride, b, g);
+      next[p] = W::quants(w + p * stride, b, g + 1);
+    }
+    TL_UNROLL for (int i = 0; i < N; i += 2) {
+      const auto eight = Pair::spread(x[i * ld].q + 4 * g, x[(i + 1) * ld].q + 4 * g);
+      TL_UNROLL for (int p = 0; p < P; ++p) pair[p][i / 2].add(quants[p], next[p], eight);
+    }
+  }
+  TL_UNROLL for (int p = 0; p < P; ++p) TL_UNROLL for (int i = 0; i < N; i += 2) {
+    sums[p][i] = pair[p][i / 2].first();
+    sums[p][i + 1] = pair[p][i / 2].second();
+  }
+}
+#endif
+
+template <class W, int P, int N>
+TL_ALWAYS void block_sums(const uint8_t* w, int64_t stride, int b, int h, const ActBlock* x, int64_t ld,
+                          I (&sums)[P][N]) {
+#if defined(TL_ROW_PAIRS)
+  if constexpr (N % 2 == 0) {
+    pair_sums<W, P, N>(w, stride, b, h, x, ld, sums);
+    return;
+  }
+#endif
+  row_sums<W, P, N>(w, stride, b, h, x, ld, sums);
+}
+
+// Adds one block's share to the sums.
 template <class W, int P, int N>
 TL_ALWAYS void block_step(const uint8_t* w, int64_t stride, int b, const ActBlock* x, int64_t ld,
                               F (&acc)[P][N]) {
-  constexpr int kGroups = 8 / W::kHalves;
   TL_UNROLL for (int h = 0; h < W::kHalves; ++h) {
-    Dot<W::kMost> dot[P][N];
-    TL_UNROLL for (int i = 0; i < N; ++i) TL_UNROLL for (int p = 0; p < P; ++p)
-        dot[p][i].begin(W::init(x[i * ld], h));
-    TL_UNROLL for (int g = h * kGroups; g < (h + 1) * kGroups; ++g) {
-      B quants[P];
-      TL_UNROLL for (int p = 0; p < P; ++p) quants[p] = W::quants(w + p * stride, b, g);
-      TL_UNROLL for (int i = 0; i < N; ++i) {
-        const auto four = Dot<W::kMost>::spread(x[i * ld].q + 4 * g);
-        TL_UNROLL for (int p = 0; p < P; ++p) dot[p][i].add(quants[p], four);
-      }
-    }
+    I sums[P][N];
+    block_sums<W, P, N>(w, stride, b, h, x, ld, sums);
     TL_UNROLL for (int p = 0; p < P; ++p) {
       const F scale = W::scale(w + p * stride, b, h);
       TL_UNROLL for (int i = 0; i < N; ++i) {
-        const F value = fma(as_float(dot[p][i].end()), set1(x[i * ld].d), set1(x[i * ld].c));
+        const F value = fma(as_float(sums[p][i]), set1(x[i * ld].d), set1(x[i * ld].c));
         acc[p][i] = fma(value, scale, acc[p][i]);
       }
     }

@@ -50,7 +50,7 @@ static inline ActBlock quantize_block(F low, F high) {
   return b;
 }
 
-static void quantize(const float* x, int64_t ld_x, int64_t n, int64_t cols, ActBlock* out) {
+static inline void quantize(const float* x, int64_t ld_x, int64_t n, int64_t cols, ActBlock* out) {
   const int64_t blocks = act_blocks(cols);
   for (int64_t i = 0; i < n; ++i, x += ld_x, out += blocks) {
     for (int64_t b = 0; b < blocks; ++b) {

@@ -7,17 +7,21 @@
 #error "compile with -DTL_ISA=<variant>, see VARIANTS"
 #endif
 
-#if defined(__AVX512VNNI__) && defined(__AVX512BW__)
+#if defined(TL_GENERIC)
+#include "simd_generic.h"
+#elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
 #include "simd_avx512.h"
 #elif defined(__AVX2__)
 #include "simd_avx2.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "simd_neon.h"
 #else
-#include "simd_generic.h"
+#error "no vector operations for these flags"
 #endif
 
 #define TL_ALWAYS static inline __attribute__((always_inline))
 
-#if !defined(__AVX2__)
+#if defined(TL_GENERIC)
 #define TL_UNROLL
 #elif defined(__clang__)
 #define TL_UNROLL _Pragma("clang loop unroll(full)")

@@ -1,4 +1,5 @@
-// Sixteen lanes in two AVX2 registers; simd_generic.h says what each operation means.
+// Sixteen lanes in two AVX2 registers; simd_generic.h says what each operation means. With AVX-VNNI
+// products of bytes are one instruction.
 #pragma once
 
 #include <immintrin.h>
@@ -62,6 +63,11 @@ TL_INLINE F load_i8(const void* p) {
   const __m128i v = _mm_loadu_si128(static_cast<const __m128i*>(p));
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(v)),
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(v, 8)))};
+}
+TL_INLINE void store_f16(void* p, F x) {
+  __m128i* h = static_cast<__m128i*>(p);
+  _mm_storeu_si128(h, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128(h + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 TL_INLINE F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 TL_INLINE F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
@@ -158,13 +164,35 @@ TL_INLINE B or_bits(B w, B plane, int right, int bits) {
 TL_INLINE B add_fifth_bit(B w, B plane, int g) { return or_bits(w, plane, g - 4, 0x10); }
 TL_INLINE B add_upper_bits(B w, B plane, int e) { return or_bits(w, plane, 2 * e - 4, 0x30); }
 
-constexpr bool kOffset8 = false;
-
 TL_INLINE __m256i spread4(const int8_t* x) {
   int32_t four;
   memcpy(&four, x, 4);
   return _mm256_set1_epi32(four);
 }
+
+#if defined(__AVXVNNI__)
+
+constexpr bool kOffset8 = true;
+
+template <int Most>
+struct Dot {
+  __m256i a, b;
+  static TL_METHOD __m256i spread(const int8_t* x) { return spread4(x); }
+  TL_METHOD void begin(int32_t init) { a = b = _mm256_set1_epi32(init); }
+  TL_METHOD void add(B w, __m256i four) {
+    a = _mm256_dpbusd_avx_epi32(a, w.a, four);
+    b = _mm256_dpbusd_avx_epi32(b, w.b, four);
+  }
+  TL_METHOD I end() const { return {a, b}; }
+};
+// 4 rows: 8 sums, 2 of weights, and the rows' bytes.
+constexpr int kIntRows = 4;
+
+#else
+
+constexpr bool kOffset8 = false;
+constexpr int kIntRows = 2;
+
 TL_INLINE __m256i add_pairs(__m256i sum, __m256i words) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
 }
@@ -216,10 +244,12 @@ struct Dot<255> {
   TL_METHOD I end() const { return {a, b}; }
 };
 
+#endif
+
 TL_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 constexpr int64_t kStreamAhead = 4096;
 
-constexpr int kIntPanels = 1, kIntRows = 2;
+constexpr int kIntPanels = 1;
 constexpr int kFloatPanels = 1, kFloatRows = 6;
 constexpr int kScoreGroups = 1, kScoreRows = 6;
 constexpr int kMixRows = 3, kMixLanes = 2;

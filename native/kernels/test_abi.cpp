@@ -15,6 +15,11 @@ TLK const char* tlk_variant(int32_t i) {
 
 TLK const Kernels* tlk_select(const char* name) { return tl::select(name); }
 
+// The i-th of all that were compiled, whether this CPU runs it or not, or null.
+TLK const Kernels* tlk_compiled(int32_t i) { return tl::compiled(i); }
+
+TLK const char* tlk_name(const Kernels* k) { return k->name; }
+
 TLK size_t tlk_source_bytes(int32_t type, int64_t rows, int64_t cols) {
   return tl::source_bytes(static_cast<Type>(type), rows, cols);
 }

@@ -11,24 +11,6 @@
 namespace tl {
 namespace TL_ISA {
 
-static int check(const Matmul& m, int64_t row_begin, int64_t row_end, const void* scratch) {
-  if (!m.w) return kBadPointer;
-  const size_t need = packed_bytes(m.w->type, m.w->rows, m.w->cols);
-  if (!need || m.n < 0 || m.ld_out < m.w->rows) return kBadShape;
-  const bool blocks = takes_act_blocks(m.w->type);
-  if (!blocks && m.ld_x < m.w->cols) return kBadShape;
-  if (m.w->bytes < need) return kTooSmall;
-  if (!m.w->data || !m.out || !scratch || (blocks ? !m.xq : !m.x)) return kBadPointer;
-  if (reinterpret_cast<uintptr_t>(m.w->data) % 64 || reinterpret_cast<uintptr_t>(scratch) % 64) {
-    return kBadPointer;
-  }
-  if (row_begin < 0 || row_begin > row_end || row_end > m.w->rows || row_begin % kPanel ||
-      (row_end % kPanel && row_end != m.w->rows)) {
-    return kBadRange;
-  }
-  return kOk;
-}
-
 static int matmul(const Matmul& m, int64_t row_begin, int64_t row_end, void* scratch) {
   const int status = check(m, row_begin, row_end, scratch);
   if (status != kOk || m.n == 0) return status;

@@ -1,13 +1,14 @@
 """Compiles native/ into one shared object beside this file.
 
     python -m trunkline.libnative.build [--jobs N] [--sanitize address,undefined] [--out FILE]
+        [--machine aarch64]
 
 Standard library only: `hatch_build.py` runs this while the package is being built. A compiler is
 what CXX names, else c++, g++ or clang++, else the one in the package `ziglang`. What has not
 changed since the last time is not compiled again.
 
-native/kernels/variant.cpp is compiled once per CPU variant, as native/kernels/VARIANTS says; which
-of them runs is chosen when the library is loaded.
+The kernels are compiled once per CPU variant, as native/kernels/VARIANTS says; which of them runs
+is chosen when the library is loaded. `--machine` is for a compiler that makes code for another one.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def find_compiler() -> list[str]:
 
 
 def _speaks_cpp20(command: Sequence[str]) -> bool:
-    text = "#include <atomic>\n#include <bit>\n#include <thread>\nint main() { return 0; }\n"
+    # Waiting for atomics came with GCC 11 and clang 12, which know all instructions we use as well.
+    text = "#include <atomic>\n#include <bit>\n#include <thread>\nstd::atomic<int> number{0};\n"
+    text += "int main() { number.wait(1); return 0; }\n"
     arguments = [*command, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"]
     try:
         done = subprocess.run(arguments, input=text, text=True, capture_output=True, check=False)
@@ -88,16 +91,19 @@ def _speaks_cpp20(command: Sequence[str]) -> bool:
     return done.returncode == 0
 
 
-def objects(sources: Path) -> list[Object]:
-    """All that is compiled for this machine."""
-    plain = [*(sources / "engine").glob("*.cpp"), *(sources / "kernels").glob("*.cpp")]
-    found = [Object(path, "", ()) for path in sorted(plain) if path.name != "variant.cpp"]
-    for line in (sources / "kernels" / "VARIANTS").read_text().splitlines():
-        machine, *words = line.split()
-        if machine == platform.machine().lower():
+def objects(sources: Path, machine: str) -> list[Object]:
+    """All that is compiled for `machine`, what takes longest first."""
+    kernels = sources / "kernels"
+    found: list[Object] = []
+    for line in (kernels / "VARIANTS").read_text().splitlines():
+        for_machine, *words = line.split()
+        if for_machine == machine:
             name, *flags = words
-            flags.append(f"-DTL_ISA={name}")
-            found.append(Object(sources / "kernels" / "variant.cpp", name, tuple(flags)))
+            own = kernels / f"variant_{name}.cpp"
+            source = own if own.exists() else kernels / "variant.cpp"
+            found.append(Object(source, name, (*flags, f"-DTL_ISA={name}")))
+    plain = sorted([*(sources / "engine").glob("*.cpp"), *kernels.glob("*.cpp")])
+    found += [Object(path, "", ()) for path in plain if not path.name.startswith("variant")]
     return found
 
 
@@ -122,21 +128,27 @@ def build(
     folder: Path = OBJECTS,
     jobs: int = 0,
     sanitize: str = "",
+    machine: str = platform.machine().lower(),
     say: Callable[[str], None] = lambda _: None,
 ) -> bool:
     """Make `out` current; False: it was. Raises `BuildFailed`, OSError.
 
-    `sanitize`: what -fsanitize= gets. `jobs`: compilers at a time, 0 = one per CPU.
+    `sanitize`: what -fsanitize= gets. `jobs`: compilers at a time, 0 = one per CPU. `machine`: as
+    platform.machine() has it, in lower case.
     """
     command = find_compiler()
-    flags: tuple[str, ...] = _FLAGS if not sanitize else (*_FLAGS, "-O1", "-fno-omit-frame-pointer")
-    flags += (f"-fsanitize={sanitize}", "-fno-sanitize-recover=all") if sanitize else ()
-    flags += ("-I", str(sources / "include"), "-I", str(sources))
-    shared = hashlib.sha256("\0".join([_version(command), platform.machine(), *flags]).encode())
+    flags = (*_FLAGS, "-I", str(sources / "include"), "-I", str(sources))
+    # The last -O counts, also against those in VARIANTS.
+    last: tuple[str, ...] = ()
+    if sanitize:
+        last = ("-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+        last += (f"-fsanitize={sanitize}",)
+    shared = hashlib.sha256("\0".join([_version(command), machine, *flags, *last]).encode())
+    folder = folder / "-".join([machine, *sanitize.split(",")] if sanitize else [machine])
     folder.mkdir(parents=True, exist_ok=True)
     work: list[tuple[list[str], Path]] = []
     made: list[Path] = []
-    for one in objects(sources):
+    for one in objects(sources, machine):
         key = shared.copy()
         key.update("\0".join(one.flags).encode())
         for path in with_headers(one.source, sources):
@@ -145,7 +157,7 @@ def build(
         target = folder / f"{name}-{key.hexdigest()[:16]}.o"
         made.append(target)
         if not target.exists():
-            work.append(([*command, *flags, *one.flags, "-c", str(one.source)], target))
+            work.append(([*command, *flags, *one.flags, *last, "-c", str(one.source)], target))
     stamp = folder / f"{out.name}.stamp"
     mark = "\n".join([str(out), *map(str, made)])
     if not work and out.exists() and stamp.exists() and stamp.read_text() == mark:
@@ -156,8 +168,7 @@ def build(
     _link(command, made, out, sanitize)
     stamp.write_text(mark)
     for old in set(folder.glob("*.o")) - set(made):
-        if not sanitize:
-            old.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
     return True
 
 
@@ -205,6 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="trunkline.libnative.build", description=__doc__)
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--sanitize", default="")
+    parser.add_argument("--machine", default=platform.machine().lower())
     parser.add_argument("--out", type=Path, default=LIBRARY)
     parser.add_argument("--optional", action="store_true", help="without a compiler do nothing")
     arguments = parser.parse_args(argv)
@@ -213,6 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.out,
             jobs=arguments.jobs,
             sanitize=arguments.sanitize,
+            machine=arguments.machine,
             say=_say,
         )
     except NoCompiler as error:
