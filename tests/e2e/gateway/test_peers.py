@@ -127,6 +127,37 @@ def test_tokens_are_counted_there(line: Server) -> None:
     assert counted["input_tokens"] > 0
 
 
+@BOTH
+def test_responses_are_kept_by_the_other_trunkline(
+    line: Server, other: Server, stream: bool
+) -> None:
+    """Found, listed, gone on from and deleted through the gateway, with OpenAI's own client."""
+    with openai.OpenAI(base_url=f"{line.url}/v1", api_key="-", max_retries=0) as client:
+        if stream:
+            *_, last = client.responses.create(model="other", input="Hi", stream=True)
+            assert last.type == "response.completed"
+            first = last.response
+        else:
+            first = client.responses.create(model="other", input="Hi")
+        assert first.output_text == TEXT
+        found = client.responses.retrieve(first.id)
+        assert (found.model, found.output_text) == ("other", TEXT)
+        # It is there that it is kept.
+        assert httpx.get(f"{other.url}/v1/responses/{first.id}").json()["model"] == "rules"
+        second = client.responses.create(model="other", input="More", previous_response_id=first.id)
+        items = client.responses.input_items.list(second.id, order="asc").data
+        assert [item.type for item in items] == ["message"] * 3
+        # The server of another model does not have it, and says so.
+        with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+            client.responses.create(model="llama", input="x", previous_response_id=first.id)
+        with pytest.raises(openai.BadRequestError, match="synchronous"):
+            client.responses.cancel(second.id)
+        for response_id in (first.id, second.id):
+            client.responses.delete(response_id)
+            with pytest.raises(openai.NotFoundError, match="not found"):
+                client.responses.retrieve(response_id)
+
+
 # LiteLLM's proxy
 
 
