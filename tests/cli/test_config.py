@@ -16,6 +16,7 @@ from trunkline.cli import serve
 from trunkline.cli.config import run
 from trunkline.cli.errors import UsageError
 from trunkline.cli.serve import load_with_flags, new_serve_parser
+from trunkline.server import compose
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.problems import FileError
@@ -183,7 +184,7 @@ def test_what_the_file_says_reaches_the_server(
         callbacks["on_listening"](("http://127.0.0.1:82",))
         seen.append((loaded, server, reload))
 
-    monkeypatch.setattr(serve, "serve_file", serve_file)
+    monkeypatch.setattr(compose, "serve_file", serve_file)
     path = write(tmp_path, LITELLM)
     # Whatever loop pytest has stays as it is.
     monkeypatch.setattr(uvloop, "run", asyncio.run)

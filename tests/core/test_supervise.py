@@ -61,7 +61,7 @@ def test_a_child_dies_with_its_parent() -> None:
         "import os, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', "
         "'import os, time\\n"
-        "from trunkline.core.supervise import die_with_parent\\n"
+        "from trunkline.core.lineage import die_with_parent\\n"
         "die_with_parent(os.getppid())\\n"
         "print(os.getpid(), flush=True)\\n"
         "time.sleep(60)'])\n"

@@ -15,8 +15,8 @@ from tests.support.tiny_gguf import CHATML, SPECIALS, tokens
 from tests.support.tiny_hf import CONFIGS, write_folder
 from trunkline.core.errors import InvalidRequest
 from trunkline.formats.gguf import Gguf, GgufArray
-from trunkline.store.convert import ensure_gguf, is_model_folder
-from trunkline.store.resolve import resolve
+from trunkline.store.convert import ensure_gguf
+from trunkline.store.resolve import is_model_folder, resolve
 
 
 def convert(tmp_path: Path, model: str, kind: str = "keep", **fields: Any) -> Gguf:

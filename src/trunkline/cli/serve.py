@@ -28,10 +28,8 @@ from trunkline.cli.terminal import StatusLine
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import FrontStatus
 from trunkline.server.app import run as run_server
-from trunkline.server.compose import serve_file
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import FileConfig, Loaded
-from trunkline.server.file.load import load
 from trunkline.server.http.limits import Limits
 from trunkline.server.http.listener import parse_address
 from trunkline.store.home import home
@@ -112,6 +110,9 @@ def run(argv: Sequence[str]) -> int:
 
 def _serve_file(arguments: argparse.Namespace) -> int:
     """Serve what a configuration file names."""
+    # All that speaks to other servers: a model alone starts without it.
+    from trunkline.server.compose import serve_file
+
     # Whoever changes the file need not wait for us to begin: it has not been read yet.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _refuse_engine_flags(arguments)
@@ -151,6 +152,8 @@ def load_with_flags(arguments: argparse.Namespace, environ: Mapping[str, str]) -
 
     Raises `FileError`, `UsageError`.
     """
+    from trunkline.server.file.load import load
+
     loaded = load(arguments.config, environ)
     server = server_config(arguments, environ, loaded.config)
     config = msgspec.structs.replace(loaded.config, server=server)

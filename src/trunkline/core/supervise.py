@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-
-# From <sys/prctl.h>.
-_PR_SET_PDEATHSIG = 1
 
 
 class Backoff(msgspec.Struct):
@@ -111,16 +105,3 @@ class Child:
         except TimeoutError:
             self.kill()
             return await self.wait()
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when `parent` dies (Linux); call early in a child.
-
-    Elsewhere the end of the pipe or socket to the parent has to do.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit("the parent process is gone")

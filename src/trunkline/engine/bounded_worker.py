@@ -31,7 +31,7 @@ from trunkline.core.errors import (
     TrunklineError,
     from_info,
 )
-from trunkline.core.supervise import die_with_parent
+from trunkline.core.lineage import die_with_parent
 from trunkline.engine.frames import MAX_FRAME, pack
 
 # Seconds for a worker to start, on a machine that is busy loading a model.

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from trunkline.core.errors import InvalidRequest
+
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Options of one built-in engine: one front process and one core process."""
@@ -110,3 +112,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="Text that may wait for one slow reader before its request is cancelled.",
         ),
     ] = 4 * 1024 * 1024
+
+
+def decode_config(text: str) -> EngineConfig:
+    """The configuration out of its JSON. Raises `InvalidRequest` with what is wrong."""
+    try:
+        return msgspec.json.decode(text, type=EngineConfig)
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"engine configuration: {error}") from error

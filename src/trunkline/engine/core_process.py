@@ -21,7 +21,7 @@ from collections.abc import Callable
 import msgspec
 
 from trunkline.core.errors import InternalError, TrunklineError
-from trunkline.core.supervise import die_with_parent
+from trunkline.core.lineage import die_with_parent
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors import load_executor
 from trunkline.engine.frames import (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trunkline.libllama.library import Library
+from trunkline.libllama.remembered import recall, remember
 from trunkline.libllama.structs import ProgressCallback
 
 
@@ -50,9 +51,16 @@ class Model:
         self.vocab_size: int = lib.call.llama_vocab_n_tokens(self.vocab)
 
     def eog(self) -> frozenset[int]:
-        """Ids of the tokens that end a text (end of sequence, of turn, of message)."""
-        is_eog, vocab = self.lib.call.llama_vocab_is_eog, self.vocab
-        return frozenset(token for token in range(self.vocab_size) if is_eog(vocab, token))
+        """Ids of the tokens that end a text (end of sequence, of turn, of message).
+
+        Raises OSError where the file is gone.
+        """
+        known = recall(self.path)
+        if known is None or known.words != self.vocab_size:
+            is_eog, vocab = self.lib.call.llama_vocab_is_eog, self.vocab
+            found = [token for token in range(self.vocab_size) if is_eog(vocab, token)]
+            known = remember(self.path, self.vocab_size, found)
+        return frozenset(known.eog)
 
     def piece(self, token: int) -> bytes:
         """The text of a token; b"" for a special one."""

@@ -10,7 +10,6 @@ from typing import Literal
 import msgspec
 
 from trunkline.core.errors import InvalidRequest, ModelNotFound
-from trunkline.store.convert import ensure_gguf, is_model_folder
 from trunkline.store.home import home
 
 # What a command serves when it is told nothing.
@@ -60,6 +59,9 @@ def resolve(
             f"no model {model!r}; in the box: {', '.join(bundled) or 'none'}; {what} works as well"
         )
     if kind == "gguf" and is_model_folder(path):
+        # What computes: a start that has nothing to convert does without it.
+        from trunkline.store.convert import ensure_gguf
+
         cache = home(os.environ) / "converted"
         return ModelFile(path.resolve().name, ensure_gguf(path, quantize, cache, on_progress))
     if not path.is_file():
@@ -67,6 +69,11 @@ def resolve(
     if kind == "gguf":
         _check_magic(path)
     return ModelFile(path.stem, path.resolve())
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether it holds a model as `transformers` saves it."""
+    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
 
 
 def _check_magic(path: Path) -> None:

@@ -20,7 +20,8 @@ from trunkline.core.types import (
 )
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import AddGroup, CoreReady
-from trunkline.engine.front.model_text import ModelText, Parts
+from trunkline.engine.front.model_file import Head
+from trunkline.engine.front.model_text import ModelText
 from trunkline.engine.front.prepare import Preparer, prefix_root
 from trunkline.text.byte_tokenizer import ByteTokenizer
 
@@ -30,7 +31,7 @@ CONFIG = EngineConfig(name="m", model="m", max_num_seqs=8)
 
 @pytest.fixture
 def preparer() -> Preparer:
-    text = ModelText(CONFIG, Parts(ByteTokenizer(), None, "", "", 0))
+    text = ModelText(CONFIG, Head(None, "", "", 0), ByteTokenizer())
     return Preparer(CONFIG, text, ThreadPoolExecutor(1))
 
 
@@ -161,7 +162,7 @@ async def test_only_the_text_in_front_gets_special_tokens() -> None:
             ids = super().encode(text, add_special=False, parse_special=parse_special)
             return [1, *ids] if add_special else ids
 
-    text = ModelText(CONFIG, Parts(Marked(), None, "", "", 0))
+    text = ModelText(CONFIG, Head(None, "", "", 0), Marked())
     preparer = Preparer(CONFIG, text, ThreadPoolExecutor(1))
     for parts, expected in (
         (("a", "b"), [1, 97, 98]),

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from trunkline.core.types import Grammar
 from trunkline.engine.frames import RowGrammar
 from trunkline.engine.grammar.masker import Masker
-from trunkline.engine.grammar.vocabulary import outline, outline_tokenizer
+from trunkline.engine.grammar.messages import outline
+from trunkline.engine.grammar.vocabulary import outline_tokenizer
 from trunkline.engine.grammar.worker import checked
 from trunkline.engine.seam import RowKey
 from trunkline.text.byte_tokenizer import ByteTokenizer

@@ -15,7 +15,7 @@ import pytest_asyncio
 from trunkline.core.errors import InvalidRequest, QueueFull, Unavailable
 from trunkline.core.types import Grammar
 from trunkline.engine.grammar.compiler import GrammarCompiler
-from trunkline.engine.grammar.vocabulary import outline
+from trunkline.engine.grammar.messages import outline
 from trunkline.text.byte_tokenizer import ByteTokenizer
 
 GOOD = Grammar("choice", '["a", "b"]')

@@ -14,7 +14,8 @@ from tests.engine.grammar.follow import ROW
 from trunkline.core.types import Grammar
 from trunkline.engine.frames import RowGrammar
 from trunkline.engine.grammar.masker import Masker
-from trunkline.engine.grammar.vocabulary import outline, outline_tokenizer
+from trunkline.engine.grammar.messages import outline
+from trunkline.engine.grammar.vocabulary import outline_tokenizer
 from trunkline.engine.grammar.worker import checked
 from trunkline.text.gguf_tokenizer import load_tokenizer
 

@@ -12,49 +12,16 @@ gateway.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import signal
-import stat
 import sys
 from pathlib import Path
 
-import uvloop
-
 from trunkline.core.errors import TrunklineError
-from trunkline.core.supervise import die_with_parent
-from trunkline.engine.config import EngineConfig
-from trunkline.engine.front.service import Front, decode_config
-
-
-async def serve(config: EngineConfig, path: Path, lifeline: int | None) -> None:
-    """Run a front until it is told to stop. Raises `TrunklineError`, OSError."""
-    _private_directory(path.parent)
-    loop = asyncio.get_running_loop()
-    front = Front(config)
-    server = await loop.create_unix_server(front.connection, str(path), backlog=128)
-    loop.add_signal_handler(signal.SIGTERM, front.stop, 0.0)
-    if lifeline is not None:
-        loop.add_reader(lifeline, _parent_gone, loop, front, lifeline)
-    try:
-        await front.run()
-    finally:
-        server.close()
-
-
-def _parent_gone(loop: asyncio.AbstractEventLoop, front: Front, lifeline: int) -> None:
-    if not os.read(lifeline, 64):
-        loop.remove_reader(lifeline)
-        front.stop(0.0)
-
-
-def _private_directory(directory: Path) -> None:
-    """Whoever can reach the socket can use the model: the directory is for this user alone."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise PermissionError(f"{directory} must belong to this user and have mode 0700")
+from trunkline.core.lineage import die_with_parent
+from trunkline.engine.config import decode_config
+from trunkline.engine.front.model_file import begin
 
 
 def main() -> int:
@@ -70,7 +37,11 @@ def main() -> int:
     logging.basicConfig(level=os.environ.get("TRUNKLINE_LOG_LEVEL", "WARNING"))
     try:
         config = decode_config(arguments.config)
-        uvloop.run(serve(config, arguments.socket, arguments.lifeline))
+        reading = begin(config)
+        # Beside that thread, which is busy for longer: half of a front's start are its imports.
+        from trunkline.engine.front.serving import run
+
+        run(config, reading, arguments.socket, arguments.lifeline)
     except TrunklineError as error:
         sys.stderr.write(f"trunkline: {error.message}\n")
         return 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -13,16 +11,11 @@ from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import ModelCard
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import CoreReady
+from trunkline.engine.front.model_file import Head, Reading
 from trunkline.engine.front.renderer import TemplateRenderer
 from trunkline.engine.front.shape import Shaper
 from trunkline.engine.grammar.compiler import GrammarCompiler
-from trunkline.engine.grammar.vocabulary import outline
-from trunkline.formats.gguf import MalformedGguf
-from trunkline.formats.gguf_facts import ModelFacts, read_facts
-from trunkline.libllama.library import LibraryUnusable
-from trunkline.libllama.model import LoadFailed
-from trunkline.text.byte_tokenizer import CHATML, ByteTokenizer
-from trunkline.text.gguf_tokenizer import load_tokenizer
+from trunkline.engine.grammar.messages import outline
 from trunkline.text.output import OutputFormat
 from trunkline.text.tokenizer import Tokenizer
 
@@ -32,39 +25,28 @@ log = logging.getLogger("trunkline.front")
 class ModelText:
     """Tokenizer, chat template and ways of speaking of one model."""
 
-    def __init__(self, config: EngineConfig, parts: Parts) -> None:
-        self.tokenizer: Tokenizer = parts.tokenizer
+    def __init__(
+        self,
+        config: EngineConfig,
+        head: Head,
+        tokenizer: Tokenizer,
+        renderer: TemplateRenderer | None = None,
+        why_no_chat: str = "",
+    ) -> None:
+        self.tokenizer = tokenizer
         # None: the model has no chat template that works; `why_no_chat` says so to the client.
-        self.renderer: TemplateRenderer | None = None
-        self.why_no_chat = (
+        self.renderer = renderer
+        self.why_no_chat = why_no_chat or (
             f"model {config.name!r} has no chat template; use plain completions, or give one"
         )
-        self._parts = parts
+        self._head = head
         self._format = OutputFormat.of(
-            parts.template or "",
+            head.template or "",
             tool_call_parser=config.tool_call_parser,
             reasoning_parser=config.reasoning_parser,
         )
         self._compiler = GrammarCompiler(lambda: outline(self.tokenizer))
         self.shaper = Shaper(self._format, self.tokenizer, self._compiler)
-
-    async def start(self, config: EngineConfig) -> None:
-        """Compile the template; one that the model brings along and that is malformed makes chat
-        impossible, nothing else. Raises `InvalidRequest` for the template of `config`.
-        """
-        parts = self._parts
-        if parts.template is None:
-            return
-        renderer = TemplateRenderer(parts.template, bos_token=parts.bos, eos_token=parts.eos)
-        try:
-            await renderer.start()
-        except InvalidRequest as error:
-            if config.chat_template is not None:
-                raise InvalidRequest(f"{config.chat_template}: {error.message}") from error
-            self.why_no_chat = f"model {config.name!r} cannot chat: {error.message}"
-            log.warning("%s", self.why_no_chat)
-        else:
-            self.renderer = renderer
 
     async def close(self) -> None:
         """End the workers."""
@@ -74,14 +56,14 @@ class ModelText:
 
     def card(self, config: EngineConfig, core: CoreReady) -> ModelCard:
         """What a client may want to know."""
-        facts = self._parts.facts
+        facts = self._head.facts
         card = ModelCard(
             name=config.name,
             context_length=core.context,
-            created=self._parts.created,
+            created=self._head.created,
             source=config.model,
             vocab_size=self.tokenizer.vocab_size,
-            chat_template=self._parts.template or "",
+            chat_template=self._head.template or "",
             capabilities=self._capabilities(),
             max_rows=config.max_num_seqs,
         )
@@ -109,41 +91,38 @@ class ModelText:
         return tuple(found)
 
 
-class Parts(NamedTuple):
-    """What is read of the model file, in a thread."""
-
-    tokenizer: Tokenizer
-    template: str | None
-    bos: str
-    eos: str
-    # Modification time of the model file, Unix seconds.
-    created: int
-    facts: ModelFacts | None = None
-
-
-async def load_model_text(config: EngineConfig) -> ModelText:
-    """Load it, in a thread and in the template worker.
+async def load_model_text(config: EngineConfig, reading: Reading) -> ModelText:
+    """Put together what `reading` finds, and start the template worker meanwhile.
 
     Raises `InvalidRequest` when the model file or an option of the configuration is at fault.
     """
-    text = ModelText(config, await asyncio.to_thread(_load, config))
-    await text.start(config)
-    return text
+    head = await asyncio.wrap_future(reading.head)
+    rendering = asyncio.create_task(_renderer(config, head), name="template")
+    try:
+        tokenizer = await asyncio.wrap_future(reading.tokenizer)
+        return ModelText(config, head, tokenizer, *await asyncio.shield(rendering))
+    except BaseException:
+        rendering.cancel()
+        (found,) = await asyncio.gather(rendering, return_exceptions=True)
+        if not isinstance(found, BaseException) and found[0] is not None:
+            await found[0].close()
+        raise
 
 
-def _load(config: EngineConfig) -> Parts:
+async def _renderer(config: EngineConfig, head: Head) -> tuple[TemplateRenderer | None, str]:
+    """What renders the chat template, or why there is no chat. One that the model brings along and
+    that is malformed makes chat impossible, nothing else. Raises `InvalidRequest` for that of
+    `config`.
+    """
+    if head.template is None:
+        return None, ""
+    renderer = TemplateRenderer(head.template, bos_token=head.bos, eos_token=head.eos)
     try:
-        own = Path(config.chat_template).read_text("utf-8") if config.chat_template else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"chat template {config.chat_template}: {error}") from error
-    path = Path(config.model)
-    try:
-        created = int(path.stat().st_mtime)
-        if config.executor == "scripted":
-            return Parts(ByteTokenizer(), own or CHATML, "", "<|im_end|>", created)
-        facts = read_facts(path)
-        tokenizer = load_tokenizer(path)
-    except (OSError, MalformedGguf, LoadFailed, LibraryUnusable) as error:
-        raise InvalidRequest(f"model {config.model}: {error}") from error
-    template = own or facts.chat_template
-    return Parts(tokenizer, template, facts.bos or "", facts.eos or "", created, facts)
+        await renderer.start()
+    except InvalidRequest as error:
+        if config.chat_template is not None:
+            raise InvalidRequest(f"{config.chat_template}: {error.message}") from error
+        why = f"model {config.name!r} cannot chat: {error.message}"
+        log.warning("%s", why)
+        return None, why
+    return renderer, ""

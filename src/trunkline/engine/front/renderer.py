@@ -8,7 +8,7 @@ import logging
 from trunkline.core.errors import InternalError, InvalidRequest, QueueFull, TrunklineError
 from trunkline.core.types import ChatInput
 from trunkline.engine.bounded_worker import BoundedWorker, Died, Limits, TooSlow
-from trunkline.engine.front.template_worker import LoadTemplate, Render
+from trunkline.engine.front.template_messages import LoadTemplate, Render
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
-
 from trunkline.core.errors import (
     Cancelled,
     EngineCrashed,
@@ -42,6 +40,7 @@ from trunkline.engine.frames import (
 )
 from trunkline.engine.front.connection import GatewayConnection
 from trunkline.engine.front.core_link import CoreLink, CoreLoadFailed, core_argv
+from trunkline.engine.front.model_file import Reading, begin
 from trunkline.engine.front.model_text import ModelText, load_model_text
 from trunkline.engine.front.prepare import Preparer
 from trunkline.engine.front.questions import Question, Questions
@@ -86,8 +85,11 @@ class Front:
         self,
         config: EngineConfig,
         argv: Callable[[int, EngineConfig], Sequence[str]] = core_argv,
+        reading: Reading | None = None,
     ) -> None:
+        """`reading`: of the model's file, where that has begun already."""
         self._config = config
+        self._reading = reading
         self._link = CoreLink(config, self, argv)
         self._threads = ThreadPoolExecutor(_TOKENIZING_THREADS, "tokenize")
         self._text: ModelText | None = None
@@ -142,7 +144,7 @@ class Front:
             self._tell_status()
 
     async def _load_text(self) -> None:
-        text = await load_model_text(self._config)
+        text = await load_model_text(self._config, self._reading or begin(self._config))
         self._text = text
         self._preparer = Preparer(self._config, text, self._threads)
         self._text_loaded.set()
@@ -452,11 +454,3 @@ class Front:
         entries = self._connections.get(entry.connection, {})
         entries.pop(entry.request.id, None)
         self._emptied.set()
-
-
-def decode_config(text: str) -> EngineConfig:
-    """The configuration out of its JSON. Raises `InvalidRequest` with what is wrong."""
-    try:
-        return msgspec.json.decode(text, type=EngineConfig)
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"engine configuration: {error}") from error

@@ -6,25 +6,9 @@ longer, so it costs no start time; a rendering costs about 0.1 ms more.
 
 from __future__ import annotations
 
-import msgspec
-
-from trunkline.core.types import ChatInput
 from trunkline.engine.bounded_worker import serve
+from trunkline.engine.front.template_messages import LoadTemplate, Render
 from trunkline.text.chat_template import ChatTemplate
-
-
-class LoadTemplate(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Compile a template; the first message. Answered by an empty text."""
-
-    source: str
-    bos_token: str
-    eos_token: str
-
-
-class Render(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Render a conversation. Answered by the prompt."""
-
-    chat: ChatInput
 
 
 class _Worker:

@@ -47,13 +47,6 @@ def _ll_tokenizer(tokens: list[bytes], special: Sequence[int], eog: Sequence[int
     return LLTokenizer(wrapper, n_vocab=len(tokens), eos_token=list(eog))
 
 
-def outline(tokenizer: Tokenizer) -> Outline:
-    """What the worker must know of `tokenizer`. 150k tokens take 0.1 s."""
-    ids = {token for token in range(tokenizer.vocab_size) if tokenizer.is_special(token)}
-    special = {token: tokenizer.piece(token) for token in sorted(ids | tokenizer.eog)}
-    return Outline(tokenizer.vocab_size, special, tuple(sorted(tokenizer.eog)))
-
-
 def outline_tokenizer(known: Outline) -> LLTokenizer:
     """A vocabulary of bytes and special tokens; other ids exist but stand for nothing."""
     size = max(known.size, 256 + len(known.special))

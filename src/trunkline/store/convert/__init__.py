@@ -25,11 +25,6 @@ _FILE_TYPES = {"q8_0": 7, "q4_k": 15}
 _KEPT = {"F32": 0, "F16": 1, "BF16": 32}
 
 
-def is_model_folder(path: Path) -> bool:
-    """Whether it holds a model as `transformers` saves it."""
-    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
-
-
 def ensure_gguf(
     folder: Path,
     kind: str,
