@@ -80,9 +80,9 @@ class RemoteCall(Transfer, eq=False):
         """Send, or first get the credentials that are missing. Raises `InvalidRequest`."""
         site = self.owner.site
         if site.auth.ready:
-            self._send()
+            self._send(site)
         else:
-            self.preparing = site.pool.loop.create_task(self._prepare())
+            self.preparing = site.pool.loop.create_task(self._prepare(site))
 
     def cancel(self) -> None:
         """Close the connection at once; nothing more is delivered."""
@@ -156,6 +156,33 @@ class RemoteCall(Transfer, eq=False):
             self._tell(events)
             self.cancel()
 
+    def on_whole(self, head: Head, body: bytes) -> None:
+        """All events at once, where it is the answer that was asked for."""
+        asked, sink, owner = self.asked, self.sink, self.owner
+        fields = head.headers
+        if (
+            sink is None
+            or self.streams
+            or type(asked) is not RawRequest
+            or head.status != 200
+            or fields.get("content-type") != _JSON[0]
+            or "content-encoding" in fields
+        ):
+            super().on_whole(head, body)
+            return
+        owner.heard = True
+        try:
+            relay = self.speaker.relay(asked, self.terms, head)
+            events = (*relay.feed(body), *relay.end())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed_reading(error)
+            return
+        self.sink = None
+        self.done = True
+        owner.calls.discard(self)
+        routed = Routed(asked.id, owner.name, self.terms.model, dropped=self.outgoing.dropped)
+        sink.on_events((routed, *events))
+
     def on_failure(self, error: TrunklineError) -> None:
         """The connection failed."""
         self._fail(error)
@@ -189,18 +216,17 @@ class RemoteCall(Transfer, eq=False):
             raise UpstreamFailed("The backend answered with a stream; none was asked for.")
         return self.speaker.relay(asked, self.terms, head)
 
-    def _send(self) -> None:
-        site = self.owner.site
+    def _send(self, site: Site) -> None:
         outgoing = self.outgoing
-        self.body = outgoing.body
-        self.head = site.head(outgoing.method, self.path, outgoing.headers, outgoing.body)
+        self.body = body = outgoing.body
+        self.head = site.head(outgoing.method, self.path, outgoing.headers, body)
         site.pool.send(self)
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, site: Site) -> None:
         try:
-            await self.owner.site.auth.prepare()
+            await site.auth.prepare()
             if self.sink is not None:
-                self._send()
+                self._send(site)
         except TrunklineError as error:
             self._fail(error)
 

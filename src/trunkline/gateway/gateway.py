@@ -118,7 +118,7 @@ class Gateway:
         """
         if self.draining:
             raise Unavailable(_DRAINING, retry_after=_RETRY_DRAINING)
-        return self.find(name)
+        return self._by_name.get(name) or self.find(name)
 
     def find(self, name: str) -> ServedModel:
         """As `resolve`, also while draining."""

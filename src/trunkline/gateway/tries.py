@@ -151,6 +151,9 @@ class Tries(msgspec.Struct, eq=False):
         if self._rest is not None:
             self._resume(attempt, events)
             return
+        if type(last) is Completed and self.watch is None:
+            self._whole(attempt, events, last)
+            return
         self._win(attempt)
         self._out = True
         if self._state.continues and attempt.endpoint is not None:
@@ -159,6 +162,24 @@ class Tries(msgspec.Struct, eq=False):
             attempt.plain = True
         routed = self._routed(attempt)
         self.passed(attempt, events if routed is None else (routed, *events))
+
+    def _whole(self, attempt: Attempt, events: Sequence[Event], last: Completed) -> None:
+        """The first output is all of the answer."""
+        if self._hedges or self._hedge is not None or attempt.probe:
+            self._win(attempt)
+        self._out = True
+        attempt.owner = attempt.call = None
+        endpoint = attempt.endpoint
+        if endpoint is not None:
+            now = self._state.clock.time()
+            endpoint.completed(now, attempt.began, now, last.usage, attempt.size)
+        self._racing.clear()
+        if self._alarm is None and not self._state.waiting.inside:
+            self.ended = True
+        else:
+            self._close()
+        routed = self._routed(attempt)
+        self.sink.on_events(events if routed is None else (routed, *events))
 
     # Steps.
 
@@ -190,12 +211,14 @@ class Tries(msgspec.Struct, eq=False):
                 self._untranslatable(endpoint, error)
                 return
         state = self._state
-        if endpoint in self._made:
-            state.counters.retries += 1
-        elif self._made and not hedge:
-            state.counters.fallbacks += 1
-        attempt = Attempt(self, endpoint, now, now, len(self._made), hedge)
-        self._made.append(endpoint)
+        made = self._made
+        if made:
+            if endpoint in made:
+                state.counters.retries += 1
+            elif not hedge:
+                state.counters.fallbacks += 1
+        attempt = Attempt(self, endpoint, now, now, len(made), hedge)
+        made.append(endpoint)
         self._racing.append(attempt)
         if endpoint.target.tpm:
             attempt.size = ask.prompt_size()
@@ -428,9 +451,10 @@ class Tries(msgspec.Struct, eq=False):
         if waiting.inside:
             waiting.leave(self)
             self._freed()
-        for attempt in self._racing:
-            self._give_up(attempt)
-        self._racing.clear()
+        if self._racing:
+            for attempt in self._racing:
+                self._give_up(attempt)
+            self._racing.clear()
 
     def _win(self, attempt: Attempt) -> None:
         attempt.won = True

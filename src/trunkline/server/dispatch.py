@@ -32,17 +32,18 @@ class Paths:
     """Finds the row of a request: an exact path first, then those with variables."""
 
     def __init__(self, rows: Sequence[Route]) -> None:
-        self._exact: dict[tuple[str, str], Route] = {}
+        # (method, path) -> row, of paths without variables.
+        self.exact: dict[tuple[str, str], Route] = {}
         self._patterns: list[tuple[re.Pattern[str], Route]] = []
         for row in rows:
             if "{" in row.path:
                 self._patterns.append((compile_path(row.path)[0], row))
             else:
-                self._exact[row.method, row.path] = row
+                self.exact[row.method, row.path] = row
 
     def find(self, method: str, path: str) -> tuple[Route | None, Mapping[str, str]]:
         """The row and the variables of its path; HEAD is served by GET."""
-        row = self._exact.get((method, path))
+        row = self.exact.get((method, path))
         if row is not None:
             return row, _NONE
         if method == "HEAD":
@@ -54,7 +55,7 @@ class Paths:
 
     def allowed(self, path: str) -> tuple[str, ...]:
         """Methods that a path has; none for one that does not exist."""
-        exact = {row.method for (_, known), row in self._exact.items() if known == path}
+        exact = {row.method for (_, known), row in self.exact.items() if known == path}
         matching = {row.method for pattern, row in self._patterns if pattern.match(path)}
         methods = exact | matching
         return tuple(sorted(methods | {"HEAD"} if "GET" in methods else methods))
@@ -74,7 +75,10 @@ class Dispatch:
         """Answer in place what is hot; hand the rest to the endpoints."""
         request = exchange.request
         path = request.path
-        row, variables = self._paths.find(request.method, path)
+        variables = _NONE
+        row = self._paths.exact.get((request.method, path))
+        if row is None:
+            row, variables = self._paths.find(request.method, path)
         exchange.route = row.name if row is not None else "other"
         codec = row.codec if row is not None else None
         if row is not None and row.shared is not None:

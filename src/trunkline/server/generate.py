@@ -15,7 +15,7 @@ from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Event, EventSink, OnDemand, RawRequest, Request, Tokenization
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.server.generation import Generation, answer
-from trunkline.server.http.exchange import Exchange, HttpRequest
+from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
@@ -24,6 +24,7 @@ from trunkline.wire.raw import Peeked, affinity_of, peek
 
 # Header fields that are part of a dialect and go on with a relayed body.
 _DIALECT_HEADERS = frozenset((b"anthropic-beta", b"anthropic-version", b"openai-beta"))
+_NO_HEADERS: tuple[tuple[str, str], ...] = ()
 _FIXED = ("always", "never")
 
 
@@ -47,7 +48,8 @@ class Generator:
         gateway = self._gateway
         try:
             tenant = gateway.keys.tenant(fields.get(b"authorization"), fields.get(b"x-api-key"))
-            came = incoming(request, path)
+            query = request.query.decode("latin-1") if request.query else ""
+            came = Incoming(request.body, path, fields, query)
             request.body = b""
             peeked = None
             if codec.operation and gateway.relays(codec.operation):
@@ -173,7 +175,8 @@ class Generator:
         stream = peeked.stream
         if codec.streams in _FIXED:
             stream = codec.streams == "always"
-        exchange.model = label = model.metric_name()
+        exchange.model = label = model.label or model.name
+        plain = came.headers.keys().isdisjoint(_DIALECT_HEADERS)
         generation = Generation(
             self._active,
             self._stored,
@@ -193,7 +196,7 @@ class Generator:
             asked_model=asked or model.name,
             stream=stream,
             fields=fields,
-            headers=_dialect_headers(came.headers),
+            headers=_NO_HEADERS if plain else _dialect_headers(came.headers),
             tenant=tenant,
             affinity=peeked.affinity,
             kept_by=kept_by or "",
@@ -317,8 +320,6 @@ async def _load(backend: OnDemand, keep_alive: float | None) -> None:
 
 
 def _dialect_headers(fields: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
-    if fields.keys().isdisjoint(_DIALECT_HEADERS):
-        return ()
     return tuple(
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in fields.items()
@@ -338,9 +339,3 @@ class _PromptSink:
     def on_events(self, events: Sequence[Event]) -> None:
         """Hand on."""
         self._generation.on_events(events, self._prompt)
-
-
-def incoming(request: HttpRequest, path: Mapping[str, str]) -> Incoming:
-    """What a codec sees of `request`; `path` are the variables of its route."""
-    query = request.query.decode("latin-1") if request.query else ""
-    return Incoming(request.body, path, request.fields, query)

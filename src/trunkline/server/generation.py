@@ -45,6 +45,8 @@ _EVENTS = b"text/event-stream"
 _COMMENT = b": keep-alive\n\n"
 
 
+# Events of a whole answer that is relayed: who gives it, its bytes, its end.
+_WHOLE = 3
 _NO_USAGE = Usage(0, 0)
 _NO_TIMING = Timing()
 
@@ -142,6 +144,8 @@ class Generation:
         if exchange.closed:
             return
         now = time.monotonic()
+        if len(events) == _WHOLE and type(events[1]) is Relayed and self._pass(events, now):
+            return
         relayed = b""
         core: list[Event] = []
         for event in events:
@@ -176,6 +180,32 @@ class Generation:
             self._complete(relayed, now)
         elif relayed:
             self._send(relayed, now)
+
+    def _pass(self, events: Sequence[Event], now: float) -> bool:
+        """Send a whole answer that is relayed and came at once. False: it is something else."""
+        routed, relayed, completed = events
+        if (
+            type(routed) is not Routed
+            or type(relayed) is not Relayed
+            or type(completed) is not Completed
+            or self._stream
+            or self._open != 1
+            or self.renderer is not None
+            or self._relayed
+        ):
+            return False
+        exchange, metrics, usage = self._exchange, self._metrics, completed.usage
+        self._active.discard(self)
+        self.calls.clear()
+        self._open = 0
+        took = now - exchange.began
+        metrics.ttft.observe(took)
+        metrics.e2e.observe(took)
+        self._usage = usage
+        self._settle()
+        lines = id_line(self.request_id) + self._found + _routed_lines(routed, took)
+        exchange.respond(200, relayed.data, self._codec.whole_type, lines)
+        return True
 
     def _send(self, data: bytes, now: float) -> None:
         if not self._stream:
@@ -328,13 +358,7 @@ class Generation:
 
     def _note_backend(self, routed: Routed, now: float) -> None:
         """Say in the head who answers, and what it took to find it."""
-        found = (routed.backend, routed.model, routed.retries, routed.fallbacks)
-        waited = (now - self._exchange.began) * 1000
-        self._found += b"%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
-            _backend_lines(*found),
-            waited,
-            _more_lines(routed.arm, routed.dropped) if routed.arm or routed.dropped else b"",
-        )
+        self._found += _routed_lines(routed, now - self._exchange.began)
 
     def _settle(self) -> None:
         """Count the tokens, whether or not all of them reached a client."""
@@ -353,6 +377,14 @@ class Generation:
 def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
     """What the response to a call says of itself; `asked`: the client's name of the model."""
     return Answer(request_id, asked or model.name, int(time.time()), model.fingerprint())
+
+
+def _routed_lines(routed: Routed, waited: float) -> bytes:
+    return b"%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
+        _backend_lines(routed.backend, routed.model, routed.retries, routed.fallbacks),
+        waited * 1000,
+        _more_lines(routed.arm, routed.dropped) if routed.arm or routed.dropped else b"",
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -75,11 +75,13 @@ def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
             return None
     except _FAULTS:
         return None
+    headers = incoming.headers
+    nobody = headers.keys().isdisjoint(_NAMING_HEADERS) and fields.keys().isdisjoint(_NAMING_FIELDS)
     return Peeked(
         model or incoming.path.get("model", ""),
         streams if stream is None else stream,
         fields,
-        affinity(fields, incoming.headers),
+        "" if nobody else affinity(fields, headers),
     )
 
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 
+import msgspec
 import pytest
 import uvloop
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.server.support import CHAT, HELLO, request, running, text_of
 from trunkline.core.errors import TrunklineError
+from trunkline.core.heads import Heads
 from trunkline.server.http.exchange import HttpRequest
 from trunkline.server.http.framing import Framing
 from trunkline.server.http.limits import Limits
@@ -46,6 +48,69 @@ def test_bytes_may_be_split_anywhere(cuts: list[int]) -> None:
             assert (await client.response()).json() == {"status": "ok"}
 
     uvloop.run(scenario())
+
+
+class _Taker:
+    def __init__(self) -> None:
+        self.came: list[HttpRequest] = []
+
+    def received(self, request: HttpRequest, refusal: tuple[int, TrunklineError] | None) -> None:
+        assert refusal is None
+        self.came.append(request)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ("", "x-a: b", "X-Length: 5", "content-type: a/b", "connection: close")
+            ),
+            st.binary(max_size=300),
+        ),
+        max_size=12,
+    )
+)
+def test_a_head_that_came_before_means_the_same(asked: list[tuple[str, bytes]]) -> None:
+    heads: Heads[HttpRequest] = Heads()
+    seen: set[str] = set()
+    for extra, body in (*asked, *asked):
+        data = request("POST", CHAT, body, *([extra] if extra else []))
+        plain, quick = _Taker(), _Taker()
+        Framing(Limits(), plain).feed(data)
+        framing = Framing(Limits(), quick, heads)
+        found = framing.known(data)
+        if found is None:
+            framing.feed(data)
+        else:
+            quick.came.append(found)
+        assert msgspec.structs.asdict(quick.came[0]) == msgspec.structs.asdict(plain.came[0])
+        if body and "ength" not in extra and "close" not in extra:
+            assert (found is not None) is (extra in seen)
+            seen.add(extra)
+
+
+async def test_lengths_of_heads_that_came_before_are_bounded() -> None:
+    async with running(max_body=200) as one:
+        client = await one.connect()
+        for size, status in ((50, 400), (100, 400), (150, 400), (250, 413)):
+            assert (await client.ask("POST", CHAT, b"x" * size)).status == status
+
+
+async def test_a_head_that_came_before_does_not_hide_what_follows() -> None:
+    async with running() as one:
+        client = await one.connect()
+        for _ in range(3):
+            assert (await client.ask("POST", CHAT, HELLO)).status == 200
+        await client.send(request("POST", CHAT, HELLO) * 2 + LIVE)
+        assert (await client.response()).status == 200
+        assert (await client.response()).status == 200
+        assert (await client.response()).json() == {"status": "ok"}
+        whole = request("POST", CHAT, HELLO)
+        await client.send(whole[:-5])
+        await asyncio.sleep(0.05)
+        await client.send(whole[-5:])
+        assert (await client.response()).status == 200
 
 
 async def test_one_byte_at_a_time() -> None:

@@ -16,6 +16,7 @@ import httptools
 
 from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import TrunklineError, UpstreamFailed
+from trunkline.core.heads import Heads
 from trunkline.wire.client import Head
 
 # A body up to this size is copied behind its head, to be one buffer; a larger one is not.
@@ -35,6 +36,8 @@ class Owner(Protocol):
     loop: asyncio.AbstractEventLoop
     max_header_bytes: int
     keepalive: float
+    # Of responses that came before, on any connection.
+    heads: Heads[Head]
 
     def released(self, connection: Connection) -> None:
         """It can take another request."""
@@ -55,6 +58,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_complete",
+        "_dirty",
         "_expects_length",
         "_fields",
         "_head",
@@ -89,7 +93,9 @@ class Connection(asyncio.Protocol):
         self._begin()
 
     def _begin(self) -> None:
-        """Expect a response."""
+        """Expect a response, after one that was parsed."""
+        # True: something has come since.
+        self._dirty = False
         self._head: Head | None = None
         # Fields of the head, or of a trailer, which is dropped.
         self._fields: list[tuple[bytes, bytes]] = []
@@ -123,7 +129,9 @@ class Connection(asyncio.Protocol):
         assert self._transfer is None
         self._transfer = transfer
         transfer.carrier = self
-        self._begin()
+        if self._dirty:
+            self._begin()
+        self._silent = True
         if self._used:
             transfer.since = self._time()
         body = transfer.body
@@ -185,7 +193,12 @@ class Connection(asyncio.Protocol):
             self.close()
             self._owner.lost(self)
             return
+        first = self._silent
         self._silent = False
+        if first and (found := self._owner.heads.find(data)) is not None:
+            self._take_whole(transfer, *found)
+            return
+        self._dirty = True
         self._unseen += len(data)
         problem = ""
         try:
@@ -197,6 +210,8 @@ class Connection(asyncio.Protocol):
         bound = self._owner.max_header_bytes
         if self._unseen > bound and not self._complete:
             problem = f"sent a head or chunk that is over the limit of {bound} bytes"
+        elif first and self._complete and self._keep and not (self._surplus or problem):
+            self._learn(data)
         self._deliver(transfer)
         if problem and self._transfer is transfer:
             self.fail(UpstreamFailed(f"{self._owner.title} {problem}"))
@@ -281,25 +296,41 @@ class Connection(asyncio.Protocol):
             self._pieces = []
             transfer.on_data(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._complete and self._transfer is transfer:
-            self._release()
+            assert self._head is not None
+            self._release(self._head, keep=self._keep)
             self._finish(transfer)
 
-    def _release(self) -> None:
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of a response that was complete at once."""
+        head = self._head
+        assert head is not None
+        if "content-length" in head.headers and head.status not in (204, 304):
+            self._owner.heads.learn(data, b"".join(self._pieces), head)
+
+    def _take_whole(self, transfer: Transfer, head: Head, digits: bytes, body: bytes) -> None:
+        """A response whose head came before."""
+        length = digits.decode()
+        if head.headers["content-length"] != length:
+            head = Head(head.status, {**head.headers, "content-length": length})
+        self._release(head, keep=True)
+        transfer.carrier = None
+        transfer.body = b""
+        transfer.on_whole(head, body)
+
+    def _release(self, head: Head, *, keep: bool) -> None:
         """Hand the connection back, or close it."""
         self._transfer = None
         transport = self._transport
         assert transport is not None
         # A request that is still being written was refused before its end: the rest is in the way.
         written = transport.get_write_buffer_size() == 0
-        if not (self._keep and written and not self._surplus) or transport.is_closing():
+        if not (keep and written and not self._surplus) or transport.is_closing():
             transport.abort()
             self._owner.lost(self)
             return
         if not self._reading:
             self.set_reading(True)
         self._used = True
-        head = self._head
-        assert head is not None
         seconds = self._owner.keepalive
         if "keep-alive" in head.headers:
             seconds = min(seconds, _announced(head.headers["keep-alive"]))

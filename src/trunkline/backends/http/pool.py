@@ -19,6 +19,8 @@ from trunkline.core.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from trunkline.core.heads import Heads
+from trunkline.wire.client import Head
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.max_header_bytes = limits.max_header_bytes
         self.keepalive = limits.keepalive
+        self.heads: Heads[Head] = Heads()
         self._limits = limits
         self._dialer = dialer
         self._ticker = ticker

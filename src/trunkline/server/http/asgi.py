@@ -129,7 +129,7 @@ def _scope(exchange: Exchange) -> Message:
         "raw_path": request.target.partition(b"?")[0],
         "query_string": request.query,
         "root_path": "",
-        "headers": request.headers,
+        "headers": list(request.headers),
         "client": (host, int(port)) if port.isdecimal() else None,
         "server": None,
     }

@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self.write: Callable[[bytes], None] = _nowhere
         self._transport: asyncio.Transport | None = None
         self._client = "-"
-        self._framing = Framing(pool.limits, self)
+        self._framing = Framing(pool.limits, self, pool.heads)
         self._phase = Phase.OPEN
         # time.monotonic() at which the connection has been idle, lingering or closing too long.
         self._deadline = inf
@@ -94,14 +94,21 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and answer what is complete."""
-        if self._framing.ended:
+        framing = self._framing
+        if framing.ended:
             return
         if self._held:
             self._held = bytes(self._held) + data
+        elif (request := framing.known(data)) is not None:
+            exchange = Exchange(self, request, self._client, time.monotonic())
+            if self._current is None and not self._queue:
+                self._start(exchange)
+                return
+            self._queue.append(exchange)
         elif len(data) > _SLICE:
             self._held = memoryview(data)
         else:
-            self._framing.feed(data)
+            framing.feed(data)
         self._pump()
 
     def eof_received(self) -> None:
@@ -133,9 +140,7 @@ class Connection(asyncio.Protocol):
 
     def received(self, request: HttpRequest, refusal: tuple[int, TrunklineError] | None) -> None:
         """Queue a request, or the refusal of one."""
-        exchange = Exchange(self, request, self._client)
-        exchange.refusal = refusal
-        self._queue.append(exchange)
+        self._queue.append(Exchange(self, request, self._client, time.monotonic(), refusal))
 
     # exchange.ConnectionSide, with `write`, which is the transport's
 
@@ -225,7 +230,9 @@ class Connection(asyncio.Protocol):
         if framing.wants_continue and not self.busy:
             framing.wants_continue = False
             self.write(_CONTINUE)
-        self._set_reading(len(self._queue) < bound or framing.ended)
+        wanted = len(self._queue) < bound or framing.ended
+        if wanted is not self._reading:
+            self._set_reading(wanted)
 
     def _start(self, exchange: Exchange) -> None:
         self._current = exchange
@@ -285,7 +292,8 @@ class Connection(asyncio.Protocol):
     def _ended(self, exchange: Exchange) -> None:
         pool = self._pool
         pool.active -= 1
-        pool.changed()
+        if pool.awaited is not None:
+            pool.awaited.set()
         self._application.finished(exchange)
 
 

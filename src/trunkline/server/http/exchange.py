@@ -89,59 +89,44 @@ class ConnectionSide(Protocol):
         """Wait until the client has read most of what was written, or is gone."""
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """A request under way, and its response.
 
     Either `respond` once, or `begin`, `write` any number of times and `end`. When the client goes
     away first, `on_gone` is called once and everything after is without effect.
+
+    A struct, as one is made for every request: its fields cost next to nothing.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "_silent",
-        "began",
-        "client",
-        "closed",
-        "gone_because",
-        "model",
-        "on_gone",
-        "on_tick",
-        "refusal",
-        "request",
-        "route",
-        "started",
-        "status",
-        "tokens",
-    )
+    _connection: ConnectionSide
+    request: HttpRequest
+    client: str
+    # time.monotonic() when the request was complete.
+    began: float
+    # Set where the connection refuses the request itself: status and reason.
+    refusal: tuple[int, TrunklineError] | None = None
+    _chunked: bool = False
+    # True: what is written is not sent, as the response has no body.
+    _silent: bool = False
+    # True once the head of the response is written.
+    started: bool = False
+    # True once the response is complete or the client gone.
+    closed: bool = False
+    # Why the client did not get the whole response, or "".
+    gone_because: str = ""
+    # Status of the response; 499 when the client went before there was one.
+    status: int = 0
+    on_gone: Callable[[], None] | None = None
+    # Called about once a second with time.monotonic() and seconds of silence to break
+    # (`Limits.stream_keepalive`), until the response is complete.
+    on_tick: Callable[[float, float], None] | None = None
+    # For log and metrics: what served it, the model's own name, prompt and output tokens.
+    route: str = ""
+    model: str = ""
+    tokens: tuple[int, int] | None = None
 
-    def __init__(self, connection: ConnectionSide, request: HttpRequest, client: str) -> None:
-        self._connection = connection
-        self._chunked = False
-        # A response to HEAD has no body.
-        self._silent = request.method == "HEAD"
-        self.request = request
-        self.client = client
-        # time.monotonic() when the request was complete.
-        self.began = time.monotonic()
-        # True once the head of the response is written.
-        self.started = False
-        # True once the response is complete or the client gone.
-        self.closed = False
-        # Why the client did not get the whole response, or "".
-        self.gone_because = ""
-        # Status of the response; 499 when the client went before there was one.
-        self.status = 0
-        self.on_gone: Callable[[], None] | None = None
-        # Called about once a second with time.monotonic() and seconds of silence to break
-        # (`Limits.stream_keepalive`), until the response is complete.
-        self.on_tick: Callable[[float, float], None] | None = None
-        # Set where the connection refuses the request itself: status and reason.
-        self.refusal: tuple[int, TrunklineError] | None = None
-        # For log and metrics: what served it, the model's own name, prompt and output tokens.
-        self.route = ""
-        self.model = ""
-        self.tokens: tuple[int, int] | None = None
+    # Its request may hold a key, which must not get into a log.
+    __repr__ = object.__repr__
 
     def respond(
         self,
@@ -157,17 +142,25 @@ class Exchange:
         """
         if self.closed:
             return
-        keep_alive = self.request.keep_alive
-        head = self._head(status, content_type, headers, keep_alive=keep_alive)
+        request, connection = self.request, self._connection
+        keep_alive = request.keep_alive
+        if keep_alive and not request.http10:
+            self.started = True
+            self.status = status
+            head = connection.clock.head(status, content_type) + headers
+        else:
+            head = self._head(status, content_type, headers, keep_alive=keep_alive)
         if status in _BODILESS:
             data = head + b"\r\n"
-        elif self._silent:
+        elif request.method == "HEAD":
             size = len(body) if length is None else length
             data = b"%bcontent-length: %d\r\n\r\n" % (head, size)
         else:
             data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
-        self._connection.write(data)
-        self._finish(keep_alive=keep_alive)
+        connection.write(data)
+        self.closed = True
+        self.on_gone = self.on_tick = None
+        connection.finished(self, keep_alive=keep_alive)
 
     def begin(self, status: int, content_type: bytes, headers: bytes = b"") -> None:
         """Send the head of a response whose length is not known yet."""
@@ -179,7 +172,7 @@ class Exchange:
         head = self._head(status, content_type, headers, keep_alive=keep_alive)
         if self._chunked and status not in _BODILESS:
             head += b"transfer-encoding: chunked\r\n"
-        self._silent = self._silent or status in _BODILESS
+        self._silent = self.request.method == "HEAD" or status in _BODILESS
         self._connection.write(head + b"\r\n")
 
     def write(self, data: bytes) -> None:

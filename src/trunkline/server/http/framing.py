@@ -13,13 +13,16 @@ from typing import Protocol
 from urllib.parse import unquote
 
 import httptools
+from msgspec.structs import replace
 
 from trunkline.core.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, TrunklineError
+from trunkline.core.heads import Heads
 from trunkline.server.http.exchange import Headers, HttpRequest
 from trunkline.server.http.limits import Limits
 
 # Headers that belong to an upgrade, which we decline.
 _UPGRADE = frozenset((b"upgrade", b"connection", b"http2-settings"))
+_LENGTH = b"content-length"
 # Targets up to this length, in bytes, are taken apart once: clients ask for few different ones.
 _REMEMBERED = 128
 
@@ -38,9 +41,13 @@ class _Refused(Exception):
 class Framing:
     """Parses one connection's input. Its `on_` methods are for the parser."""
 
-    def __init__(self, limits: Limits, receiver: Receiver) -> None:
+    def __init__(
+        self, limits: Limits, receiver: Receiver, heads: Heads[HttpRequest] | None = None
+    ) -> None:
+        """`heads` are those that any connection has seen before."""
         self._limits = limits
         self._receiver = receiver
+        self._heads: Heads[HttpRequest] = Heads() if heads is None else heads
         self._parser = httptools.HttpRequestParser(self)
         # time.monotonic() by which the request that has begun must be complete; inf between two.
         self.deadline = inf
@@ -61,11 +68,32 @@ class Framing:
         self._first_size = 0
         # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
         self._unseen = 0
+        # The request that was completed last, until the next one begins.
+        self._only: HttpRequest | None = None
+
+    def known(self, data: bytes) -> HttpRequest | None:
+        """The request that `data` is, where its head came before; else `feed` it."""
+        if self.deadline != inf:
+            # A part of a request came before.
+            return None
+        found = self._heads.find(data)
+        if found is None:
+            return None
+        before, digits, body = found
+        if len(body) > self._limits.max_body:
+            return None
+        headers, fields = before.headers, before.fields
+        if fields[_LENGTH] != digits:
+            fields = {**fields, _LENGTH: digits}
+            headers = [(name, digits if name == _LENGTH else value) for name, value in headers]
+        target, path, query = before.target, before.path, before.query
+        return HttpRequest(before.method, target, path, query, headers, fields, False, True, body)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parse `data`; hands what it completes to the receiver. Never raises."""
         self._size = size = len(data)
         self._unseen += size
+        between = self.deadline == inf
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -74,6 +102,8 @@ class Framing:
             # Set: refused by a callback, or there is something after "Connection: close".
             if not self.ended:
                 self.refuse(400, InvalidRequest(f"malformed HTTP request: {error}"))
+        if between and self._only is not None and isinstance(data, bytes):
+            self._learn(data, self._only)
         if self._allowed:
             self.deadline = time.monotonic() + self._allowed
             self._allowed = 0.0
@@ -107,6 +137,7 @@ class Framing:
         """A new request begins."""
         self._allowed = self._limits.header_timeout
         self._request = None
+        self._only = None
         self._url = b""
         self._headers = []
         self._body = b""
@@ -190,9 +221,15 @@ class Framing:
         self._allowed = 0.0
         if not request.keep_alive:
             self.ended = True
+        self._only = request
         self._receiver.received(request, None)
 
     # internals
+
+    def _learn(self, data: bytes, request: HttpRequest) -> None:
+        """Remember the head of `request`, which `data` may consist of."""
+        if request.keep_alive and not request.http10 and _LENGTH in request.fields:
+            self._heads.learn(data, request.body, replace(request, body=b""))
 
     def _refuse(self, status: int, error: TrunklineError) -> None:
         self.refuse(status, error)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from trunkline.core.errors import TrunklineError
-from trunkline.server.http.exchange import Clock, Exchange
+from trunkline.core.heads import Heads
+from trunkline.server.http.exchange import Clock, Exchange, HttpRequest
 from trunkline.server.http.limits import Limits
 
 
@@ -48,12 +49,14 @@ class ConnectionPool:
         self.limits = limits
         self.application = application
         self.clock = Clock()
+        self.heads: Heads[HttpRequest] = Heads()
         self.connections: set[Pooled] = set()
         # Responses under way.
         self.active = 0
         # True: every response ends its connection.
         self.draining = False
-        self._changed: asyncio.Event | None = None
+        # Set when a response or a connection ends, where somebody waits for that.
+        self.awaited: asyncio.Event | None = None
 
     def sweep(self, now: float) -> None:
         """Close what has run out of time; `now` is time.monotonic()."""
@@ -62,7 +65,7 @@ class ConnectionPool:
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait until `condition`, which looks at `active` or `connections`; False = time is up."""
-        changed = self._changed = asyncio.Event()
+        changed = self.awaited = asyncio.Event()
         try:
             async with asyncio.timeout(seconds):
                 while not condition():
@@ -71,10 +74,10 @@ class ConnectionPool:
         except TimeoutError:
             return False
         finally:
-            self._changed = None
+            self.awaited = None
         return True
 
     def changed(self) -> None:
         """A response or a connection has ended."""
-        if self._changed is not None:
-            self._changed.set()
+        if self.awaited is not None:
+            self.awaited.set()
