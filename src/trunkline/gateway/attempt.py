@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from trunkline.core.types import Call, Completed, Event, EventSink, Failed, Routed
 from trunkline.gateway.endpoint import Endpoint
@@ -72,3 +73,21 @@ class Attempt(msgspec.Struct, eq=False):
         """It has ended; the call, to be cancelled where it ended early."""
         call, self.call, self.owner = self.call, None, None
         return call
+
+    def says(self, request_id: str, made: Sequence[Endpoint]) -> Routed | None:
+        """Who answers, after the tries in `made`; None where that is told by another route."""
+        endpoint, inner, number = self.endpoint, self.routed, self.number
+        if endpoint is None:
+            return None if inner is None else replace(inner, fallbacks=inner.fallbacks + number)
+        same = made[:number].count(endpoint) if number else 0
+        target = endpoint.target
+        dropped = () if inner is None else inner.dropped
+        return Routed(
+            request_id,
+            target.backend,
+            endpoint.model,
+            same,
+            number - same,
+            dropped,
+            target.arm,
+        )

@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trunkline.core.errors import ErrorInfo, TrunklineError, UpstreamTimeout
-from trunkline.core.types import Completed, Event, EventSink, Failed, Relayed, Request, Routed
+from trunkline.core.types import Completed, Event, EventSink, Failed, Relayed, Request
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.attempt import Attempt
 from trunkline.gateway.clock import Timer
@@ -160,7 +160,7 @@ class Tries(msgspec.Struct, eq=False):
             self._partial = self._state.partial(self._ask, type(events[0]) is Relayed)
         if self._partial is None and self.watch is None:
             attempt.plain = True
-        routed = self._routed(attempt)
+        routed = attempt.says(self._ask.id, self._made)
         self.passed(attempt, events if routed is None else (routed, *events))
 
     def _whole(self, attempt: Attempt, events: Sequence[Event], last: Completed) -> None:
@@ -178,7 +178,7 @@ class Tries(msgspec.Struct, eq=False):
             self.ended = True
         else:
             self._close()
-        routed = self._routed(attempt)
+        routed = attempt.says(self._ask.id, self._made)
         self.sink.on_events(events if routed is None else (routed, *events))
 
     # Steps.
@@ -430,7 +430,7 @@ class Tries(msgspec.Struct, eq=False):
             self._deliver((failed,))
         else:
             last = Attempt(None, self._made[-1], 0.0, 0.0, len(self._made) - 1)
-            routed = self._routed(last)
+            routed = last.says(self._ask.id, self._made)
             self._deliver((failed,) if routed is None else (routed, failed))
 
     def _deliver(self, events: Sequence[Event]) -> None:
@@ -477,24 +477,6 @@ class Tries(msgspec.Struct, eq=False):
         if self._hedge is not None:
             self._hedge.cancel()
             self._hedge = None
-
-    def _routed(self, attempt: Attempt) -> Routed | None:
-        """Who answers, with the tries before."""
-        endpoint, inner, number = attempt.endpoint, attempt.routed, attempt.number
-        if endpoint is None:
-            return None if inner is None else replace(inner, fallbacks=inner.fallbacks + number)
-        same = self._made[:number].count(endpoint) if number else 0
-        target = endpoint.target
-        dropped = () if inner is None else inner.dropped
-        return Routed(
-            self._ask.given.id,
-            target.backend,
-            endpoint.model,
-            same,
-            number - same,
-            dropped,
-            target.arm,
-        )
 
     def _settle_failed(self, attempt: Attempt, error: ErrorInfo) -> None:
         attempt.settle()
