@@ -2,8 +2,9 @@
 
     python -m benchmarks.engine.compare MODEL.gguf --vocabulary 151936 --out results.json
 
-Every case is run on each server in turn, `--rounds` times, each server alone on the machine.
-Both servers are started once per round. Quote the ratios: absolute figures drift.
+All servers are started once, one after the other, and wait without work; each case is run on one
+after the other, `--rounds` times. So what changes on the machine meanwhile meets all of them about
+alike. Quote the ratios: absolute figures drift.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.engine import cases
-from benchmarks.engine.servers import free_port, llama_cpp, running, trunkline
+from benchmarks.engine.servers import free_port, llama_cpp, resident, running, trunkline
 
 Case = Callable[[int, cases.Prompts], Awaitable[dict[str, float]]]
 
@@ -40,19 +42,29 @@ def _cases() -> dict[str, Case]:
     return table
 
 
-async def measure(port: int, vocabulary: int, only: str) -> dict[str, float]:
-    """Run the cases whose name contains `only` against the server at `port`."""
+def measure(
+    servers: dict[str, int], vocabulary: int, only: str, results: dict[str, list[dict[str, float]]]
+) -> None:
+    """Run the cases whose name contains `only` against each server; adds to its last figures.
+
+    `servers` are ports by name.
+    """
     prompts = cases.Prompts(vocabulary)
-    figures: dict[str, float] = {}
     for name, case in _cases().items():
         if only not in name:
             continue
-        begun = time.perf_counter()
-        result = await case(port, prompts)
-        figures |= {f"{name} {key}": value for key, value in result.items()}
-        shown = ", ".join(f"{key} {value:.3g}" for key, value in result.items())
-        print(f"    {name}: {shown} ({time.perf_counter() - begun:.0f} s)", flush=True)
-    return figures
+        for server, port in servers.items():
+            begun = time.perf_counter()
+            result = asyncio.run(_run(case, port, prompts))
+            results[server][-1] |= {f"{name} {key}": value for key, value in result.items()}
+            shown = ", ".join(f"{key} {value:.3g}" for key, value in result.items())
+            print(
+                f"{name:20} {server:26} {shown} ({time.perf_counter() - begun:.0f} s)", flush=True
+            )
+
+
+async def _run(case: Case, port: int, prompts: cases.Prompts) -> dict[str, float]:
+    return await case(port, prompts)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,29 +76,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
-    parser.add_argument("--servers", default="trunkline,llama.cpp,llama.cpp -b 256")
+    parser.add_argument(
+        "--servers",
+        default="trunkline,trunkline --executor ggml,llama.cpp,llama.cpp -b 256",
+        help="which, with further options of ours (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     return parser
 
 
 def _command(name: str, model: Path, port: int, threads: int) -> list[str]:
-    if name == "trunkline":
-        return trunkline(model, port, threads)
+    if name.startswith("trunkline"):
+        return trunkline(model, port, threads, *name.split()[1:])
     return llama_cpp(model, port, threads, 256 if name.endswith("-b 256") else 0)
 
 
 def _report(results: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Median of each figure per server, printed as a table with the ratio to the best peer."""
+    """Median of each figure per server, printed as a table.
+
+    The ratio is that of the first server to the best one that is not ours.
+    """
     medians = {
         server: {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
         for server, rounds in results.items()
     }
-    ours = medians.get("trunkline", {})
-    peers = [server for server in medians if server != "trunkline"]
-    print(f"\n{'':34}" + "".join(f"{server:>20}" for server in medians) + f"{'ratio':>10}")
+    peers = [server for server in medians if not server.startswith("trunkline")]
+    ours = next((figures for name, figures in medians.items() if name not in peers), {})
+    print(f"\n{'':34}" + "".join(f"{server:>26}" for server in medians) + f"{'ratio':>10}")
     for key in next(iter(medians.values())):
-        best = min if key.endswith("_s") and "tok_s" not in key else max
-        line = f"{key:34}" + "".join(f"{figures[key]:20.3f}" for figures in medians.values())
+        best = max if key.endswith(("tok_s", "alive")) else min
+        line = f"{key:34}" + "".join(f"{figures[key]:26.3f}" for figures in medians.values())
         if ours and peers:
             peer = best(medians[server][key] for server in peers)
             line += f"{ours[key] / peer:10.2f}" if peer else ""
@@ -98,15 +117,21 @@ def main() -> int:
     """Run, print and write."""
     arguments = _parser().parse_args()
     results: dict[str, list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as logs:
-        for number in range(arguments.rounds):
-            for server in arguments.servers.split(","):
-                port = free_port()
-                print(f"round {number + 1}: {server}", flush=True)
+    names = arguments.servers.split(",")
+    for number in range(arguments.rounds):
+        print(f"round {number + 1}", flush=True)
+        with tempfile.TemporaryDirectory() as logs, ExitStack() as stack:
+            ports: dict[str, int] = {}
+            pids: dict[str, int] = {}
+            for server in names:
+                port = ports[server] = free_port()
                 command = _command(server, arguments.model, port, arguments.threads)
-                with running(command, port, Path(logs) / "server.log") as ready:
-                    figures = asyncio.run(measure(port, arguments.vocabulary, arguments.only))
-                results.setdefault(server, []).append({"ready_s": ready, **figures})
+                log = Path(logs) / f"{port}.log"
+                ready, pids[server] = stack.enter_context(running(command, port, log))
+                results.setdefault(server, []).append({"ready_s": ready})
+            measure(ports, arguments.vocabulary, arguments.only, results)
+            for server, pid in pids.items():
+                results[server][-1]["memory_gb"] = resident(pid) / 1e9
     medians = _report(results)
     if arguments.out:
         document = {

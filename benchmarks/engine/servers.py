@@ -53,14 +53,14 @@ def trunkline(model: Path, port: int, threads: int, *flags: str) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[float]:
-    """Run a server; yields the seconds from its start to its first answer."""
+def running(command: list[str], port: int, log: Path) -> Iterator[tuple[float, int]]:
+    """Run a server; yields the seconds from its start to its first answer, and its process id."""
     begun = time.perf_counter()
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             _wait_for(process, port, log)
-            yield time.perf_counter() - begun
+            yield time.perf_counter() - begun, process.pid
         finally:
             process.terminate()
             try:
@@ -68,6 +68,17 @@ def running(command: list[str], port: int, log: Path) -> Iterator[float]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process and all below it hold; what they share counts once (PSS)."""
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            total += int(line.split()[1]) * 1024
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += sum(map(resident, map(int, (task / "children").read_text().split())))
+    return total
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
