@@ -14,14 +14,31 @@ ROOT = Path(__file__).resolve().parent
 # The build module uses the standard library only; the package is not installed yet.
 sys.path.insert(0, str(ROOT / "src"))
 
-from trunkline.libnative.build import LIBRARY, BuildFailed, build  # noqa: E402
+from trunkline.libnative.build import (  # noqa: E402
+    LIBRARY,
+    BuildFailed,
+    NoCompiler,
+    build,
+    find_compiler,
+)
 
 
 class NativeBuild(BuildHookInterface[Any]):
     """Adds the shared object to wheels and to editable installs.
 
-    TRUNKLINE_NATIVE=skip leaves it out, =require makes a build without it fail.
+    TRUNKLINE_NATIVE=skip leaves it out, =require makes a build without it fail, and fetches the
+    package ziglang where there is no compiler.
     """
+
+    def dependencies(self) -> list[str]:
+        """What has to be installed for the build besides hatchling."""
+        if self.target_name != "wheel" or os.environ.get("TRUNKLINE_NATIVE") != "require":
+            return []
+        try:
+            find_compiler()
+        except NoCompiler:
+            return ["ziglang"]
+        return []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one for this platform."""

@@ -78,6 +78,9 @@ struct Memory {
 
 using Floats = std::vector<float>;
 
+// For %lld, whatever int64_t is here.
+long long number(int64_t n) { return n; }
+
 class Check {
  public:
   Check(const Library& library, const Kernels& generic, uint32_t seed)
@@ -240,8 +243,8 @@ class Check {
       }
     }
     const double error = worst(out, expected, room);
-    expect(error <= 1, "%s %ld x %ld, %ld rows: %.3g of the room for rounding", kind.name, rows, cols, c.n,
-           error);
+    expect(error <= 1, "%s %lld x %lld, %lld rows: %.3g of the room for rounding", kind.name, number(rows),
+           number(cols), number(c.n), error);
   }
 
   void product(const Kind& kind, int64_t n, int64_t rows, int64_t cols) {
@@ -259,10 +262,10 @@ class Check {
     const bool rounds = kind.type == Type::bf16 &&
                         (!strcmp(k_->name, "avx512bf16") || !strcmp(k_->name, "amx"));
     against_float64(kind, c, out, rounds);
-    expect(rounds || same(out, multiply(generic_, c)), "%s %ld x %ld, %ld rows: other bits than generic",
-           kind.name, rows, cols, n);
-    expect(same(out, one_by_one(*k_, c)), "%s %ld x %ld, %ld rows: other bits alone", kind.name, rows,
-           cols, n);
+    expect(rounds || same(out, multiply(generic_, c)), "%s %lld x %lld, %lld rows: other bits than generic",
+           kind.name, number(rows), number(cols), number(n));
+    expect(same(out, one_by_one(*k_, c)), "%s %lld x %lld, %lld rows: other bits alone", kind.name,
+           number(rows), number(cols), number(n));
   }
 
   // ---- what happens between products ----

@@ -61,6 +61,12 @@ bool tiles_allowed() {
   return false;
 #endif
 }
+
+Kernels with_products(const char* name, Kernels base, decltype(Kernels::matmul) matmul) {
+  base.name = name;
+  base.matmul = matmul;
+  return base;
+}
 #elif defined(__aarch64__)
 bool has_dotprod() {
 #if defined(__linux__)
@@ -86,12 +92,6 @@ bool has_i8mm() {
 #endif
 }
 #endif
-
-Kernels with_products(const char* name, Kernels base, decltype(Kernels::matmul) matmul) {
-  base.name = name;
-  base.matmul = matmul;
-  return base;
-}
 
 struct Variants {
   static constexpr int kMost = 8;
