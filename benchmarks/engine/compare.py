@@ -27,16 +27,21 @@ from benchmarks.engine.servers import free_port, llama_cpp, resident, running, t
 Case = Callable[[int, cases.Prompts], Awaitable[dict[str, float]]]
 
 
+def _decoding(streams: int, **options: float) -> Case:
+    async def case(port: int, prompts: cases.Prompts) -> dict[str, float]:
+        return await cases.decode(port, prompts, streams, **options)
+
+    return case
+
+
 def _cases() -> dict[str, Case]:
     table: dict[str, Case] = {
         "prefill 512": lambda port, p: cases.prefill(port, p, 512),
         "prefill 2048": lambda port, p: cases.prefill(port, p, 2048),
     }
-    for streams in (1, 4, 8, 16):
-        table[f"decode {streams} greedy"] = lambda port, p, n=streams: cases.decode(port, p, n)
-        table[f"decode {streams} sampled"] = lambda port, p, n=streams: cases.decode(
-            port, p, n, **cases.SAMPLED
-        )
+    for streams in (1, 4, 8, 16, 32):
+        table[f"decode {streams} greedy"] = _decoding(streams)
+        table[f"decode {streams} sampled"] = _decoding(streams, **cases.SAMPLED)
     table["mixed"] = cases.mixed
     table["prefix"] = cases.prefix
     return table

@@ -42,7 +42,7 @@ def free_port() -> int:
 
 def llama_cpp(model: Path, port: int, threads: int, batch: int = 0) -> list[str]:
     """Command of llama.cpp's server; `batch` 0 is its default."""
-    numbers = (port, threads, 24576, 16, batch)
+    numbers = (port, threads, 24576, 32, batch)
     return [sys.executable, "-c", _LLAMA_CPP, str(model), *map(str, numbers)]
 
 
