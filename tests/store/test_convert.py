@@ -158,7 +158,9 @@ def test_sentencepiece(tmp_path: Path) -> None:
         ({"hidden_size": 0}, "embedding_length"),
         ({"hidden_size": "wide"}, "embedding_length"),
         ({"num_attention_heads": "x"}, "head_count"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4}}, "dynamic"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4, "mscale": 0.7}}, "mscale"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4, "truncate": False}}, "truncate"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
         ({"quantization_config": {"bits": 4}}, "quantized already"),
     ],
@@ -171,6 +173,21 @@ def test_what_cannot_be_converted_is_named(
     with pytest.raises(InvalidRequest, match=message):
         ensure_gguf(folder, "keep", tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_yarn(tmp_path: Path) -> None:
+    scaling = {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16}
+    config = {"rope_scaling": {**scaling, "original_max_position_embeddings": 256}}
+    folder = write_folder(tmp_path / "model", "qwen3", config=config)
+    with Gguf(ensure_gguf(folder, "keep", tmp_path / "cache")) as gguf:
+        prefix = "qwen3.rope.scaling."
+        found = {k: v for k, v in gguf.metadata.items() if k.startswith(prefix)}
+    assert found == {
+        f"{prefix}type": "yarn",
+        f"{prefix}factor": 4.0,
+        f"{prefix}original_context_length": 256,
+        f"{prefix}yarn_beta_fast": 16.0,
+    }
 
 
 def test_changed_bytes_are_refused_in_words(tmp_path: Path) -> None:

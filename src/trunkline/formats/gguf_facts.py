@@ -90,10 +90,15 @@ def read_facts(path: Path) -> ModelFacts:
     cannot be read.
     """
     with Gguf(path) as gguf:
-        try:
-            return _facts(gguf)
-        except MalformedGguf as error:
-            raise MalformedGguf(f"{path}: {error}") from None
+        return facts_of(gguf)
+
+
+def facts_of(gguf: Gguf) -> ModelFacts:
+    """As `read_facts`, of an open file."""
+    try:
+        return _facts(gguf)
+    except MalformedGguf as error:
+        raise MalformedGguf(f"{gguf.path}: {error}") from None
 
 
 def _facts(gguf: Gguf) -> ModelFacts:

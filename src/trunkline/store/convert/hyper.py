@@ -151,7 +151,26 @@ def _scaling(config: Config) -> dict[str, Value]:
             factor = longest / original
             scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
             return {"rope.scaling.attn_factor": scale}
+        case "yarn":
+            return _yarn(config, found)
     raise InvalidRequest(f"rotary scaling of type {kind!r} cannot be converted")
+
+
+def _yarn(config: Config, found: Mapping[str, Any]) -> dict[str, Value]:
+    odd = [key for key in ("mscale", "mscale_all_dim", "attention_factor") if found.get(key)]
+    if odd or found.get("truncate") is False:
+        raise InvalidRequest(f"rotary scaling with {(*odd, 'truncate')[0]} cannot be converted")
+    longest = int(config["max_position_embeddings"])
+    original = int(_of(config, "original_max_position_embeddings") or longest)
+    scaling: dict[str, Value] = {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": float(found.get("factor") or longest / original),
+        "rope.scaling.original_context_length": original,
+    }
+    for key in ("beta_fast", "beta_slow"):
+        if found.get(key):
+            scaling[f"rope.scaling.yarn_{key}"] = float(found[key])
+    return scaling
 
 
 def _refuse_odd(kind: str, config: Config) -> None:

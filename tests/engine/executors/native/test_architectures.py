@@ -101,3 +101,26 @@ def test_types_elsewhere(tmp_path: Path, model: str) -> None:
 def test_linear_scaling(tmp_path: Path) -> None:
     path = write_model(tmp_path / "model.gguf", "qwen3", keys={"rope.scaling.factor": 4.0})
     assert difference(path).max() < 0.02
+
+
+YARN = {"rope.scaling.type": "yarn"}
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("qwen3", {"rope.scaling.factor": 4.0}),
+        ("llama", {"rope.scaling.factor": 8.0, "rope.scaling.original_context_length": 64}),
+        ("qwen2", {"rope.scaling.factor": 2.0, "rope.scaling.original_context_length": 32}),
+        ("granite", {"rope.scaling.factor": 1.0, "rope.scaling.original_context_length": 512}),
+    ],
+)
+def test_yarn(tmp_path: Path, model: str, keys: dict[str, float]) -> None:
+    path = write_model(tmp_path / "model.gguf", model, keys=keys, text=YARN)
+    assert difference(path).max() < 0.02
+
+
+def test_none_is_not_scaled(tmp_path: Path) -> None:
+    text = {"rope.scaling.type": "none"}
+    path = write_model(tmp_path / "m.gguf", "llama", keys={"rope.scaling.factor": 4.0}, text=text)
+    assert difference(path).max() < 0.02

@@ -148,7 +148,9 @@ def test_what_it_does_not_know_is_refused_by_name(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "mamba.gguf", "mamba")
     with pytest.raises(InvalidRequest, match=r"mamba.*--executor ggml"):
         native.load(config(path), lambda _: None)
-    path = write_model(tmp_path / "yarn.gguf", "qwen3", text={"rope.scaling.type": "yarn"})
+    path = write_model(tmp_path / "more.gguf", "qwen3", text={"rope.scaling.type": "dynamic"})
+    assert "dynamic" in why_not(path)
+    path = write_model(tmp_path / "local.gguf", "gemma3", text={"rope.scaling.type": "yarn"})
     assert "yarn" in why_not(path)
 
 

@@ -106,3 +106,20 @@ def test_cut_short(tmp_path: Path) -> None:
 )
 def test_impossible_hyperparameters(tmp_path: Path, keys: dict[str, int | float]) -> None:
     assert not survive(write_model(tmp_path / "bad.gguf", "llama", keys=keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope.scaling.yarn_beta_fast": -1.0},
+        {"rope.scaling.yarn_beta_slow": 0.0},
+        {"rope.scaling.factor": -4.0},
+        {"rope.scaling.factor": float("inf")},
+        {"rope.freq_base": 1.0},
+        {"rope.scaling.yarn_ext_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_impossible_scaling(tmp_path: Path, keys: dict[str, float]) -> None:
+    text = {"rope.scaling.type": "yarn"}
+    assert not survive(write_model(tmp_path / "bad.gguf", "llama", keys=keys, text=text))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ transformers = pytest.importorskip("transformers")
 _CLASSES = {"Gemma3Text": "Gemma3"}
 
 
-def reference(model: str, weights: Tensors) -> np.ndarray:
+def reference(model: str, weights: Tensors, **more: Any) -> np.ndarray:
     """transformers' logits behind every token of `PROMPT`, centred."""
     name, fields = CONFIGS[model]
     config = getattr(transformers, f"{name}Config")(
@@ -37,7 +38,14 @@ def reference(model: str, weights: Tensors) -> np.ndarray:
         rms_norm_eps=1e-5,
         tie_word_embeddings="output.weight" not in weights,
         attn_implementation="eager",
-        **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "rope_theta": 1e4, **fields},
+        **{
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "rope_theta": 1e4,
+            **fields,
+            **more,
+        },
     )
     made = getattr(transformers, f"{_CLASSES.get(name, name)}ForCausalLM")(config).eval().float()
     tensors = {
@@ -66,3 +74,20 @@ def test_logits(tmp_path: Path, model: str) -> None:
     # Of two experts that are nearly as good, either may be chosen.
     limit = 0.02 if "num_experts_per_tok" in CONFIGS[model][1] else 0.005
     assert error.max() < limit, f"{error.max():.5f} at {error.argmax()}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("factor", [2.0, 8.0])
+def test_yarn(tmp_path: Path, factor: float) -> None:
+    original = int(tiny_models.CONTEXT / factor)
+    scaling = {"rope_type": "yarn", "factor": factor, "rope_theta": 1e6}
+    scaling["original_max_position_embeddings"] = original
+    right = reference("qwen3", tiny_models.random_weights("qwen3"), rope_parameters=scaling)
+    keys = {"rope.scaling.factor": factor, "rope.scaling.original_context_length": original}
+    text = {"rope.scaling.type": "yarn"}
+    path = write_model(tmp_path / "model.gguf", "qwen3", keys=keys, text=text)
+    executor = load_real("native", path)
+    ours = all_logits(executor, PROMPT, 12)
+    executor.close()
+    error = np.sqrt(((ours - right) ** 2).mean(axis=1)) / right.std()
+    assert error.max() < 0.005

@@ -18,6 +18,7 @@ from trunkline.formats.gguf import Gguf, GgufArray
 from trunkline.libnative.structs import ROPE_HALVES, SILU
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
 class Unsupported(Exception):
@@ -133,7 +134,7 @@ def base(meta: Metadata, *, vocab: int, **differences: Any) -> Description:
         "logit_scale": 1.0,
         "attention_softcap": 0.0,
         "logit_softcap": 0.0,
-        "rope_scale": 1.0,
+        "rope_scale": _rope_scale(meta),
         "experts": 0,
         "experts_used": 0,
         "experts_renormalized": False,
@@ -159,7 +160,7 @@ def frequencies(
     """Radians per position of each rotary pair; shape (rope_size / 2,).
 
     `factors`: by which they are divided; without them, those of the file's `rope_freqs.weight`.
-    `scaled`: whether the file's linear scaling applies. Raises `Unsupported`.
+    `scaled`: whether the file's scaling applies. Raises `Unsupported`.
     """
     if not 2 <= rope_size <= meta.head or rope_size % 2:
         raise Unsupported(f"{rope_size} of {meta.head} elements of a head turn")
@@ -168,10 +169,12 @@ def frequencies(
         raise Unsupported(f"a rotary base of {freq_base}")
     turns = freq_base ** -(np.arange(0, rope_size, 2, dtype=np.float64) / rope_size)
     kind = meta.text("rope.scaling.type", "linear")
-    if kind not in ("none", "linear", "longrope"):
+    if kind not in ("none", "linear", "longrope", "yarn") or (kind == "yarn" and not scaled):
         raise Unsupported(f"rotary scaling of type {kind!r}")
     if scaled and kind == "linear":
-        turns /= meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 1.0)) or 1.0
+        turns /= _factor(meta)
+    if kind == "yarn":
+        turns *= _yarn(meta, rope_size, freq_base)
     if factors is None:
         factors = meta.floats("rope_freqs.weight")
     if factors is not None:
@@ -182,6 +185,51 @@ def frequencies(
     if not np.isfinite(turns).all():
         raise Unsupported("its rotary frequencies are no numbers")
     return turns.astype(np.float32)
+
+
+def _factor(meta: Metadata) -> float:
+    """How many times as long a context gets, or so. Raises `Unsupported`."""
+    factor = meta.number("rope.scaling.factor", meta.number("rope.scale_linear", 1.0)) or 1.0
+    if factor < 0.0:
+        raise Unsupported(f"rotary scaling by {factor}")
+    return factor
+
+
+def _yarn(meta: Metadata, rope_size: int, freq_base: float) -> Doubles:
+    """By what each pair's turns are multiplied: fast ones by 1, slow ones by 1 / factor.
+
+    YaRN, https://arxiv.org/abs/2309.00071, section 3.2; the bounds as `ggml_rope_yarn_corr_dims`
+    and transformers have them.
+    """
+    for key in ("yarn_ext_factor", "yarn_attn_factor", "yarn_log_multiplier"):
+        if meta.number(f"rope.scaling.{key}", 1.0) != 1.0:
+            raise Unsupported(f"rotary scaling with {key}")
+    original = meta.integer("rope.scaling.original_context_length", 0)
+    original = original or meta.integer("context_length")
+    fast = meta.number("rope.scaling.yarn_beta_fast", 32.0)
+    late = meta.number("rope.scaling.yarn_beta_slow", 1.0)
+    if original <= 0 or freq_base <= 1.0 or fast <= 0.0 or late <= 0.0:
+        raise Unsupported(f"YaRN with {original} positions, base {freq_base}, {fast}, {late}")
+
+    def pair(turns: float) -> float:
+        """Which one makes that many turns in the original context."""
+        ratio = original / (turns * 2 * math.pi)
+        return rope_size * math.log(ratio) / (2 * math.log(freq_base))
+
+    low = max(0.0, math.floor(pair(fast)))
+    high = min(rope_size - 1.0, math.ceil(pair(late)))
+    pairs = np.arange(rope_size // 2, dtype=np.float64)
+    slow: Doubles = np.clip((pairs - low) / max(0.001, high - low), 0.0, 1.0)
+    found: Doubles = 1.0 - slow + slow / _factor(meta)
+    return found
+
+
+def _rope_scale(meta: Metadata) -> float:
+    """Of cosines and sines."""
+    scale = meta.number("rope.scaling.attn_factor", 1.0)
+    if meta.text("rope.scaling.type", "linear") == "yarn":
+        scale *= 1.0 + 0.1 * math.log(max(1.0, _factor(meta)))
+    return scale
 
 
 def local_layers(layers: int, window: int, period: int) -> tuple[int, ...]:

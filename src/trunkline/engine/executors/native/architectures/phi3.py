@@ -21,5 +21,4 @@ def describe(meta: Metadata, vocab: int) -> Description:
         vocab=vocab,
         fused_gate=True,
         frequencies=turns[None, :],
-        rope_scale=meta.number("rope.scaling.attn_factor", 1.0),
     )
