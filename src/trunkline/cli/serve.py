@@ -27,11 +27,11 @@ from trunkline.cli.spellings import translate
 from trunkline.cli.terminal import StatusLine
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import FrontStatus
-from trunkline.server.app import run as run_server
 from trunkline.server.config import ServerConfig
+from trunkline.server.engines import run as run_server
 from trunkline.server.file.config import FileConfig, Loaded
+from trunkline.server.http.address import parse_address
 from trunkline.server.http.limits import Limits
-from trunkline.server.http.listener import parse_address
 from trunkline.store.home import home
 from trunkline.store.resolve import DEFAULT_MODEL
 

@@ -50,6 +50,8 @@ class LocalEngine:
         self._lifeline: int | None = None
         self._was_ready = False
         self._lives = 0
+        # The first front was started, or cannot be.
+        self.begun = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -74,6 +76,7 @@ class LocalEngine:
 
     def give_up(self, keeper: asyncio.Task[None]) -> None:
         """Say why, when nobody keeps the engine alive any more because of a fault of ours."""
+        self.begun.set()
         if not keeper.cancelled() and (fault := keeper.exception()) is not None:
             log.error("cannot run the engine of %s", self.config.name, exc_info=fault)
             self.backend.mark_down(Health("failed", f"cannot run the engine: {fault}"))
@@ -94,6 +97,7 @@ class LocalEngine:
         )
         try:
             await self._child.start()
+            self.begun.set()
             os.close(read_end)
             await self._connect(socket_path)
             code = await self._child.wait()
@@ -132,7 +136,9 @@ class LocalEngine:
 async def start_local(
     config: EngineConfig, on_status: Callable[[FrontStatus], None] | None = None
 ) -> AsyncIterator[LocalEngine]:
-    """Start an engine and keep it alive until the block ends; loading goes on meanwhile.
+    """Start an engine and keep it alive until the block ends.
+
+    Its front is a process when the block begins; loading goes on meanwhile.
 
     `on_status` is called on the event loop with every status of the front.
     """
@@ -141,6 +147,7 @@ async def start_local(
         keeper = asyncio.create_task(engine.run())
         keeper.add_done_callback(engine.give_up)
         try:
+            await engine.begun.wait()
             yield engine
         finally:
             keeper.cancel()

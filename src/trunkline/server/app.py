@@ -1,12 +1,5 @@
 """The composition root: configuration and models in, a running server out.
 
-    run(
-        ServerConfig(),
-        [EngineConfig(name="caboose", model="caboose.gguf")],
-        on_listening=print,
-        on_ready=print,
-    )
-
 `SIGTERM` or `SIGINT` drains: no new connection, `/ready` turns bad, answers under way may end
 within `drain_timeout`; what is left is ended with an error. A second signal does so at once.
 """
@@ -21,17 +14,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import uvloop
-
 from trunkline.core.errors import Unavailable
-from trunkline.engine.config import EngineConfig
-from trunkline.engine.frames import FrontStatus
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.gateway.keys import Keys
-from trunkline.residency.local import LocalEngine, start_local
 from trunkline.server.config import ServerConfig
 from trunkline.server.dispatch import Dispatch
-from trunkline.server.http.listener import Listener, parse_address
+from trunkline.server.http.address import parse_address
+from trunkline.server.http.listener import Listener
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.responses import StoredResponses
 from trunkline.state.database import Database
@@ -39,9 +28,6 @@ from trunkline.state.makers import Makers
 from trunkline.state.responses import ResponseStore
 
 log = logging.getLogger("trunkline.server")
-
-# Longest that a model may take to load; a very large one from a slow disk takes many minutes.
-_LOAD_TIMEOUT = 6 * 3600.0
 
 
 class Server:
@@ -131,75 +117,6 @@ async def run_until_signal(server: Server) -> None:
         await stop.wait()
         log.info("draining; a second signal ends at once")
         await server.drain(hurry)
-
-
-async def serve_engines(
-    config: ServerConfig,
-    engines: Sequence[EngineConfig],
-    *,
-    on_listening: Callable[[tuple[str, ...]], None],
-    on_ready: Callable[[tuple[str, ...]], None],
-    on_status: Callable[[FrontStatus], None] | None = None,
-    state: Path | None = None,
-) -> None:
-    """Start our own engines, the first of which is the default model, and serve them.
-
-    Listens at once and answers 503 while models load; `on_ready` gets their names once all can
-    answer. Raises `Unavailable` with the reason when one cannot be loaded.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        running = [
-            await stack.enter_async_context(start_local(engine, on_status)) for engine in engines
-        ]
-        models = [
-            ServedModel(engine.config.name, engine.backend, () if i else config.served_model_name)
-            for i, engine in enumerate(running)
-        ]
-        serving = asyncio.create_task(serve(config, models, on_listening=on_listening, state=state))
-        loading = asyncio.create_task(_load(running, on_ready))
-        try:
-            await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
-            if loading.done():
-                # Raises what kept a model from loading.
-                loading.result()
-            await serving
-        finally:
-            for task in (serving, loading):
-                task.cancel()
-            await asyncio.gather(serving, loading, return_exceptions=True)
-
-
-def run(
-    config: ServerConfig,
-    engines: Sequence[EngineConfig],
-    *,
-    on_listening: Callable[[tuple[str, ...]], None],
-    on_ready: Callable[[tuple[str, ...]], None],
-    on_status: Callable[[FrontStatus], None] | None = None,
-    state: Path | None = None,
-) -> None:
-    """`serve_engines` on an event loop of its own, with logging to stderr. For commands."""
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    uvloop.run(
-        serve_engines(
-            config,
-            engines,
-            on_listening=on_listening,
-            on_ready=on_ready,
-            on_status=on_status,
-            state=state,
-        )
-    )
-
-
-async def _load(
-    engines: Sequence[LocalEngine], on_ready: Callable[[tuple[str, ...]], None]
-) -> None:
-    for engine in engines:
-        await engine.backend.wait_ready(_LOAD_TIMEOUT)
-    on_ready(tuple(engine.config.name for engine in engines))
 
 
 @contextlib.contextmanager

@@ -9,11 +9,12 @@ import pytest
 
 from tests.server.support import Client, Response, request, until
 from trunkline.core.errors import TrunklineError
+from trunkline.server.http.address import Address
 from trunkline.server.http.asgi import AsgiApp, Bridge, ClientGone
 from trunkline.server.http.connection import Connection
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.http.limits import Limits
-from trunkline.server.http.listener import Address, Listener
+from trunkline.server.http.listener import Listener
 
 
 class Through:
