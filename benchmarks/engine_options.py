@@ -2,13 +2,17 @@
 
     scripts/soak engine_options                     every engine whose program is on PATH
     scripts/soak engine_options vllm tgi=help.txt   these; the second one's help is in a file
+    scripts/soak engine_options vllm=/venv/bin/python sglang=/venv/bin/python
 
-Prints each flag or variable of the table that an engine's help does not name. The exit status is 1
-when there is any, 2 when no engine could be asked.
+The last one asks the parser itself, of the engine that this Python has: whether it takes each flag
+with a value of the table's type. Otherwise prints each flag or variable of the table that an
+engine's help does not name. The exit status is 1 when anything is wrong, 2 when no engine could be
+asked.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -63,19 +67,48 @@ def help_of(engine: str) -> str | None:
     return result.stdout if result.returncode == 0 else None
 
 
+def refused(engine: str, python: str) -> list[str]:
+    """What the engine's own parser does not take as the table has it, asked through `python`."""
+    options = [
+        {
+            "name": option.name,
+            "type": option.type,
+            "on": option.flags(engine),
+            "off": option.contrary(engine),
+        }
+        for option in OPTIONS
+        if engine in option.spellings
+    ]
+    result = subprocess.run(
+        [python, str(Path(__file__).with_name("engine_parsers.py"))],
+        input=json.dumps({"engine": engine, "options": options}),
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        check=False,
+    )
+    if result.returncode:
+        return [f"its parser cannot be asked: {result.stderr.strip()[-300:]}"]
+    found: list[str] = json.loads(result.stdout)
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     """Compare; returns the exit status."""
     asked = wrong = 0
     for argument in arguments or HELP:
         engine, _, file = argument.partition("=")
-        text = Path(file).read_text(encoding="utf-8") if file else help_of(engine)
-        if text is None:
-            print(f"{engine:<14} not installed")
-            continue
+        if Path(file).name.startswith("python"):
+            gone = refused(engine, file)
+        else:
+            text = Path(file).read_text(encoding="utf-8") if file else help_of(engine)
+            if text is None:
+                print(f"{engine:<14} not installed")
+                continue
+            gone = missing(engine, text)
         asked += 1
-        gone = missing(engine, text)
         wrong += bool(gone)
-        print(f"{engine:<14} {len(spellings(engine))} spellings, missing: {' '.join(gone) or '-'}")
+        print(f"{engine:<14} {len(spellings(engine))} spellings, wrong: {'; '.join(gone) or '-'}")
     return 2 if not asked else int(wrong > 0)
 
 
