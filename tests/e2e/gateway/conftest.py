@@ -59,6 +59,7 @@ def alone(**more: Any) -> dict[str, Any]:
 def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
     """Routes `solo` (one try at the first), `pair` (then the second), and others."""
     speaks_messages = {"kind": "anthropic-compatible"}
+    speaks_responses = {"kind": "openai"}
     continues = {"features": {"continue_final_message": True}}
     orders = ({"model": "m", "order": 0}, {"model": "m", "order": 1})
 
@@ -77,6 +78,8 @@ def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
             "claude-2": backend(second, **speaks_messages, **continues),
             "going-1": backend(first, **continues),
             "going-2": backend(second, **continues),
+            "openai-1": backend(first, **speaks_responses, **continues),
+            "openai-2": backend(second, **speaks_responses, **continues),
         },
         "routes": {
             "solo": alone(),
@@ -91,6 +94,7 @@ def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
             "refusing": alone(targets=["gone/m"]),
             "messages": ordered(**both("claude-1", "claude-2")),
             "going-on": ordered(**both("going-1", "going-2")),
+            "responses": ordered(**both("openai-1", "openai-2")),
         },
     }
 

@@ -329,6 +329,56 @@ def test_anthropics_client_of_a_relayed_stream_that_goes_on(line: Line) -> None:
     assert message.stop_reason == "end_turn"
 
 
+def _response(*pieces: str) -> Iterator[bytes]:
+    """The events of a response so far."""
+    number = 0
+
+    def event(kind: str, **fields: Any) -> bytes:
+        nonlocal number
+        told = {"type": f"response.{kind}", "sequence_number": number, **fields}
+        number += 1
+        return f"event: response.{kind}\ndata: {json.dumps(told)}\n\n".encode()
+
+    response = {"id": "resp_up", "object": "response", "created_at": 7, "status": "in_progress"}
+    response |= {"model": "m", "output": [], "tools": [], "tool_choice": "auto"}
+    item = {"id": "msg_up", "type": "message", "status": "in_progress", "role": "assistant"}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    at = {"item_id": "msg_up", "output_index": 0, "content_index": 0}
+    yield event("created", response=response)
+    yield event("in_progress", response=response)
+    yield event("output_item.added", output_index=0, item=item | {"content": []})
+    yield event("content_part.added", **at, part=part)
+    for piece in pieces:
+        yield event("output_text.delta", **at, delta=piece)
+
+
+def test_openais_client_of_a_relayed_response_that_goes_on(line: Line) -> None:
+    async def breaks(talk: Conversation) -> None:
+        talk.begin()
+        for event in _response("The quick ", "brown fox "):
+            talk.chunk(event)
+        await talk.break_off()
+
+    async def continues(talk: Conversation) -> None:
+        assert "The quick brown fox" in talk.body.decode()
+        await say(talk, "jumps ", "over.")
+
+    line.first.play(breaks)
+    line.second.play(continues)
+    with openai.OpenAI(base_url=f"{line.server.url}/v1", api_key="-", max_retries=0) as client:
+        with client.responses.stream(model="responses", input="Hi") as stream:
+            events = list(stream)
+            response = stream.get_final_response()
+        # Nobody but us has the whole.
+        kept = client.responses.retrieve("resp_up")
+        client.responses.delete("resp_up")
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert {event.item_id for event in events if hasattr(event, "item_id")} == {"msg_up"}
+    assert response.output_text == "The quick brown fox jumps over."
+    assert (response.id, response.created_at, response.model) == ("resp_up", 7, "responses")
+    assert kept.output_text == response.output_text
+
+
 def test_nothing_is_left_behind(line: Line, lively: Line) -> None:
     for one in (line, lively):
         wait_idle(one.server)
