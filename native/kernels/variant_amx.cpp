@@ -23,20 +23,19 @@ struct alignas(64) TileShapes {
 // Tiles by number: sums of two panels, activations, weights of two panels.
 enum { kSums = 0, kInputs = 2, kWeights = 3 };
 
-template <int N, int Halves>
-TL_ALWAYS void shape_tiles() {
+TL_ALWAYS void shape_tiles(int n, int halves) {
   TileShapes shapes;
   for (int p = 0; p < 2; ++p) {
     shapes.bytes[kSums + p] = shapes.bytes[kWeights + p] = 64;
-    shapes.rows[kSums + p] = N;
-    shapes.rows[kWeights + p] = 8 / Halves;
+    shapes.rows[kSums + p] = static_cast<uint8_t>(n);
+    shapes.rows[kWeights + p] = static_cast<uint8_t>(8 / halves);
   }
-  shapes.bytes[kInputs] = 32 / Halves;
-  shapes.rows[kInputs] = N;
+  shapes.bytes[kInputs] = static_cast<uint16_t>(32 / halves);
+  shapes.rows[kInputs] = static_cast<uint8_t>(n);
   _tile_loadconfig(&shapes);
 }
 
-// Sums of 16 or 32 inputs, N rows by two panels; `step` is between rows, in bytes.
+// Sums of 16 or 32 inputs, all rows by two panels; `step` is between rows, in bytes.
 TL_ALWAYS void tile_sums(const uint8_t* first, const uint8_t* second, const int8_t* x, int64_t step,
                          int32_t (*sums)[16][16]) {
   _tile_zero(0);
@@ -52,52 +51,58 @@ TL_ALWAYS void tile_sums(const uint8_t* first, const uint8_t* second, const int8
 
 template <class W>
 struct AmxTile : IntTile<W> {
-  using Narrow = IntTile<W>;
   static constexpr int kPanels = 2, kRows = 16;
 
-  template <int P, int N, class V>
+  // One block of n rows by two panels; acc: [2][n].
+  template <class V>
   TL_ALWAYS void block(const uint8_t* unit, int64_t stride, int b, const ActBlock* x, int64_t ld,
-                       F (&acc)[P][N]) {
-    static_assert(P == 2 && N <= 16);
+                       int n, F* acc) {
     constexpr int kGroups = 8 / V::kHalves;
     alignas(64) int32_t sums[2][16][16];
     for (int h = 0; h < V::kHalves; ++h) {
       const uint8_t* lines = V::lines(unit, b) + 64 * kGroups * h;
       tile_sums(lines, lines + stride, x->q + 4 * kGroups * h, ld * 64, sums);
-      for (int p = 0; p < P; ++p) {
+      for (int p = 0; p < 2; ++p) {
         const F scale = V::scale(unit + p * stride, b, h);
-        for (int i = 0; i < N; ++i) {
+        for (int i = 0; i < n; ++i) {
           const ActBlock& a = x[i * ld];
           const I sum = _mm512_add_epi32(_mm512_load_si512(sums[p][i]), iset1(V::init(a, h)));
-          acc[p][i] = fma(fma(as_float(sum), set1(a.d), set1(a.c)), scale, acc[p][i]);
+          F& to = acc[p * n + i];
+          to = fma(fma(as_float(sum), set1(a.d), set1(a.c)), scale, to);
         }
       }
     }
     if constexpr (V::kMins) {
-      for (int p = 0; p < P; ++p) {
+      for (int p = 0; p < 2; ++p) {
         const F minimum = V::minimum(unit + p * stride, b);
-        for (int i = 0; i < N; ++i) acc[p][i] = fnma(minimum, set1(x[i * ld].ds), acc[p][i]);
+        for (int i = 0; i < n; ++i) acc[p * n + i] = fnma(minimum, set1(x[i * ld].ds), acc[p * n + i]);
+      }
+    }
+  }
+
+  template <bool Expanded>
+  static void run_rows(const Matmul& m, const Weights& w, int64_t row, int n, F* acc, Ahead ahead) {
+    shape_tiles(n, W::kHalves);
+    const int64_t ld = act_blocks(m.w->cols);
+    const ActBlock* x = m.xq + row * ld + w.begin * W::kBlocks;
+    const uint8_t* unit = w.p;
+    for (int64_t u = w.begin; u < w.end; ++u) {
+      ask<2>(ahead);
+      if constexpr (Expanded) {
+        for (int b = 0; b < W::kBlocks; ++b, ++x, unit += Wide<W>::kBytes)
+          block<Wide<W>>(unit, w.stride, 0, x, ld, n, acc);
+      } else {
+        for (int b = 0; b < W::kBlocks; ++b, ++x) block<W>(unit, w.stride, b, x, ld, n, acc);
+        unit += IntTile<W>::kUnitBytes;
       }
     }
   }
 
   template <int P, int N, bool Expanded>
   static void run(const Matmul& m, const Weights& w, const Inputs&, int64_t row, F (&acc)[P][N],
-                  Ahead ahead) {
-    shape_tiles<N, W::kHalves>();
-    const int64_t ld = act_blocks(m.w->cols);
-    const ActBlock* x = m.xq + row * ld + w.begin * W::kBlocks;
-    const uint8_t* unit = w.p;
-    for (int64_t u = w.begin; u < w.end; ++u) {
-      ask<P>(ahead);
-      if constexpr (Expanded) {
-        for (int b = 0; b < W::kBlocks; ++b, ++x, unit += Wide<W>::kBytes)
-          block<P, N, Wide<W>>(unit, w.stride, 0, x, ld, acc);
-      } else {
-        for (int b = 0; b < W::kBlocks; ++b, ++x) block<P, N, W>(unit, w.stride, b, x, ld, acc);
-        unit += Narrow::kUnitBytes;
-      }
-    }
+                  const Ahead& ahead) {
+    static_assert(P == 2 && N <= 16);
+    run_rows<Expanded>(m, w, row, N, &acc[0][0], ahead);
   }
 };
 
