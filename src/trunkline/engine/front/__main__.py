@@ -21,7 +21,7 @@ from pathlib import Path
 from trunkline.core.errors import TrunklineError
 from trunkline.core.lineage import die_with_parent
 from trunkline.engine.config import decode_config
-from trunkline.engine.front.model_file import begin
+from trunkline.engine.front import known_vocabulary
 
 
 def main() -> int:
@@ -37,8 +37,11 @@ def main() -> int:
     logging.basicConfig(level=os.environ.get("TRUNKLINE_LOG_LEVEL", "WARNING"))
     try:
         config = decode_config(arguments.config)
-        reading = begin(config)
-        # Beside that thread, which is busy for longer: half of a front's start are its imports.
+        # What is imported is half of a front's start: it happens beside the threads that read.
+        vocabulary = known_vocabulary.begin(config)
+        from trunkline.engine.front import model_file
+
+        reading = model_file.begin(config, vocabulary)
         from trunkline.engine.front.serving import run
 
         run(config, reading, arguments.socket, arguments.lifeline)

@@ -17,9 +17,9 @@ from trunkline.engine.config import EngineConfig
 from trunkline.formats.gguf import MalformedGguf
 from trunkline.formats.gguf_facts import ModelFacts, read_facts
 from trunkline.libllama.library import LibraryUnusable
-from trunkline.libllama.model import LoadFailed
+from trunkline.libllama.model import LoadFailed, Model
 from trunkline.text.byte_tokenizer import CHATML, ByteTokenizer
-from trunkline.text.gguf_tokenizer import load_tokenizer
+from trunkline.text.gguf_tokenizer import GgufTokenizer, load_tokenizer
 from trunkline.text.tokenizer import Tokenizer
 
 
@@ -42,20 +42,24 @@ class Reading:
         self.tokenizer: Future[Tokenizer] = Future()
 
 
-def begin(config: EngineConfig) -> Reading:
-    """Start to read. Nobody need wait for it: it ends with the process."""
+def begin(config: EngineConfig, vocabulary: Future[Model] | None = None) -> Reading:
+    """Start to read. Nobody need wait for it: it ends with the process.
+
+    `vocabulary`: of the file in libllama, where that is being loaded already.
+    """
     reading = Reading()
     # Whoever waits may leave, but cannot cancel.
     reading.head.set_running_or_notify_cancel()
     reading.tokenizer.set_running_or_notify_cancel()
-    threading.Thread(target=_read, args=(config, reading), name="reading", daemon=True).start()
+    arguments = (config, vocabulary, reading)
+    threading.Thread(target=_read, args=arguments, name="reading", daemon=True).start()
     return reading
 
 
-def _read(config: EngineConfig, reading: Reading) -> None:
+def _read(config: EngineConfig, vocabulary: Future[Model] | None, reading: Reading) -> None:
     try:
         reading.head.set_result(_head(config))
-        reading.tokenizer.set_result(_tokenizer(config))
+        reading.tokenizer.set_result(_tokenizer(config, vocabulary))
     except Exception as error:  # noqa: BLE001 - raised again where the results are waited for
         for future in (reading.head, reading.tokenizer):
             if not future.done():
@@ -78,10 +82,12 @@ def _head(config: EngineConfig) -> Head:
     return Head(own or facts.chat_template, facts.bos or "", facts.eos or "", created, facts)
 
 
-def _tokenizer(config: EngineConfig) -> Tokenizer:
+def _tokenizer(config: EngineConfig, vocabulary: Future[Model] | None) -> Tokenizer:
     if config.executor == "scripted":
         return ByteTokenizer()
     try:
+        if vocabulary is not None:
+            return GgufTokenizer(vocabulary.result())
         return load_tokenizer(Path(config.model))
     except (OSError, LoadFailed, LibraryUnusable) as error:
         raise InvalidRequest(f"model {config.model}: {error}") from error
