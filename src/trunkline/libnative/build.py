@@ -23,6 +23,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,11 +84,15 @@ def _speaks_cpp20(command: Sequence[str]) -> bool:
     # Waiting for atomics came with GCC 11 and clang 12, which know all instructions we use as well.
     text = "#include <atomic>\n#include <bit>\n#include <thread>\nstd::atomic<int> number{0};\n"
     text += "int main() { number.wait(1); return 0; }\n"
-    arguments = [*command, "-std=c++20", "-x", "c++", "-fsyntax-only", "-"]
-    try:
-        done = subprocess.run(arguments, input=text, text=True, capture_output=True, check=False)
-    except OSError:
-        return False
+    with tempfile.TemporaryDirectory() as folder:
+        # An object, not -fsyntax-only: for that zig makes its whole C++ library first.
+        source = Path(folder, "probe.cpp")
+        source.write_text(text)
+        arguments = [*command, "-std=c++20", "-c", str(source), "-o", f"{source}.o"]
+        try:
+            done = subprocess.run(arguments, capture_output=True, check=False)
+        except OSError:
+            return False
     return done.returncode == 0
 
 
