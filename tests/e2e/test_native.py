@@ -71,8 +71,27 @@ def test_seeds_reproduce_whoever_else_asks(native: Server) -> None:
         assert answer(native, "Tell me about trains.", **fields) == alone
 
 
-def test_json_schema(native: Server) -> None:
+@pytest.mark.parametrize("server", ["native", "ggml"])
+def test_json_schema(server: str, request: pytest.FixtureRequest) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    text = answer(native, "Give me a number.", response_format=form, max_tokens=60)
+    running: Server = request.getfixturevalue(server)
+    text = answer(running, "Give me a number.", response_format=form, max_tokens=60)
     assert text.replace(" ", "").replace("\n", "").startswith('{"a":')
+
+
+@pytest.mark.parametrize("server", ["native", "ggml"])
+def test_what_clients_ask_for(server: str, request: pytest.FixtureRequest) -> None:
+    """Rows of one prompt, log probabilities, and those of the prompt: on either engine."""
+    running: Server = request.getfixturevalue(server)
+    body = {"model": "caboose", "prompt": "one two three four", "n": 3, "temperature": 0}
+    body |= {"max_tokens": 5, "logprobs": 2, "echo": True}
+    reply = running.post("/v1/completions", body)
+    assert reply.status_code == 200, reply.text
+    choices = reply.json()["choices"]
+    assert len({choice["text"] for choice in choices}) == 1
+    told = choices[0]["logprobs"]["token_logprobs"]
+    assert told[0] is None
+    assert all(value < 0 for value in told[1:])
+    assert len(told) == reply.json()["usage"]["prompt_tokens"] + 5
+    running.wait_metric("trunkline_kv_in_use_tokens", 0)
