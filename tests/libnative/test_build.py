@@ -62,6 +62,11 @@ def test_a_compiler_that_refuses_is_quoted(sources: Path) -> None:
     assert not (sources.parent / "out.so").exists()
 
 
+def test_an_installed_package_has_no_sources(sources: Path) -> None:
+    with pytest.raises(build.BuildFailed, match="TRUNKLINE_NATIVE=require"):
+        build.build(sources.parent / "out.so", sources=sources.parent / "none")
+
+
 def test_without_a_compiler(
     sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,6 +141,11 @@ def build(
     `sanitize`: what -fsanitize= gets. `jobs`: compilers at a time, 0 = one per CPU. `machine`: as
     platform.machine() has it, in lower case.
     """
+    if not sources.is_dir():
+        raise BuildFailed(
+            f"no sources in {sources}: an installed package got its native engine when it was built "
+            "(from source: TRUNKLINE_NATIVE=require pip install --no-binary trunkline trunkline)"
+        )
     command = find_compiler()
     flags = (*_FLAGS, "-I", str(sources / "include"), "-I", str(sources))
     # The last -O counts, also against those in VARIANTS.
