@@ -143,7 +143,7 @@ def build(
     """
     if not sources.is_dir():
         raise BuildFailed(
-            f"no sources in {sources}: an installed package got its native engine when it was built "
+            f"no sources in {sources}: an installed package got its engine when it was built "
             "(from source: TRUNKLINE_NATIVE=require pip install --no-binary trunkline trunkline)"
         )
     command = find_compiler()
