@@ -15,7 +15,7 @@ from tests.support.tiny_gguf import CHATML, MERGES, SPECIALS, tokens
 from trunkline.libllama.library import library
 
 # Type -> ggml_type.
-TYPES: Mapping[str, int] = {
+TYPES: dict[str, int] = {
     "F32": 0,
     "F16": 1,
     "BF16": 30,
@@ -25,6 +25,8 @@ TYPES: Mapping[str, int] = {
     "Q5_K": 13,
     "Q6_K": 14,
 }
+# Those that llama.cpp alone computes with.
+OTHER_TYPES: dict[str, int] = {"Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "IQ4_NL": 20, "Q3_K": 11}
 Weights = dict[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -213,7 +215,7 @@ def write_model(
         elif restore:
             writer.add_tensor(name, restored(weight, own))
         else:
-            type_ = gguf.GGMLQuantizationType(TYPES[own])
+            type_ = gguf.GGMLQuantizationType((TYPES | OTHER_TYPES)[own])
             writer.add_tensor(name, quantized(weight, own), raw_dtype=type_)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -224,7 +226,7 @@ def write_model(
 
 def restored(weight: np.ndarray, kind: str) -> np.ndarray:
     """What is left of `weight` in type `kind`."""
-    data, type_ = quantized(weight, kind), gguf.GGMLQuantizationType(TYPES[kind])
+    data, type_ = quantized(weight, kind), gguf.GGMLQuantizationType((TYPES | OTHER_TYPES)[kind])
     found: np.ndarray = gguf.quants.dequantize(data, type_)
     return found.astype(np.float32)
 
@@ -239,11 +241,11 @@ def quantized(weight: np.ndarray, kind: str) -> np.ndarray[Any, np.dtype[np.uint
     rows = weight.size // cols
     call = library().call.ggml_quantize_chunk
     call.restype = ctypes.c_size_t
-    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(TYPES[kind])]
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType((TYPES | OTHER_TYPES)[kind])]
     out = np.zeros(weight.size // block * size, np.uint8)
     flat = np.ascontiguousarray(weight, np.float32)
     call(
-        ctypes.c_int(TYPES[kind]),
+        ctypes.c_int((TYPES | OTHER_TYPES)[kind]),
         flat.ctypes.data_as(ctypes.c_void_p),
         out.ctypes.data_as(ctypes.c_void_p),
         ctypes.c_int64(0),

@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine.executors.real import Driver, load_real
 from tests.support.tiny_gguf import write_tiny_gguf
-from tests.support.tiny_models import write_model
+from tests.support.tiny_models import OTHER_TYPES, write_model
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import SamplingParams
 from trunkline.engine.config import EngineConfig
@@ -182,6 +182,19 @@ def test_auto_takes_native_and_says_where_it_cannot(
     (record,) = [one for one in caplog.records if "native" in one.getMessage()]
     assert "tiny runs on ggml" in record.getMessage()
     assert "'mamba'" in record.getMessage()
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+def test_types_without_a_kernel_run_on_ggml(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    path = write_model(tmp_path / "other.gguf", "llama", kind)
+    auto = msgspec.structs.replace(config(path), executor="auto")
+    executor = load_executor(auto, lambda _: None)
+    assert isinstance(executor, ggml.GgmlExecutor)
+    executor.close()
+    (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert f"it has no kernel for {kind} matrices" in record.getMessage()
 
 
 def test_auto_wants_kernels_made_for_the_cpu(
