@@ -12,6 +12,7 @@ from trunkline.core.errors import (
     ContextOverflow,
     InvalidRequest,
     PayloadTooLarge,
+    PreviousNotFound,
     RateLimited,
     TrunklineError,
     UpstreamFailed,
@@ -213,3 +214,35 @@ def test_an_error_without_a_shape() -> None:
     assert isinstance(reported({"error": None}), UpstreamFailed)
     assert isinstance(reported("x"), UpstreamFailed)
     assert isinstance(reported([]), UpstreamFailed)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            400,
+            openai(
+                "Previous response with id 'resp_1' not found.",
+                code="previous_response_not_found",
+                param="previous_response_id",
+            ),
+        ),
+        # vLLM's vllm/entrypoints/openai/responses/serving.py, `_make_not_found_error`.
+        (
+            404,
+            {
+                "error": {
+                    "message": "Response with id 'resp_1' not found.",
+                    "type": "invalid_request_error",
+                    "param": "response_id",
+                    "code": 404,
+                }
+            },
+        ),
+    ],
+)
+def test_an_earlier_response_that_is_not_there(status: int, body: Any) -> None:
+    error = told(status, body)
+    assert isinstance(error, PreviousNotFound)
+    assert error.param == "previous_response_id"
+    assert "resp_1" in error.message

@@ -20,6 +20,7 @@ from trunkline.core.errors import (
     ContextOverflow,
     InvalidRequest,
     PayloadTooLarge,
+    PreviousNotFound,
     RateLimited,
     TrunklineError,
     UpstreamFailed,
@@ -56,6 +57,9 @@ _REFUSED = frozenset(
 _REFUSED_WORDS = re.compile(
     r"was flagged|content exists risk|safety system|usage polic", re.IGNORECASE
 )
+# OpenAI's 400 has the code; vLLM's is a 404 with these words alone.
+_PREVIOUS = "previous_response_not_found"
+_PREVIOUS_WORDS = re.compile(r"response with id \S+ not found", re.IGNORECASE)
 _QUOTA = frozenset(("insufficient_quota", "billing_error", "billing_hard_limit_reached"))
 _MODEL = frozenset(("model_not_found", "invalid_model", "deploymentnotfound", "not_found_error"))
 _KEY = frozenset(("authentication_error", "permission_error", "invalid_api_key"))
@@ -136,6 +140,8 @@ def _named(told: Told) -> TrunklineError | None:
         return ContextOverflow(shown(told.message), param=told.param)
     if told.codes & _REFUSED or _REFUSED_WORDS.search(told.message):
         return ContentRefused(shown(told.message), param=told.param)
+    if _PREVIOUS in told.codes or _PREVIOUS_WORDS.search(told.message):
+        return PreviousNotFound(shown(told.message), param="previous_response_id")
     return None
 
 
