@@ -20,7 +20,7 @@ from trunkline.engine.seam import OpenRow, RowKey
 
 STEM = [int(t) for t in np.random.default_rng(5).integers(0, 256, 150)]
 # Cells of the pool; the model takes 256 bytes of KV per token, and llama.cpp 1,024 for its mask.
-SMALL = {"ggml": 512 * (256 + 1024), "native": 512 * (256 + 1024)}
+SMALL = {"ggml": 512 * (256 + 1024), "native": 512 * 256}
 
 
 @pytest.fixture(scope="module")
