@@ -3,56 +3,17 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
+#include <functional>
 
 namespace tl {
 
 namespace {
 
-// Elements per block of the two-level sums.
-constexpr int64_t kSums = 512;
 // Bins of the histogram that finds the edge of the nucleus: 64 for each factor of two.
 constexpr int kBins = 2048;
 constexpr int kBinShift = 17;
-constexpr int kLanes = 16;
-
-// Lanes apart, so that it can be vectorized; one fixed order.
-double sum(const float* p, int64_t n) {
-    float lanes[kLanes] = {};
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-        for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += p[i + lane];
-    }
-    double total = 0.0;
-    for (const float lane : lanes) total += static_cast<double>(lane);
-    for (; i < n; ++i) total += static_cast<double>(p[i]);
-    return total;
-}
-
-// Running sums at the end of each block.
-double block_sums(const float* p, int64_t n, double* sums) {
-    double total = 0.0;
-    for (int64_t at = 0, block = 0; at < n; at += kSums, ++block) {
-        total += sum(p + at, std::min(kSums, n - at));
-        sums[block] = total;
-    }
-    return total;
-}
-
-double mass_above(const float* p, int64_t n, float bound) {
-    double total = 0.0;
-    for (int64_t at = 0; at < n; at += kSums) {
-        float lanes[kLanes] = {};
-        const int64_t end = std::min(at + kSums, n);
-        int64_t i = at;
-        for (; i + kLanes <= end; i += kLanes) {
-            for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += p[i + lane] > bound ? p[i + lane] : 0.0F;
-        }
-        for (const float lane : lanes) total += static_cast<double>(lane);
-        for (; i < end; ++i) total += p[i] > bound ? static_cast<double>(p[i]) : 0.0;
-    }
-    return total;
-}
+// Most tokens whose probabilities are told.
+constexpr int32_t kMostTold = 1 << 16;
 
 // The element at which the running sum passes `u` of the whole.
 int64_t locate(const float* p, int64_t n, const double* sums, int64_t blocks, double u) {
@@ -60,8 +21,8 @@ int64_t locate(const float* p, int64_t n, const double* sums, int64_t blocks, do
     const double target = std::min(u * sums[blocks - 1], std::nextafter(sums[blocks - 1], 0.0));
     const int64_t block = std::upper_bound(sums, sums + blocks, target) - sums;
     double running = block > 0 ? sums[block - 1] : 0.0;
-    int64_t last = block * kSums;
-    for (int64_t i = block * kSums; i < std::min(n, (block + 1) * kSums); ++i) {
+    int64_t last = block * kDrawBlock;
+    for (int64_t i = block * kDrawBlock; i < std::min(n, (block + 1) * kDrawBlock); ++i) {
         if (p[i] <= 0.0F) continue;
         last = i;
         running += static_cast<double>(p[i]);
@@ -72,10 +33,11 @@ int64_t locate(const float* p, int64_t n, const double* sums, int64_t blocks, do
 }
 
 // Zeroes what has `limit` or more of weight strictly above it: a histogram over the bits of the
-// numbers, which rise with them, finds the bin in which the limit falls; it alone is sorted.
-void keep_nucleus(float* p, int64_t n, float best, double limit, double* bins) {
-    const auto bin_of = [best](float value) {
-        const uint32_t below = (std::bit_cast<uint32_t>(best) - std::bit_cast<uint32_t>(value)) >> kBinShift;
+// numbers, which rise with them, finds the bin in which the limit falls; it alone is sorted. The
+// largest of p is 1.
+void keep_nucleus(float* p, int64_t n, double limit, double* bins) {
+    const auto bin_of = [](float value) {
+        const uint32_t below = (std::bit_cast<uint32_t>(1.0F) - std::bit_cast<uint32_t>(value)) >> kBinShift;
         return static_cast<int>(std::min<uint32_t>(below, kBins - 1));
     };
     std::fill_n(bins, kBins, 0.0);
@@ -103,23 +65,47 @@ void keep_nucleus(float* p, int64_t n, float best, double limit, double* bins) {
     }
 }
 
+// The `count` largest, falling, of equals the first before the others; `tops` are the largest of
+// each block.
+int32_t largest(const float* x, int64_t n, const float* tops, int64_t blocks, int32_t count, int32_t* found) {
+    const auto before = [x](int32_t a, int32_t b) { return x[a] > x[b] || (x[a] == x[b] && a < b); };
+    // That many blocks have one at least as large as the count-th of their tops.
+    float least = -INFINITY;
+    if (count <= blocks) {
+        std::vector<float> falling(tops, tops + blocks);
+        std::nth_element(falling.begin(), falling.begin() + count - 1, falling.end(), std::greater<>());
+        least = falling[static_cast<size_t>(count - 1)];
+    }
+    std::vector<int32_t> ids;
+    for (int64_t block = 0; block < blocks; ++block) {
+        if (tops[block] < least) continue;
+        for (int64_t i = block * kDrawBlock; i < std::min(n, (block + 1) * kDrawBlock); ++i) {
+            if (x[i] >= least) ids.push_back(static_cast<int32_t>(i));
+        }
+    }
+    const auto told = static_cast<int32_t>(std::min<size_t>(static_cast<size_t>(count), ids.size()));
+    std::partial_sort(ids.begin(), ids.begin() + told, ids.end(), before);
+    std::copy_n(ids.begin(), told, found);
+    return told;
+}
+
 }  // namespace
 
 Drawing::Drawing(Model& model)
     : model_(model),
       vocab_(model.shape.vocab),
-      blocks_((vocab_ + kSums - 1) / kSums),
-      each_(aligned(static_cast<size_t>(vocab_) * 4) + aligned(static_cast<size_t>(blocks_) * 8) +
-            aligned(kBins * 8)) {
+      blocks_((vocab_ + kDrawBlock - 1) / kDrawBlock),
+      each_(aligned(static_cast<size_t>(vocab_) * 4) + aligned(static_cast<size_t>(blocks_) * 4) +
+            aligned(static_cast<size_t>(blocks_) * 8) + aligned(kBins * 8)) {
     memory_ = Mapping(each_ * static_cast<size_t>(model.pool.size()));
 }
 
 void Drawing::run(tln_draw* draws, int32_t count) {
     for (int32_t i = 0; i < count; ++i) {
         const tln_draw& one = draws[i];
-        const bool right = one.logits != nullptr && one.inverse_temperature > 0.0F && one.top_p > 0.0F &&
+        const bool right = one.logits != nullptr && one.inverse_temperature >= 0.0F && one.top_p > 0.0F &&
                            one.min_p >= 0.0F && one.first >= 0.0 && one.first < 1.0 && one.second >= 0.0 &&
-                           one.second < 1.0;
+                           one.second < 1.0 && one.told <= kMostTold && (one.told < 1 || one.told_tokens != nullptr);
         if (!right) throw Invalid("a draw");
     }
     model_.pool.run([&](Crew& crew) {
@@ -127,32 +113,52 @@ void Drawing::run(tln_draw* draws, int32_t count) {
         Scratch scratch{};
         scratch.p = reinterpret_cast<float*>(at);
         at += aligned(static_cast<size_t>(vocab_) * 4);
+        scratch.tops = reinterpret_cast<float*>(at);
+        at += aligned(static_cast<size_t>(blocks_) * 4);
         scratch.sums = reinterpret_cast<double*>(at);
         at += aligned(static_cast<size_t>(blocks_) * 8);
         scratch.bins = reinterpret_cast<double*>(at);
-        crew.share(count, [&](int64_t i) { draws[i].token = draw(draws[i], scratch); });
+        crew.share(count, [&](int64_t i) { draw(draws[i], scratch); });
     });
 }
 
-int32_t Drawing::draw(const tln_draw& draw, const Scratch& scratch) const {
+void Drawing::draw(tln_draw& draw, const Scratch& scratch) const {
+    const int64_t best = model_.kernels.best(draw.logits, vocab_, scratch.tops);
+    draw.token = static_cast<int32_t>(best);
+    if (best < 0) return;
+    const float top = draw.logits[best];
+    if (draw.inverse_temperature > 0.0F) draw.token = static_cast<int32_t>(sample(draw, top, scratch));
+    if (draw.told >= 0) tell(draw, top, scratch);
+}
+
+int64_t Drawing::sample(const tln_draw& draw, float top, const Scratch& scratch) const {
     float* p = scratch.p;
-    std::memcpy(p, draw.logits, static_cast<size_t>(vocab_) * sizeof(float));
-    if (draw.inverse_temperature != 1.0F) model_.kernels.scale(p, draw.inverse_temperature, vocab_);
-    model_.kernels.softmax(p, vocab_);
-    const double total = block_sums(p, vocab_, scratch.sums);
-    if (!(total > 0.5) || !(total < 2.0)) return -1;
+    model_.kernels.weights(draw.logits, top, draw.inverse_temperature, vocab_, p, scratch.sums);
+    const double total = scratch.sums[blocks_ - 1];
     const int64_t token = locate(p, vocab_, scratch.sums, blocks_, draw.first);
+    // The best token passes both filters.
+    if (p[token] >= 1.0F) return token;
     const double limit = draw.top_p < 1.0F ? static_cast<double>(draw.top_p) * total : INFINITY;
-    if (limit < INFINITY || draw.min_p > 0.0F) {
-        const float best = *std::max_element(p, p + vocab_);
-        const bool nucleus = limit == INFINITY || mass_above(p, vocab_, p[token]) < limit;
-        if (nucleus && p[token] >= draw.min_p * best) return static_cast<int32_t>(token);
-        if (!nucleus) keep_nucleus(p, vocab_, best, limit, scratch.bins);
-        for (int64_t i = 0; i < vocab_; ++i) p[i] = p[i] < draw.min_p * best ? 0.0F : p[i];
-        block_sums(p, vocab_, scratch.sums);
-        return static_cast<int32_t>(locate(p, vocab_, scratch.sums, blocks_, draw.second));
+    const bool inside = limit == INFINITY || model_.kernels.mass_above(p, p[token], vocab_) < limit;
+    if (inside && p[token] >= draw.min_p) return token;
+    if (!inside) keep_nucleus(p, vocab_, limit, scratch.bins);
+    double left = 0.0;
+    for (int64_t block = 0; block < blocks_; ++block) {
+        for (int64_t i = block * kDrawBlock; i < std::min(vocab_, (block + 1) * kDrawBlock); ++i) {
+            if (p[i] < draw.min_p) p[i] = 0.0F;
+            left += static_cast<double>(p[i]);
+        }
+        scratch.sums[block] = left;
     }
-    return static_cast<int32_t>(token);
+    return locate(p, vocab_, scratch.sums, blocks_, draw.second);
+}
+
+void Drawing::tell(tln_draw& draw, float top, const Scratch& scratch) const {
+    model_.kernels.weights(draw.logits, top, 1.0F, vocab_, scratch.p, scratch.sums);
+    draw.normalizer = static_cast<double>(top) + std::log(scratch.sums[blocks_ - 1]);
+    if (draw.told > 0) {
+        draw.told = largest(draw.logits, vocab_, scratch.tops, blocks_, draw.told, draw.told_tokens);
+    }
 }
 
 }  // namespace tl

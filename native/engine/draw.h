@@ -14,17 +14,24 @@ class Drawing {
  public:
     explicit Drawing(Model& model);
 
-    // Sets `token` of each; -1 where the logits are no numbers. Throws Invalid.
+    // Sets `token` of each, -1 where the logits are no numbers, and what it tells of probabilities.
+    // Throws Invalid.
     void run(tln_draw* draws, int32_t count);
 
  private:
+    // What one thread has.
     struct Scratch {
+        // [vocab]: weights of the tokens, 1 that of the best.
         float* p;
+        // Of each block: the largest logit; the weights up to its end.
+        float* tops;
         double* sums;
         double* bins;
     };
 
-    int32_t draw(const tln_draw& draw, const Scratch& scratch) const;
+    void draw(tln_draw& draw, const Scratch& scratch) const;
+    int64_t sample(const tln_draw& draw, float top, const Scratch& scratch) const;
+    void tell(tln_draw& draw, float top, const Scratch& scratch) const;
 
     Model& model_;
     const int64_t vocab_, blocks_;

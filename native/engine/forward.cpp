@@ -14,6 +14,7 @@ void check(bool right, const char* what) {
 
 bool quantized(const Matrix& matrix) { return takes_act_blocks(matrix.packed.type); }
 
+
 // Hands out parts of one mapping: first counted, then taken.
 class Parts {
  public:
@@ -234,63 +235,83 @@ bool Forward::layer(Crew& crew, int index) {
 
 void Forward::attention(Crew& crew, int index) {
     const Layer& layer = model_.layers[static_cast<size_t>(index)];
-    const int64_t head = shape_.head, half = shape_.rope_size / 2;
-    float *q = qkv_, *k = qkv_ + q_size_, *v = k + kv_size_;
     const Product inputs[] = {
-        {&layer.q, q, qkv_size_, &layer.q_bias},
-        {&layer.k, k, qkv_size_, &layer.k_bias},
-        {&layer.v, v, qkv_size_, &layer.v_bias},
+        {&layer.q, qkv_, qkv_size_, &layer.q_bias},
+        {&layer.k, qkv_ + q_size_, qkv_size_, &layer.k_bias},
+        {&layer.v, qkv_ + q_size_ + kv_size_, qkv_size_, &layer.v_bias},
     };
     multiply(crew, inputs, 3, normed_, shape_.embedding, normed_q_, rows_);
 
-    std::byte* cache = model_.kv(index);
-    crew.share(rows_, [&](int64_t row) {
-        const Token& token = tokens_[static_cast<size_t>(begin_ + row)];
-        float *q_row = q + row * qkv_size_, *k_row = k + row * qkv_size_;
-        if (!layer.q_norm.empty()) {
-            for (int h = 0; h < shape_.heads; ++h) {
-                kernels_.rms_norm(q_row + h * head, layer.q_norm.data(), shape_.norm_eps, head, q_row + h * head);
-            }
-            for (int h = 0; h < shape_.kv_heads; ++h) {
-                kernels_.rms_norm(k_row + h * head, layer.k_norm.data(), shape_.norm_eps, head, k_row + h * head);
-            }
-        }
-        const int64_t angles = (layer.rope * rows_ + row) * half;
-        const Rope style = shape_.rope_style == TLN_ROPE_HALVES ? Rope::halves : Rope::pairs;
-        kernels_.rope(style, q_row, shape_.heads, head, shape_.rope_size, cos_ + angles, sin_ + angles);
-        kernels_.rope(style, k_row, shape_.kv_heads, head, shape_.rope_size, cos_ + angles, sin_ + angles);
-        const size_t block = static_cast<size_t>(token.table[token.position / kBlock]);
-        kernels_.kv_store(model_.kv_layout, cache + block * model_.kv_stride,
-                          static_cast<int32_t>(token.position % kBlock), k_row, v + row * qkv_size_);
+    // Few rows are shared out by heads.
+    const int64_t parts = rows_ < 2 * crew.size() ? shape_.kv_heads : 1, heads = shape_.kv_heads / parts;
+    crew.share(rows_ * parts, [&](int64_t unit) {
+        turn(layer, index, unit / parts, unit % parts * heads, (unit % parts + 1) * heads);
     });
 
-    const Attention attention{model_.kv_layout, cache, model_.kv_stride, model_.blocks, shape_.heads,
+    const Attention attention{model_.kv_layout, model_.kv(index), model_.kv_stride, model_.blocks, shape_.heads,
                               shape_.attention_scale, shape_.attention_softcap, layer.window};
     // Many rows together read keys and values once; enough units keep all threads busy.
     const int64_t groups = (int64_t{crew.size()} * 6 + shape_.kv_heads - 1) / shape_.kv_heads;
     const int64_t group = std::clamp<int64_t>((rows_ + groups - 1) / groups, 8, 64);
     const int64_t count = (rows_ + group - 1) / group;
+    // What one unit computes is whole blocks of the activations, which it quantizes at once.
+    const int64_t own = int64_t{shape_.heads} / shape_.kv_heads * shape_.head;
+    const bool at_once = quantized(layer.o) && own % kWhole == 0;
     crew.share(count * shape_.kv_heads, [&](int64_t unit) {
-        const int64_t first = unit / shape_.kv_heads * group;
+        // From the end of a prompt on: the units that take longest come first.
+        const int64_t first = (count - 1 - unit / shape_.kv_heads) * group, last = std::min(rows_, first + group);
         const auto kv_head = static_cast<int32_t>(unit % shape_.kv_heads);
-        note(kernels_.attend(attention, attn_rows_.data() + first, std::min(group, rows_ - first), kv_head,
-                             kv_head + 1, scratch(crew)));
+        note(kernels_.attend(attention, attn_rows_.data() + first, last - first, kv_head, kv_head + 1, scratch(crew)));
+        for (int64_t i = first; at_once && i < last; ++i) {
+            const int64_t at = attn_rows_[static_cast<size_t>(i)].out - attended_ + kv_head * own;
+            const int64_t row = at / q_size_, column = at % q_size_;
+            kernels_.quantize(attended_ + at, own, 1, own, wide_q_ + row * act_blocks(q_size_) + column / 32);
+        }
     });
 
-    if (quantized(layer.o)) quantize(crew, attended_, q_size_, wide_q_, rows_);
+    if (quantized(layer.o) && !at_once) quantize(crew, attended_, q_size_, wide_q_, rows_);
     const bool add = direct(layer.post_attention_norm);
     const Product output{&layer.o, add ? x_ : delta_, shape_.embedding, &layer.o_bias, add};
     multiply(crew, &output, 1, attended_, q_size_, wide_q_, rows_);
 }
 
+void Forward::turn(const Layer& layer, int index, int64_t row, int64_t begin, int64_t end) {
+    const int64_t head = shape_.head, half = shape_.rope_size / 2, sharers = shape_.heads / shape_.kv_heads;
+    float* q = qkv_ + row * qkv_size_ + begin * sharers * head;
+    float* k = qkv_ + row * qkv_size_ + q_size_ + begin * head;
+    const float* v = k + kv_size_;
+    const int64_t count = end - begin;
+    if (!layer.q_norm.empty()) {
+        for (int64_t h = 0; h < count * sharers; ++h) {
+            kernels_.rms_norm(q + h * head, layer.q_norm.data(), shape_.norm_eps, head, q + h * head);
+        }
+        for (int64_t h = 0; h < count; ++h) {
+            kernels_.rms_norm(k + h * head, layer.k_norm.data(), shape_.norm_eps, head, k + h * head);
+        }
+    }
+    const float* cos = cos_ + (layer.rope * rows_ + row) * half;
+    const float* sin = sin_ + (layer.rope * rows_ + row) * half;
+    const Rope style = shape_.rope_style == TLN_ROPE_HALVES ? Rope::halves : Rope::pairs;
+    kernels_.rope(style, q, count * sharers, head, shape_.rope_size, cos, sin);
+    kernels_.rope(style, k, count, head, shape_.rope_size, cos, sin);
+    const Token& token = tokens_[static_cast<size_t>(begin_ + row)];
+    const size_t block = static_cast<size_t>(token.table[token.position / kBlock]);
+    // Heads lie one behind the other in a block: those here are a block of fewer heads.
+    KvLayout own = model_.kv_layout;
+    own.kv_heads = static_cast<int32_t>(count);
+    const size_t head_bytes = model_.kv_stride / static_cast<size_t>(shape_.kv_heads);
+    kernels_.kv_store(own, model_.kv(index) + block * model_.kv_stride + head_bytes * static_cast<size_t>(begin),
+                      static_cast<int32_t>(token.position % kBlock), k, v);
+}
+
 void Forward::feed_forward(Crew& crew, const Layer& layer) {
     const Expert& expert = layer.experts.front();
-    const int64_t wide = shape_.feed_forward, step = unit_rows(wide, rows_);
+    const int64_t wide = shape_.feed_forward, step = whole_units(unit_rows(wide, rows_));
+    ActBlock* to = quantized(expert.down) ? wide_q_ : nullptr;
     crew.share((wide + step - 1) / step, [&](int64_t unit) {
-        gate_unit(expert, gate_, up_, normed_, normed_q_, rows_, unit * step, std::min(wide, (unit + 1) * step),
+        gate_unit(expert, gate_, up_, to, normed_, normed_q_, rows_, unit * step, std::min(wide, (unit + 1) * step),
                   scratch(crew));
     });
-    if (quantized(expert.down)) quantize(crew, gate_, wide, wide_q_, rows_);
     const bool add = direct(layer.post_ffn_norm);
     const Product output{&expert.down, add ? x_ : delta_, shape_.embedding, nullptr, add};
     multiply(crew, &output, 1, gate_, wide, wide_q_, rows_);
@@ -350,7 +371,7 @@ void Forward::quantize(Crew& crew, const float* x, int64_t cols, ActBlock* to, i
 }
 
 int64_t Forward::unit_rows(int64_t outputs, int64_t rows) const {
-    const int64_t units = int64_t{model_.pool.size()} * (rows > 32 ? 4 : 8);
+    const int64_t units = int64_t{model_.pool.size()} * (rows > 32 ? 6 : 8);
     const int64_t each = (outputs + units - 1) / units;
     return std::max<int64_t>((each + kPanel - 1) / kPanel * kPanel, 2 * kPanel);
 }
@@ -382,8 +403,8 @@ void Forward::multiply_unit(const Product& product, const float* x, int64_t ld, 
     note(kernels_.matmul(work, first, last, scratch));
 }
 
-void Forward::gate_unit(const Expert& expert, float* gate, float* up, const float* x, const ActBlock* xq,
-                        int64_t rows, int64_t first, int64_t last, void* scratch) {
+void Forward::gate_unit(const Expert& expert, float* gate, float* up, ActBlock* gate_q, const float* x,
+                        const ActBlock* xq, int64_t rows, int64_t first, int64_t last, void* scratch) {
     const int64_t wide = shape_.feed_forward;
     multiply_unit({&expert.gate, gate, wide}, x, shape_.embedding, xq, rows, first, last, scratch);
     multiply_unit({&expert.up, up, wide}, x, shape_.embedding, xq, rows, first, last, scratch);
@@ -391,6 +412,8 @@ void Forward::gate_unit(const Expert& expert, float* gate, float* up, const floa
     for (int64_t row = 0; row < rows; ++row) {
         float* to = gate + row * wide + first;
         activate(to, up + row * wide + first, last - first, to);
+        if (gate_q == nullptr) continue;
+        kernels_.quantize(to, last - first, 1, last - first, gate_q + row * act_blocks(wide) + first / 32);
     }
 }
 

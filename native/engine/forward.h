@@ -10,6 +10,10 @@
 
 namespace tl {
 
+// Columns of a row of activations that can be quantized without those beside them: blocks come in
+// pairs.
+constexpr int64_t kWhole = 64;
+
 // Tokens that go through the layers at once. More cost memory and make nothing faster.
 constexpr int64_t kMicroBatch = 512;
 
@@ -40,6 +44,9 @@ class Forward {
     // False: the step was aborted.
     bool layer(Crew& crew, int index);
     void attention(Crew& crew, int index);
+    // Queries and keys of a row are normalized and turned, its keys and values stored; for the kv
+    // heads [begin, end) and the heads that share them.
+    void turn(const Layer& layer, int index, int64_t row, int64_t begin, int64_t end);
     void feed_forward(Crew& crew, const Layer& layer);
     void mixture(Crew& crew, const Layer& layer);
     void logits(Crew& crew, const tln_step& step);
@@ -64,10 +71,14 @@ class Forward {
                   const ActBlock* xq, int64_t rows);
     void multiply_unit(const Product& product, const float* x, int64_t ld, const ActBlock* xq,
                        int64_t rows, int64_t begin, int64_t end, void* scratch);
-    // gate and up, and what the activation makes of them, into gate.
-    void gate_unit(const Expert& expert, float* gate, float* up, const float* x, const ActBlock* xq,
-                   int64_t rows, int64_t begin, int64_t end, void* scratch);
+    // gate and up, and what the activation makes of them, into gate; the same quantized where gate_q
+    // is given. `begin` is a multiple of kWhole.
+    void gate_unit(const Expert& expert, float* gate, float* up, ActBlock* gate_q, const float* x,
+                   const ActBlock* xq, int64_t rows, int64_t begin, int64_t end, void* scratch);
+    // How many outputs one unit of work has, a multiple of kPanel.
     int64_t unit_rows(int64_t outputs, int64_t rows) const;
+    // As many that make whole activations, if they are to be quantized at once.
+    static int64_t whole_units(int64_t outputs) { return (outputs + kWhole - 1) / kWhole * kWhole; }
     std::byte* scratch(const Crew& crew) const {
         return scratch_.data() + scratch_each_ * static_cast<size_t>(crew.id());
     }

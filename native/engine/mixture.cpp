@@ -68,9 +68,10 @@ void Forward::mixture(Crew& crew, const Layer& layer) {
     });
 
     // Units of all experts that have rows, so that no thread waits between experts.
+    const bool quantize_down = takes_act_blocks(layer.experts.front().down.packed.type);
     const auto plan = [&](int64_t outputs) {
         expert_units_.clear();
-        const int64_t step = unit_rows(outputs, std::max<int64_t>(1, slots / experts));
+        const int64_t step = whole_units(unit_rows(outputs, std::max<int64_t>(1, slots / experts)));
         for (int32_t e = 0; e < experts; ++e) {
             if (expert_begin_[static_cast<size_t>(e)] == expert_begin_[static_cast<size_t>(e) + 1]) continue;
             for (int64_t at = 0; at < outputs; at += step) expert_units_.push_back({e, static_cast<int32_t>(at)});
@@ -83,10 +84,10 @@ void Forward::mixture(Crew& crew, const Layer& layer) {
         const int64_t first = expert_begin_[static_cast<size_t>(e)];
         const int64_t count = expert_begin_[static_cast<size_t>(e) + 1] - first;
         gate_unit(layer.experts[static_cast<size_t>(e)], gate_ + first * wide, up_ + first * wide,
-                  gathered_ + first * embedding, gathered_q_ + first * blocks, count, at,
+                  quantize_down ? wide_q_ + first * act_blocks(wide) : nullptr, gathered_ + first * embedding,
+                  gathered_q_ + first * blocks, count, at,
                   std::min<int64_t>(wide, at + unit_step_), scratch(crew));
     });
-    if (takes_act_blocks(layer.experts.front().down.packed.type)) quantize(crew, gate_, wide, wide_q_, slots);
     crew.alone([&] { plan(embedding); });
     crew.share(static_cast<int64_t>(expert_units_.size()), [&](int64_t unit) {
         const auto [e, at] = expert_units_[static_cast<size_t>(unit)];

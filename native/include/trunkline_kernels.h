@@ -155,6 +155,11 @@ enum class Rope : int32_t {
   halves = 1,  // (0, n/2), (1, n/2+1), ...: "neox"
 };
 
+// ---- drawing -------------------------------------------------------------------------------------
+
+// Elements of a row that are summed together.
+constexpr int64_t kDrawBlock = 512;
+
 // ---- the kernels of one CPU variant -------------------------------------------------------------
 
 struct Kernels {
@@ -194,6 +199,14 @@ struct Kernels {
   // give the rows of a prefill chunk in order.
   int (*attend)(const Attention& a, const AttnRow* rows, int64_t n, int32_t head_begin,
                 int32_t head_end, void* scratch);
+
+  // The first of the largest of n logits; -1 where some of them are no finite numbers. tops: the
+  // largest of each kDrawBlock of them, one for each begun.
+  int64_t (*best)(const float* x, int64_t n, float* tops);
+  // p = exp((x - top) * factor), and the running sums of p at the end of each kDrawBlock.
+  void (*weights)(const float* x, float top, float factor, int64_t n, float* p, double* sums);
+  // The sum of those that are larger than bound (>= 0).
+  double (*mass_above)(const float* p, float bound, int64_t n);
 };
 
 // The variant of this name (native/kernels/VARIANTS has them); for null or "" the one that

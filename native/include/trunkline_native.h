@@ -20,7 +20,7 @@
 extern "C" {
 #endif
 
-#define TLN_ABI 2
+#define TLN_ABI 3
 
 /* Statuses. */
 #define TLN_OK 0
@@ -133,12 +133,16 @@ typedef struct tln_step {
 /* A token to be drawn from the softmax of a row of logits. */
 typedef struct tln_draw {
     const float* logits;        /* [vocab] */
-    float inverse_temperature;  /* above 0 */
+    float inverse_temperature;  /* 0: the most probable token is taken */
     float top_p;                /* above 0; from 1 on: off */
     float min_p;                /* 0: off */
     int32_t token;              /* the answer; -1: the logits are no numbers */
     double first;               /* two random numbers in [0, 1): the second is used where the */
     double second;              /* first leads outside top_p or min_p */
+    double normalizer;          /* answer, unless told is below 0: log(sum(exp(logits))) */
+    int32_t* told_tokens;       /* [told]: the most probable tokens, falling */
+    int32_t told;               /* how many of them are wanted, then how many there are; -1: neither */
+    int32_t unused;
 } tln_draw;
 
 typedef struct tln_model tln_model;

@@ -283,8 +283,12 @@ static int attend(const Attention& a, const AttnRow* rows, int64_t n, int32_t he
 
 // ---- writing the cache ---------------------------------------------------------------------------
 
-static inline uint16_t to_16_bits(KvType t, float x) {
-  return t == KvType::f16 ? float_to_half(x) : float_to_bfloat(x);
+static inline void to_16_bits(KvType t, const float* x, uint16_t* to) {
+  if (t == KvType::f16) {
+    store_f16(to, load(x));
+  } else {
+    for (int64_t i = 0; i < 16; ++i) to[i] = float_to_bfloat(x[i]);
+  }
 }
 
 static void store_int8(const float* x, int64_t dim, int64_t step, int8_t* to, float* scale) {
@@ -313,8 +317,12 @@ static void kv_store(const KvLayout& kv, void* block, int32_t slot, const float*
       continue;
     }
     uint16_t* numbers = reinterpret_cast<uint16_t*>(base);
-    for (int64_t d = 0; d < dim; ++d) numbers[key + 16 * d] = to_16_bits(kv.type, k[d]);
-    for (int64_t d = 0; d < dim; ++d) numbers[value + d] = to_16_bits(kv.type, v[d]);
+    for (int64_t d = 0; d < dim; d += 16) {
+      uint16_t keys[16];
+      to_16_bits(kv.type, k + d, keys);
+      for (int64_t i = 0; i < 16; ++i) numbers[key + 16 * (d + i)] = keys[i];
+      to_16_bits(kv.type, v + d, numbers + value + d);
+    }
   }
 }
 

@@ -1,15 +1,16 @@
 // Drives a register tile over a matrix product.
 //
 // Few rows: the weights come from memory once, straight into the tile. More rows: blocks of weights
-// stay in the cache while all rows pass; formats whose quants must be unpacked are unpacked once per
-// block. Sums that span several blocks along k wait as floats in the scratch, which changes nothing
-// about their value.
+// stay in the cache while all rows pass, and the next block comes from memory meanwhile; formats whose
+// quants must be unpacked are unpacked once per block. Sums that span several blocks along k wait as
+// floats in the scratch, which changes nothing about their value.
 //
 // The last panel of an odd number goes through the tile for two, both times as itself (stride 0), and
 // is stored once: tiles of half the width would take a third of the time that all this compiles in.
 //
-// A tile T has: kPanels, kRows (its register block), kChunk (units along k per block), kExpands,
-//   kWideBytes (of a unit when expanded), run<P, N, Expanded>(...), expand(...), inputs(...).
+// A tile T has: kPanels, kRows (its register block), kTallRows (of one with a single panel, or 0),
+//   kChunk (units along k per block), kCopies (its inputs), kExpands, kWideBytes (of a unit when
+//   expanded), run<P, N, Expanded>(...), expand(...), inputs(...).
 #pragma once
 
 #include "layout.h"
@@ -110,6 +111,7 @@ static void pass_rows(const Matmul& m, const Weights& w, const Inputs& x, int64_
     });
     row += size;
     ahead.p += ahead.step * (w.end - w.begin);
+    if (ahead.p >= next.p + next.step * (w.end - w.begin)) ahead.step = 0;
   }
 }
 
@@ -135,14 +137,17 @@ static void blocks(const Matmul& m, const uint8_t* data, int64_t units, int64_t 
   for (int64_t row = 0, n = 0; row < m.n; row += n) {
     const int64_t left = m.n - row;  // never few of them at the end: tiles are for more than half of kRows
     n = left <= kMostRowsAtOnce ? left : left < 2 * kMostRowsAtOnce ? left / 2 : kMostRowsAtOnce;
-    const int64_t step = n <= kManyRows ? T::kPanels : kBlockPanels;
+    // The panels of one tile at a time, those of the next asked for meanwhile; many rows of floats
+    // are copied once for many panels.
+    const bool single = !T::kCopies || n <= kManyRows;
+    const int64_t step = single ? T::kPanels : kBlockPanels;
     for (int64_t panel = begin; panel < end; panel += step) {
       const int64_t stop = panel + step < end ? panel + step : end;
       for (int64_t u = 0; u < units; u += T::kChunk) {
         const int64_t u_end = u + T::kChunk < units ? u + T::kChunk : units;
         const uint8_t* from = data + panel * stride + u * unit_bytes;
         Ahead next{from, stride, 0};  // never a null pointer: looking its page up takes long
-        if (n <= kManyRows) {
+        if (single) {
           next.p = u_end < units ? data + panel * stride + u_end * unit_bytes : data + stop * stride;
           next.step = unit_bytes;
         }
@@ -186,6 +191,14 @@ static void product(const Matmul& m, int64_t row_begin, int64_t row_end, void* s
   const int64_t units = units_of(f, m.w->cols);
   const int64_t begin = row_begin / kPanel, end = panels_of(row_end);
   const uint8_t* data = static_cast<const uint8_t*>(m.w->data);
+  if constexpr (T::kTallRows > T::kRows) {
+    if (m.n > T::kRows && m.n <= T::kTallRows) {
+      with_rows<T::kTallRows, T::kRows + 1>(m.n, [&]<int N>() {
+        stream_panels<T, 1, N>(m, data, units, f.unit_bytes, begin, end);
+      });
+      return;
+    }
+  }
   if (m.n > T::kRows) {
     blocks<T>(m, data, units, f.unit_bytes, begin, end, static_cast<uint8_t*>(scratch));
     return;

@@ -21,9 +21,9 @@ struct BF16 {
 
 template <class W>
 struct FloatTile {
-  static constexpr int kPanels = kFloatPanels, kRows = kFloatRows;
+  static constexpr int kPanels = kFloatPanels, kRows = kFloatRows, kTallRows = 0;
   static constexpr int64_t kChunk = 128;  // 256 inputs
-  static constexpr bool kExpands = false;
+  static constexpr bool kCopies = true, kExpands = false;
   static constexpr int64_t kLine = kPanel * W::kBytes;
   static constexpr int64_t kStride = 2 * kChunk + 16;
   static_assert(4 * kMostRowsAtOnce * (kBlockPanels * kPanel + kStride) <=

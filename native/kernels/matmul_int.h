@@ -189,8 +189,11 @@ TL_ALWAYS void ask(Ahead& a) {
 template <class W>
 struct IntTile {
   static constexpr int kPanels = kIntPanels, kRows = kIntRows;
+  // Quants that must be unpacked are unpacked once for that many rows, in registers. (Bytes gain
+  // nothing: a second pass over them, in the cache, is as fast.)
+  static constexpr int kTallRows = W::kMost == 255 ? 0 : kIntTallRows;
   static constexpr int64_t kChunk = 32 / W::kBlocks;  // 1024 inputs
-  static constexpr bool kExpands = W::kMost != 255;
+  static constexpr bool kCopies = false, kExpands = W::kMost != 255;
   static constexpr int64_t kUnitBytes = format_of(W::kType).unit_bytes;
   static constexpr int64_t kWideBytes = Wide<W>::kBytes * W::kBlocks;
   static_assert(kMostRowsAtOnce * kBlockPanels * kPanel * 4 +

@@ -250,6 +250,7 @@ TL_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p
 constexpr int64_t kStreamAhead = 4096;
 
 constexpr int kIntPanels = 1;
+constexpr int kIntTallRows = 0;
 constexpr int kFloatPanels = 1, kFloatRows = 6;
 constexpr int kScoreGroups = 1, kScoreRows = 6;
 constexpr int kMixRows = 3, kMixLanes = 2;

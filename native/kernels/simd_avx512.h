@@ -122,6 +122,7 @@ TL_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p
 constexpr int64_t kStreamAhead = 4096;
 
 constexpr int kIntPanels = 2, kIntRows = 6;
+constexpr int kIntTallRows = 12;
 constexpr int kFloatPanels = 2, kFloatRows = 12;
 constexpr int kScoreGroups = 4, kScoreRows = 6;
 constexpr int kMixRows = 6, kMixLanes = 4;

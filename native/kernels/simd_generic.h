@@ -219,6 +219,7 @@ constexpr int64_t kStreamAhead = 0;
 // Register blocks: panels by rows of the integer product, of the float product, and what attention
 // holds: groups of 16 positions by queries, and queries by 16 values.
 constexpr int kIntPanels = 1, kIntRows = 2;
+constexpr int kIntTallRows = 0;
 constexpr int kFloatPanels = 1, kFloatRows = 2;
 constexpr int kScoreGroups = 1, kScoreRows = 2;
 constexpr int kMixRows = 2, kMixLanes = 1;

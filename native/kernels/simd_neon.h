@@ -266,6 +266,7 @@ TL_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 constexpr int64_t kStreamAhead = 2048;
 
 constexpr int kIntPanels = 1;
+constexpr int kIntTallRows = 0;
 constexpr int kFloatPanels = 1, kFloatRows = 5;
 constexpr int kScoreGroups = 1, kScoreRows = 5;
 constexpr int kMixRows = 3, kMixLanes = 2;

@@ -32,7 +32,8 @@ static int matmul(const Matmul& m, int64_t row_begin, int64_t row_end, void* scr
 
 extern const Kernels table;
 const Kernels table = {TL_TEXT(TL_ISA), quantize,  matmul,     rms_norm, rope,    swiglu,   geglu, add_rows,
-                       scale_row,       add_scaled, softcap, softmax,  kv_store, attend};
+                       scale_row,       add_scaled, softcap, softmax,  kv_store, attend,
+                       best,            weights,    mass_above};
 
 }  // namespace TL_ISA
 }  // namespace tl

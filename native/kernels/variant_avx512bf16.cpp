@@ -22,9 +22,9 @@ TL_ALWAYS __m512bh weights_of(const uint8_t* unit) {
 }
 
 struct Bf16Tile {
-  static constexpr int kPanels = kFloatPanels, kRows = kFloatRows;
+  static constexpr int kPanels = kFloatPanels, kRows = kFloatRows, kTallRows = 0;
   static constexpr int64_t kChunk = 128;  // 256 inputs
-  static constexpr bool kExpands = false;
+  static constexpr bool kCopies = true, kExpands = false;
   static constexpr int64_t kStride = kChunk + 16;
   static_assert(4 * kMostRowsAtOnce * (kBlockPanels * kPanel + kStride) <=
                 static_cast<int64_t>(kMatmulScratch));

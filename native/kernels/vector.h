@@ -25,12 +25,21 @@ static inline void put(float* p, F v, int lanes) {
 }
 
 static void rms_norm(const float* x, const float* w, float eps, int64_t n, float* out) {
-  F squares = zero();
-  by_lanes(n, [&](int64_t i, int lanes) {
-    const F v = get(x + i, lanes);
-    squares = fma(v, v, squares);
+  // Four sums, or each addition would wait for the one before.
+  F squares[4] = {zero(), zero(), zero(), zero()};
+  int64_t done = 0;
+  for (; done + 64 <= n; done += 64) {
+    TL_UNROLL for (int j = 0; j < 4; ++j) {
+      const F v = load(x + done + 16 * j);
+      squares[j] = fma(v, v, squares[j]);
+    }
+  }
+  by_lanes(n - done, [&](int64_t i, int lanes) {
+    const F v = get(x + done + i, lanes);
+    squares[0] = fma(v, v, squares[0]);
   });
-  const float mean = reduce_add(squares) / static_cast<float>(n);
+  const F all = add(add(squares[0], squares[1]), add(squares[2], squares[3]));
+  const float mean = reduce_add(all) / static_cast<float>(n);
   const F factor = set1(1.0f / __builtin_sqrtf(mean + eps));
   by_lanes(n, [&](int64_t i, int lanes) {
     F v = mul(get(x + i, lanes), factor);
@@ -118,6 +127,66 @@ static float softmax(float* x, int64_t n) {
   const float sum = reduce_add(sums);
   by_lanes(n, [&](int64_t i, int lanes) { put(x + i, div(get(x + i, lanes), set1(sum)), lanes); });
   return __builtin_logf(sum) + reduce_max(top);
+}
+
+// ---- drawing: sums of kDrawBlock elements at a time, each in one order ---------------------------
+
+// Calls body(begin, end, block) for each kDrawBlock of n elements.
+template <class Body>
+static inline void by_blocks(int64_t n, Body&& body) {
+  for (int64_t at = 0, block = 0; at < n; at += kDrawBlock, ++block) {
+    body(at, at + kDrawBlock < n ? at + kDrawBlock : n, block);
+  }
+}
+
+static int64_t best(const float* x, int64_t n, float* tops) {
+  const F lowest = set1(-__builtin_inff());
+  // Zero as long as all are numbers.
+  F wrong = zero();
+  int64_t lead = 0;
+  by_blocks(n, [&](int64_t begin, int64_t end, int64_t block) {
+    F top = lowest;
+    by_lanes(end - begin, [&](int64_t i, int lanes) {
+      const F v = get(x + begin + i, lanes);
+      wrong = fma(v, zero(), wrong);
+      top = max(top, select_lanes(0, lanes, v, lowest));
+    });
+    tops[block] = reduce_max(top);
+    if (tops[block] > tops[lead]) lead = block;
+  });
+  if (n < 1 || !(reduce_add(wrong) == 0.0f)) return -1;
+  int64_t found = lead * kDrawBlock;
+  while (x[found] != tops[lead]) ++found;
+  return found;
+}
+
+static void weights(const float* x, float top, float factor, int64_t n, float* p, double* sums) {
+  double total = 0;
+  const F from = set1(top), by = set1(factor);
+  by_blocks(n, [&](int64_t begin, int64_t end, int64_t block) {
+    F sum = zero();
+    by_lanes(end - begin, [&](int64_t i, int lanes) {
+      const F e = exp(mul(sub(get(x + begin + i, lanes), from), by));
+      put(p + begin + i, e, lanes);
+      sum = add(sum, select_lanes(0, lanes, e, zero()));
+    });
+    total += static_cast<double>(reduce_add(sum));
+    sums[block] = total;
+  });
+}
+
+static double mass_above(const float* p, float bound, int64_t n) {
+  double total = 0;
+  const F limit = set1(bound);
+  by_blocks(n, [&](int64_t begin, int64_t end, int64_t) {
+    F sum = zero();
+    by_lanes(end - begin, [&](int64_t i, int lanes) {
+      const F v = get(p + begin + i, lanes);
+      sum = add(sum, select_ge(limit, v, zero(), v));
+    });
+    total += static_cast<double>(reduce_add(sum));
+  });
+  return total;
 }
 
 }  // namespace TL_ISA

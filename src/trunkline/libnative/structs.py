@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes as c
 from enum import IntEnum
 
-ABI = 2
+ABI = 3
 
 OK, INVALID, MEMORY, FAILED, ABORTED = 0, -1, -2, -3, 2
 
@@ -41,7 +41,7 @@ class Kind(IntEnum):
 
 
 _I, _F = c.c_int32, c.c_float
-_INTS = c.POINTER(_I)
+INTS = c.POINTER(_I)
 
 
 class Shape(c.Structure):
@@ -105,6 +105,10 @@ class Draw(c.Structure):
         ("token", _I),
         ("first", c.c_double),
         ("second", c.c_double),
+        ("normalizer", c.c_double),
+        ("told_tokens", INTS),
+        ("told", _I),
+        ("unused", _I),
     )
 
 
@@ -118,13 +122,13 @@ class Step(c.Structure):
         ("outputs", _I),
         ("copies", _I),
         ("table_size", _I),
-        ("ids", _INTS),
-        ("chunk_tokens", _INTS),
-        ("chunk_start", _INTS),
-        ("chunk_table", _INTS),
-        ("tables", _INTS),
-        ("output_tokens", _INTS),
-        ("copy_from", _INTS),
-        ("copy_to", _INTS),
+        ("ids", INTS),
+        ("chunk_tokens", INTS),
+        ("chunk_start", INTS),
+        ("chunk_table", INTS),
+        ("tables", INTS),
+        ("output_tokens", INTS),
+        ("copy_from", INTS),
+        ("copy_to", INTS),
         ("logits", c.POINTER(_F)),
     )

@@ -166,7 +166,7 @@ class OnePass(ABC):
         drawn = self._draw(rows) if self._masks is None else {}
         for place, (key, values) in enumerate(rows):
             if place in drawn:
-                sampled.append(self._sampler.accept(key, drawn[place]))
+                sampled.append(drawn[place])
                 continue
             mask = None if self._masks is None else self._masks[place]
             try:
@@ -175,8 +175,8 @@ class OnePass(ABC):
                 failed.append(RowFailed(key, ErrorInfo(InternalError.kind, str(error))))
         return tuple(sampled), tuple(failed)
 
-    def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, int]:
-        """Tokens of those rows, by place, that can be drawn faster than by the sampler."""
+    def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, Sampled]:
+        """What those rows sampled, by place, that can be drawn faster than by the sampler."""
         return {}
 
 

@@ -52,12 +52,15 @@ _MASK = (1 << 64) - 1
 class PlainDraw(NamedTuple):
     """A draw from the softmax of logits as they are, within top_p and min_p."""
 
+    # 0: the most probable token.
     temperature: float
     top_p: float
     min_p: float
     # Two random numbers in [0, 1): for a draw from everything, and for one inside the filters.
     first: float
     second: float
+    # Of how many tokens log probabilities are wanted beside the drawn one's; None: not even that.
+    logprobs: int | None
 
 
 class Unsampleable(Exception):
@@ -178,7 +181,7 @@ class Sampler:
         return Sampled(key, token, None if wanted is None else float(x[token]) - normalizer, top)
 
     def plain_draw(self, key: RowKey) -> PlainDraw | None:
-        """What its next draw is, where nothing changes the logits and nobody asks for logprobs.
+        """What its next draw is, where nothing changes the logits.
 
         Whoever makes that draw says so with `accept`; with a mask, `sample` does it all.
         """
@@ -186,22 +189,31 @@ class Sampler:
         params = row.params
         if (
             row.changes_logits
-            or params.logprobs is not None
-            or params.temperature < MIN_TEMPERATURE
             or params.infill
-            or 0 < params.top_k < self._vocab_size
-            or params.typical_p < 1.0
             or row.drawn < params.min_tokens
-            or params.top_p <= 0.0
+            or (params.logprobs or 0) > self._vocab_size
         ):
             return None
-        first, second = (uniform(row.seed, row.drawn, attempt) for attempt in range(2))
-        return PlainDraw(params.temperature, params.top_p, params.min_p, first, second)
+        if params.temperature < MIN_TEMPERATURE:
+            return PlainDraw(0.0, 1.0, 0.0, 0.0, 0.0, params.logprobs)
+        if 0 < params.top_k < self._vocab_size or params.typical_p < 1.0 or params.top_p <= 0.0:
+            return None
+        first = uniform(row.seed, row.drawn, 0)
+        second = uniform(row.seed, row.drawn, 1)
+        return PlainDraw(
+            params.temperature, params.top_p, params.min_p, first, second, params.logprobs
+        )
 
-    def accept(self, key: RowKey, token: int) -> Sampled:
-        """`token` was drawn as `plain_draw` said."""
+    def accept(
+        self,
+        key: RowKey,
+        token: int,
+        logprob: float | None = None,
+        top: tuple[tuple[int, float], ...] = (),
+    ) -> Sampled:
+        """`token` was drawn as `plain_draw` said; its log probability, and those of the best."""
         self._rows[key].accept(token)
-        return Sampled(key, token)
+        return Sampled(key, token, logprob, top)
 
     def score(
         self, logits: Floats, target: int, top: int

@@ -38,7 +38,7 @@ def frequencies(
     assert list(drawn) == list(range(DRAWS))
     for key in keys:
         executor._sampler.close(key)
-    return np.bincount(list(drawn.values()), minlength=len(logits)) / DRAWS
+    return np.bincount([one.token for one in drawn.values()], minlength=len(logits)) / DRAWS
 
 
 def expected(logits: np.ndarray[Any, Any], params: SamplingParams) -> np.ndarray[Any, Any]:
@@ -95,13 +95,51 @@ def test_what_is_no_number_is_left_to_the_sampler(executor: NativeExecutor) -> N
     executor._sampler.close(key)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("told", [None, 0, 1, 7, 200])
+def test_the_best_token_and_log_probabilities_are_the_samplers(
+    executor: NativeExecutor, told: int | None, seed: int
+) -> None:
+    """Ties too: the first comes before the others."""
+    size = executor.capabilities.vocab_size
+    values = np.random.default_rng(seed).normal(0, 3.0, size).round(seed)
+    logits = values.astype(np.float32)
+    params = SamplingParams(temperature=0.0, logprobs=told)
+    keys = [RowKey(2, 0), RowKey(2, 1)]
+    for key in keys:
+        executor._sampler.open(OpenRow(key, params, 1, np.array([1], np.int32)))
+    found = executor._draw([(keys[0], logits)])[0]
+    right = executor._sampler.sample(keys[1], logits, None)
+    for key in keys:
+        executor._sampler.close(key)
+    assert found.token == right.token == int(logits.argmax())
+    assert [token for token, _ in found.top] == [token for token, _ in right.top]
+    if told is None:
+        assert found.logprob is None
+    else:
+        assert found.logprob == pytest.approx(right.logprob, abs=1e-5)
+        assert [p for _, p in found.top] == pytest.approx([p for _, p in right.top], abs=1e-5)
+
+
+def test_a_drawn_token_has_its_log_probability_without_temperature(
+    executor: NativeExecutor,
+) -> None:
+    key = RowKey(3, 0)
+    params = SamplingParams(temperature=0.5, top_p=0.9, logprobs=2)
+    executor._sampler.open(OpenRow(key, params, 5, np.array([1], np.int32)))
+    logits = np.random.default_rng(4).normal(0, 2.0, executor.capabilities.vocab_size)
+    found = executor._draw([(key, logits.astype(np.float32))])[0]
+    executor._sampler.close(key)
+    right = logits - np.log(np.exp(logits).sum())
+    assert found.logprob == pytest.approx(right[found.token], abs=1e-4)
+    assert found.top[0][1] == pytest.approx(right.max(), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     "options",
     [
-        {"temperature": 0.0},
         {"temperature": 1.0, "top_k": 5},
         {"temperature": 1.0, "typical_p": 0.5},
-        {"temperature": 1.0, "logprobs": 2},
         {"temperature": 1.0, "logit_bias": ((3, 1.0),)},
         {"temperature": 1.0, "repetition_penalty": 1.2},
         {"temperature": 1.0, "min_tokens": 2},

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from trunkline.engine.executors.native.vocabulary import Vocabulary
 from trunkline.engine.executors.one_pass import OnePass, keys_of, wanted
-from trunkline.engine.executors.sampling import Floats
+from trunkline.engine.executors.sampling import Floats, PlainDraw
 from trunkline.engine.seam import (
     Capabilities,
     Chunk,
@@ -21,11 +21,12 @@ from trunkline.engine.seam import (
     ExecutorFailed,
     MemoryOp,
     RowKey,
+    Sampled,
     StepLost,
     StepPlan,
 )
 from trunkline.libnative.model import NativeFailed, NativeModel
-from trunkline.libnative.structs import Draw
+from trunkline.libnative.structs import INTS, Draw
 from trunkline.text.gguf_tokenizer import GgufTokenizer
 
 Int32s = npt.NDArray[np.int32]
@@ -82,28 +83,50 @@ class NativeExecutor(OnePass):
     def _logits(self, count: int) -> Floats:
         return self._rows[:count]
 
-    def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, int]:
+    def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, Sampled]:
         """All at once, on the engine's threads: 0.1 ms instead of 0.6 for a row of 151,936."""
-        places: list[int] = []
-        draws: list[Draw] = []
-        for place, (key, logits) in enumerate(rows):
-            plain = self._sampler.plain_draw(key)
-            if plain is not None:
-                places.append(place)
-                inverse = 1.0 / plain.temperature
-                numbers = (inverse, plain.top_p, plain.min_p, -1, plain.first, plain.second)
-                draws.append(Draw(logits.ctypes.data, *numbers))
-        if not draws:
+        places = [(place, *row, self._sampler.plain_draw(row[0])) for place, row in enumerate(rows)]
+        plain = [(place, key, x, draw) for place, key, x, draw in places if draw is not None]
+        if not plain:
             return {}
-        drawn = (Draw * len(draws))(*draws)
-        self._model.draw(drawn)
+        most = max(draw.logprobs or 0 for _, _, _, draw in plain)
+        told = np.empty((len(plain), most), np.int32)
+        draws = (Draw * len(plain))(
+            *(_draw_of(x, draw, told[row]) for row, (_, _, x, draw) in enumerate(plain))
+        )
+        self._model.draw(draws)
         # What is no number, the sampler says in words.
         return {
-            place: one.token for place, one in zip(places, drawn, strict=True) if one.token >= 0
+            place: self._accept(key, x, one, told[row])
+            for row, ((place, key, x, _), one) in enumerate(zip(plain, draws, strict=True))
+            if one.token >= 0
         }
+
+    def _accept(self, key: RowKey, logits: Floats, drawn: Draw, told: Int32s) -> Sampled:
+        token = int(drawn.token)
+        if drawn.told < 0:
+            return self._sampler.accept(key, token)
+        normalizer = float(drawn.normalizer)
+        top = [(int(one), float(logits[one]) - normalizer) for one in told[: drawn.told]]
+        return self._sampler.accept(key, token, float(logits[token]) - normalizer, tuple(top))
 
     def _lost(self, plan: StepPlan, status: int) -> StepLost:
         return StepLost(f"step {plan.step} was lost: it was aborted", keys_of(plan))
+
+
+def _draw_of(logits: Floats, draw: PlainDraw, told: Int32s) -> Draw:
+    """`tln_draw`; `told` has room for the tokens whose log probabilities are wanted."""
+    inverse = 1.0 / draw.temperature if draw.temperature else 0.0
+    return Draw(
+        logits=logits.ctypes.data,
+        inverse_temperature=inverse,
+        top_p=draw.top_p,
+        min_p=draw.min_p,
+        first=draw.first,
+        second=draw.second,
+        told_tokens=told.ctypes.data_as(INTS),
+        told=-1 if draw.logprobs is None else draw.logprobs,
+    )
 
 
 def arrays_of(
