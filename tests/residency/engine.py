@@ -1,9 +1,10 @@
 """A small engine for tests: answers health and models as told. Run as a script.
 
     python engine.py PORT [--when FILE] [--say TEXT] [--exit STATUS] [--stubborn] [--child FILE]
-                     [--sick] [--crash-file FILE]
+                     [--apart] [--sick] [--crash-file FILE]
 
-`--when`: it is well once that file is there. `--crash-file`: it removes that file once it is there,
+`--when`: it is well once that file is there. `--apart`: its child leads a session of its own, as
+`ray start` leaves some. `--crash-file`: it removes that file once it is there,
 and ends with status 7.
 """
 
@@ -30,13 +31,14 @@ def main() -> None:
     parser.add_argument("--stubborn", action="store_true")
     parser.add_argument("--sick", action="store_true")
     parser.add_argument("--child", default="")
+    parser.add_argument("--apart", action="store_true")
     parser.add_argument("--crash-file", default="")
     options = parser.parse_args()
     if options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if options.child:
         sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-        child = subprocess.Popen(sleep)
+        child = subprocess.Popen(sleep, start_new_session=options.apart)
         Path(options.child).write_text(str(child.pid))
     if options.say:
         print(options.say, flush=True)

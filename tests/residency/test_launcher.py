@@ -75,7 +75,23 @@ async def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) 
     running = await SubprocessLauncher(tmp_path).start(spec(*arguments, stop_timeout=0.3))
     await answers(running)
     assert await running.stop() == -signal.SIGKILL
-    await gone(int(note.read_text()))
+    # Its memory is free: whoever waits for it may be loaded.
+    assert not alive(int(note.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans become init's children there")
+@pytest.mark.parametrize("ending", ["stopped", "by itself"])
+async def test_what_left_the_engines_group_goes_too(tmp_path: Path, ending: str) -> None:
+    note = tmp_path / "child"
+    arguments: tuple[str, ...] = ("--apart", "--child", str(note))
+    arguments += () if ending == "stopped" else ("--exit", "3")
+    running = await SubprocessLauncher(tmp_path).start(spec(*arguments))
+    if ending == "stopped":
+        await answers(running)
+        assert await running.stop() == -signal.SIGTERM
+    else:
+        assert await running.wait() == 3
+    assert not alive(int(note.read_text()))
 
 
 async def test_children_go_with_an_engine_that_ends(tmp_path: Path) -> None:

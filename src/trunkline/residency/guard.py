@@ -6,7 +6,9 @@ Run as a script, with nothing but the standard library:
 
 Its standard output tells the engine's process id on a line of its own, then the status that it
 ended with (negative: the signal). SIGTERM, or the end of the pipe FD that the owner holds open,
-ends the engine: SIGTERM, after the grace SIGKILL to its whole process group, then the cleanup.
+ends the engine: SIGTERM, after the grace SIGKILL to its whole process group, then the cleanup. It
+tells the status once all that the engine has started is gone, on Linux also what left its group:
+until then their memory is not free.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ from pathlib import Path
 
 # From <sys/prctl.h>.
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _PIECE = 65536
 # Seconds that the cleanup may take, and that the last output may come after the engine's end.
 _CLEANUP = 20.0
 _LINGER = 1.0
+# Seconds that killed processes may take to be gone (many gigabytes), and between two looks.
+_GOING = 10.0
+_LOOK = 0.01
 _NOT_FOUND = 127
 
 
@@ -76,6 +82,9 @@ class Guard:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if sys.platform == "linux":
+            # Whoever loses its parent below us becomes our child, instead of init's.
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         if not self._start():
             return _NOT_FOUND
         assert self._engine is not None
@@ -84,6 +93,7 @@ class Guard:
         # While it is not reaped its number, which is that of its group, cannot be another's.
         self._kill_group()
         status = self._engine.wait()
+        self._end_orphans()
         self._drain(self._engine.stdout.fileno())
         self._clean()
         self._tell(status)
@@ -124,6 +134,7 @@ class Guard:
                 reading.remove(output)
             if wake in ready:
                 self._signals(os.read(wake, 512))
+                self._reap()
             if self._options.lifeline in ready and not os.read(self._options.lifeline, 512):
                 reading.remove(self._options.lifeline)
                 self._ask_to_end()
@@ -160,6 +171,32 @@ class Guard:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._engine.pid, signal.SIGKILL)
 
+    def _reap(self) -> None:
+        """Take note of orphans that have ended; the engine itself stays as it is."""
+        assert self._engine is not None
+        if not hasattr(os, "waitid"):
+            return
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, flags)) is not None:
+                if ended.si_pid == self._engine.pid:
+                    return
+                os.waitpid(ended.si_pid, 0)
+
+    def _end_orphans(self) -> None:
+        """Kill what is left of the engine, whose first process is gone, and wait for all of it."""
+        until = time.monotonic() + _GOING
+        while time.monotonic() < until:
+            for child in _children():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(child, signal.SIGKILL)
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            time.sleep(_LOOK)
+
     def _copy(self, output: int) -> bool:
         """Log what is there; False at the end."""
         data = os.read(output, _PIECE)
@@ -193,6 +230,15 @@ class Guard:
     def _tell(number: int) -> None:
         with contextlib.suppress(OSError):
             os.write(1, f"{number}\n".encode())
+
+
+def _children() -> list[int]:
+    """Our own; none where the kernel does not tell."""
+    me = os.getpid()
+    try:
+        return [int(one) for one in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def main(arguments: list[str]) -> int:
