@@ -46,39 +46,52 @@ static inline int32_t sum_of(const int8_t* q) {
 #endif
 }
 
-// Written field by field: a block that is made on the stack and copied as a whole waits for its own
-// small stores each time.
-static inline void quantize_block(F low, F high, ActBlock& to) {
-  // Sums find infinities and NaNs, which max would lose.
-  const float most = reduce_max(max(abs(low), abs(high)));
-  const float all = reduce_add(add(abs(low), abs(high)));
-  if (!(all < 1e30f)) {
-    memset(to.q, 0, sizeof to.q);
-    put_scale(to, float_of(0x7fc00000), 0, 0);
-    return;
+// Blocks that are quantized together: each step of the work for all of them, since one block alone
+// would wait for itself at every step. What is written is not copied as a whole afterwards: such a copy
+// waits for the small stores.
+constexpr int64_t kTogether = 16;
+
+static inline void quantize_blocks(const float* x, int64_t count, ActBlock* to) {
+  float scale[kTogether], inverse[kTogether];
+  int32_t first[kTogether], second[kTogether];
+  for (int64_t b = 0; b < count; ++b) {
+    const F low = abs(load(x + 32 * b)), high = abs(load(x + 32 * b + 16));
+    // Sums find infinities and NaNs, which max would lose.
+    const bool number = reduce_add(add(low, high)) < 1e30f;
+    scale[b] = number ? reduce_max(max(low, high)) : float_of(0x7fc00000);
   }
-  const bool some = most >= 1e-30f;
-  const float d = float_of((bits_of(most * (1.0f / 127.0f)) + 15u) & ~15u);
-  const F inverse = set1(some ? 1.0f / d : 0.0f);
-  // 127 and what little rounding adds, at most: nothing has to be cut off.
-  store_i8(to.q, to_int(mul(low, inverse)));
-  store_i8(to.q + 16, to_int(mul(high, inverse)));
-  put_scale(to, some ? d : 0.0f, sum_of(to.q), sum_of(to.q + 16));
+  for (int64_t b = 0; b < count; ++b) {
+    const float most = scale[b];
+    const float d = float_of((bits_of(most * (1.0f / 127.0f)) + 15u) & ~15u);
+    scale[b] = most < 1e-30f ? 0.0f : d;  // a NaN stays one
+    inverse[b] = most < 1e-30f ? 0.0f : 1.0f / d;
+  }
+  for (int64_t b = 0; b < count; ++b) {
+    if (!(scale[b] >= 0)) {
+      memset(to[b].q, 0, sizeof to[b].q);
+      first[b] = second[b] = 0;
+      continue;
+    }
+    // 127 and what little rounding adds, at most: nothing has to be cut off.
+    const F factor = set1(inverse[b]);
+    store_i8(to[b].q, to_int(mul(load(x + 32 * b), factor)));
+    store_i8(to[b].q + 16, to_int(mul(load(x + 32 * b + 16), factor)));
+    first[b] = sum_of(to[b].q);
+    second[b] = sum_of(to[b].q + 16);
+  }
+  for (int64_t b = 0; b < count; ++b) put_scale(to[b], scale[b], first[b], second[b]);
 }
 
 static inline void quantize(const float* x, int64_t ld_x, int64_t n, int64_t cols, ActBlock* out) {
-  const int64_t blocks = act_blocks(cols);
+  const int64_t blocks = act_blocks(cols), whole = cols / 32;
   for (int64_t i = 0; i < n; ++i, x += ld_x, out += blocks) {
-    for (int64_t b = 0; b < blocks; ++b) {
-      const int64_t k = 32 * b, left = cols - k;
-      if (left >= 32) {
-        quantize_block(load(x + k), load(x + k + 16), out[b]);
-      } else {
-        const int64_t low = left < 0 ? 0 : left < 16 ? left : 16;
-        const int64_t high = left < 16 ? 0 : left - 16;
-        quantize_block(load_n(x + k, static_cast<int>(low)), load_n(x + k + 16, static_cast<int>(high)),
-                       out[b]);
-      }
+    for (int64_t b = 0; b < whole; b += kTogether) {
+      quantize_blocks(x + 32 * b, whole - b < kTogether ? whole - b : kTogether, out + b);
+    }
+    if (whole < blocks) {
+      float rest[64] = {};
+      memcpy(rest, x + 32 * whole, static_cast<size_t>(cols - 32 * whole) * 4);
+      quantize_blocks(rest, blocks - whole, out + whole);
     }
   }
 }
