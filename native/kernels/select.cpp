@@ -45,12 +45,47 @@ TL_VARIANT(i8mm)
 namespace {
 
 #if defined(__x86_64__)
-// Whether leaf 7 has the bit: of subleaf 0 in EDX, of subleaf 1 in EAX.
-bool leaf7(int subleaf, int bit) {
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!__get_cpuid_count(7, static_cast<unsigned>(subleaf), &a, &b, &c, &d)) return false;
-  return (subleaf ? a : d) >> bit & 1;
-}
+// What the CPU has and the system lets us use. Not __builtin_cpu_supports: zig's is empty, and says no.
+class Features {
+ public:
+  Features() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    one_c_ = c;
+    if (has(one_c_, 27)) {  // the system saves registers by XSAVE
+      asm volatile("xgetbv" : "=a"(saved_), "=d"(d) : "c"(0));
+    }
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+      seven_b_ = b;
+      seven_c_ = c;
+      seven_d_ = d;
+    }
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) seven_one_a_ = a;
+  }
+
+  bool avx2() const {
+    constexpr unsigned kVectors = 0x6;
+    return (saved_ & kVectors) == kVectors && has(one_c_, 12) /* FMA */ && has(one_c_, 29) /* F16C */ &&
+           has(seven_b_, 5);
+  }
+  bool avxvnni() const { return avx2() && has(seven_one_a_, 4); }
+  bool avx512vnni() const {
+    constexpr unsigned kVectors = 0xE6;
+    return avx2() && (saved_ & kVectors) == kVectors && has(seven_b_, 16) /* F */ &&
+           has(seven_b_, 17) /* DQ */ && has(seven_b_, 30) /* BW */ && has(seven_b_, 31) /* VL */ &&
+           has(seven_c_, 11);
+  }
+  bool avx512bf16() const { return avx512vnni() && has(seven_one_a_, 5); }
+  bool amx() const {
+    constexpr unsigned kTiles = 0x60000;
+    return avx512bf16() && (saved_ & kTiles) == kTiles && has(seven_d_, 24) && has(seven_d_, 25);
+  }
+
+ private:
+  static bool has(unsigned word, int bit) { return word >> bit & 1; }
+
+  unsigned saved_ = 0, one_c_ = 0, seven_b_ = 0, seven_c_ = 0, seven_d_ = 0, seven_one_a_ = 0;
+};
 
 // Linux gives the tiles' registers to processes that ask for them (Documentation/arch/x86/xstate.rst).
 bool tiles_allowed() {
@@ -112,32 +147,18 @@ struct Variants {
 
   Variants() {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    // The compiler's support function asks the operating system about the registers as well.
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c();
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512vnni");
-    const bool bf16 = avx512 && leaf7(1, 5);
-    const bool amx = bf16 && leaf7(0, 24) && leaf7(0, 25) && tiles_allowed();
-    offer(amx, with_products("amx", avx512vnni::table, amx::matmul));
-    offer(bf16, with_products("avx512bf16", avx512vnni::table, avx512bf16::matmul));
-    offer(avx512, avx512vnni::table);
-    offer(avx2 && leaf7(1, 4), avxvnni::table);
-    offer(avx2, avx2::table);
+    const Features cpu;
+    offer(cpu.amx() && tiles_allowed(), with_products("amx", avx512vnni::table, amx::matmul));
+    offer(cpu.avx512bf16(), with_products("avx512bf16", avx512vnni::table, avx512bf16::matmul));
+    offer(cpu.avx512vnni(), avx512vnni::table);
+    offer(cpu.avxvnni(), avxvnni::table);
+    offer(cpu.avx2(), avx2::table);
 #elif defined(__aarch64__)
     offer(has_dotprod() && has_i8mm(), i8mm::table);
     offer(has_dotprod(), dotprod::table);
 #endif
     offer(true, generic::table);
   }
-
-#if defined(__x86_64__)
-  static bool f16c() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
-  }
-#endif
 };
 
 const Variants& variants() {

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.libnative import build
+from trunkline.libnative.library import NativeUnusable, native
 
 CROSS, QEMU = "aarch64-linux-gnu-g++", "qemu-aarch64"
 FLAGS = ("-std=c++20", "-O2", "-I", str(build.SOURCES / "include"), "-I", str(build.SOURCES))
@@ -65,6 +66,26 @@ def test_variants_of_this_machine(compiler: list[str], tmp_path: Path) -> None:
     for name, line in said.items():
         assert "not checked" in line or re.match(r"\d+ checks, 0 failed", line), name
     assert re.match(r"\d+ checks, 0 failed", said["generic"])
+
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not CPUINFO.exists(), reason="what Linux says of x86 CPUs"
+)
+def test_what_the_cpu_has_is_used() -> None:
+    try:
+        cpu = native().cpu
+    except NativeUnusable as error:
+        pytest.skip(str(error))
+    flags = set(CPUINFO.read_text().partition("\nflags")[2].partition("\n")[0].split())
+    if "avx512_vnni" in flags:
+        assert cpu in ("avx512vnni", "avx512bf16", "amx")
+    elif {"avx2", "fma", "f16c"} <= flags:
+        assert cpu in ("avx2", "avxvnni")
+    else:
+        assert cpu == "generic"
 
 
 @pytest.mark.slow
