@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
+import pytest
 
 from tests.support.fake_backend import FakeBackend
 from trunkline.backends.config import BackendConfig
+from trunkline.core.errors import ModelNotFound
 from trunkline.core.types import Health, ModelCard
 from trunkline.gateway.config import RouteConfig, Target
 from trunkline.gateway.gateway import Gateway
@@ -149,6 +151,21 @@ async def test_names_that_clients_make_up_are_bounded() -> None:
         assert one.gateway.find("fake").metric_name() == "fake"
         # Those that went long ago are forgotten.
         assert route_of(one, "a/0").endpoints[0].requests == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["up/x\r\nset-cookie: a=b", "up/\x00", "up/\u2028", "a/x\ny", "up/" + "x" * 600, "a/"]
+)
+async def test_names_that_nobody_has(name: str) -> None:
+    config = FileConfig(
+        backends=(backend("a"), backend("b")),
+        routes=(route("up/*", Target(backend="b", model="*")),),
+    )
+    async with world() as one:
+        await one.assembly.apply(config)
+        assert one.gateway.find("up/é x").name == "up/é x"
+        with pytest.raises(ModelNotFound):
+            one.gateway.find(name)
 
 
 async def test_a_model_follows_the_backend_that_lists_it() -> None:

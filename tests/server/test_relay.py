@@ -91,6 +91,19 @@ async def test_bytes_pass_as_they_are(translates: bool) -> None:
     assert bytes(backend.seen[0].fields["nobody_knows"]) == b"1"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_names_do_not_break_the_head(stream: bool) -> None:
+    """Clients make up names of models, and backends do."""
+    data = _CHUNK if stream else b"{}"
+    events = (Routed("r", "up", "x\r\nevil: 1\u2028" + "y" * 5000), Relayed("r", data, 1))
+    backend = RelayingBackend((*events, Completed("r", Usage(3, 1), Timing())))
+    async with running(backend) as one:
+        response = await one.ask("POST", _PATH, body(stream=stream))
+    assert "evil" not in response.headers
+    assert response.headers["x-trunkline-model"].startswith("x??evil: 1?yy")
+    assert len(response.headers["x-trunkline-model"]) < 300
+
+
 async def test_a_whole_answer_in_pieces() -> None:
     pieces = (Relayed("r", b'{"a":'),), (Relayed("r", b"1}"), Completed("r", Usage(3, 1), Timing()))
     async with running(RelayingBackend(*pieces)) as one:

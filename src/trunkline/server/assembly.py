@@ -33,6 +33,8 @@ _RETIRE = 600.0
 _RETIRE_POLL = 0.5
 # Routes made for names that clients made up, at most.
 _MADE = 256
+# Most characters of such a name.
+_LONGEST_NAME = 512
 # Seconds for which what backends list is not asked again.
 _LISTED = 1.0
 
@@ -200,6 +202,10 @@ class _Made:
             self._models[name] = model
         return model
 
+    def _serves(self, name: str) -> bool:
+        """Whether a name may be one of a model: it comes from whoever asks, and goes to others."""
+        return 0 < len(name) <= _LONGEST_NAME and name.isprintable()
+
     def _make(self, config: RouteConfig, label: str = "", most: int = _MADE) -> ServedModel:
         """`most`: how many of them may be kept."""
         route = self._routes.further(config)
@@ -222,7 +228,7 @@ class _Patterns(_Made):
     def find(self, name: str) -> ServedModel | None:
         """The route that fits best, made for this very name."""
         known = self._known(name)
-        if known is not None or not name:
+        if known is not None or not self._serves(name):
             return known
         for config in self._configs:
             found = match(config.name, name)
@@ -261,7 +267,8 @@ class _Listed(_Made):
         holder, model, label = self._holders.get(name), name, ""
         if holder is None:
             prefix, _, model = name.partition("/")
-            holder = prefix if prefix in self._backends and model else None
+            there = prefix in self._backends and bool(model) and self._serves(name)
+            holder = prefix if there else None
             # Whoever asks may name anything there.
             label = "" if self._holders.get(model) == prefix else f"{prefix}/*"
         if holder is None:

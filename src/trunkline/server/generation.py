@@ -47,6 +47,8 @@ _COMMENT = b": keep-alive\n\n"
 
 # Events of a whole answer that is relayed: who gives it, its bytes, its end.
 _WHOLE = 3
+# Most characters of a name in a header field.
+_LONGEST_FIELD = 256
 _NO_USAGE = Usage(0, 0)
 _NO_TIMING = Timing()
 
@@ -390,8 +392,8 @@ def _routed_lines(routed: Routed, waited: float) -> bytes:
 @functools.lru_cache(maxsize=256)
 def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> bytes:
     lines = (
-        f"x-trunkline-backend: {backend}\r\n"
-        f"x-trunkline-model: {model}\r\n"
+        f"x-trunkline-backend: {_field(backend)}\r\n"
+        f"x-trunkline-model: {_field(model)}\r\n"
         f"x-trunkline-retries: {retries}\r\n"
         f"x-trunkline-fallbacks: {fallbacks}\r\n"
     )
@@ -399,11 +401,17 @@ def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> by
 
 
 def _more_lines(arm: str, dropped: tuple[str, ...]) -> bytes:
-    lines = f"x-trunkline-arm: {arm}\r\n" if arm else ""
+    lines = f"x-trunkline-arm: {_field(arm)}\r\n" if arm else ""
     if dropped:
         names = ", ".join(dropped)
         lines += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
     return lines.encode("latin-1", "replace")
+
+
+def _field(text: str) -> str:
+    """`text` as the value of a header field: clients and backends make up names of models."""
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    return shown[:_LONGEST_FIELD]
 
 
 def _longest(one: Timing, other: Timing) -> Timing:
