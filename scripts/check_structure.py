@@ -82,6 +82,7 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("lazy", "trunkline.cli"): "commands import what they need, so that --help is instant",
     ("lazy", "trunkline.engine.executors"): "only the executor that is chosen is loaded",
     ("lazy", "trunkline.engine.front.__main__"): "the file is read while the rest is imported",
+    ("lazy", "trunkline.engine.grammar.gate"): "llguidance, for those who have grammars",
     ("lazy", "trunkline.server.engines"): "engines start while the rest is imported",
     ("lazy", "trunkline.store.resolve"): "only folders are converted; that needs NumPy",
     ("stray", "scripts/check_structure.py"): "the list itself",

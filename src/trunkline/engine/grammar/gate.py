@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from trunkline.core.errors import ErrorInfo, QueueFull
 from trunkline.engine.frames import AddGroup, GroupFailed, RowOutput
-from trunkline.engine.grammar.masker import Masker
 from trunkline.engine.scheduler import Outcome
 from trunkline.engine.seam import Masks, RowKey, StepPlan
 from trunkline.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from trunkline.engine.grammar.masker import Masker
 
 # Groups that may wait for their grammars to be compiled.
 _MAX_PARKED = 256
@@ -44,6 +47,9 @@ class GrammarGate:
             return QueueFull("too many grammars are being compiled", retry_after=2.0).info()
         assert group.grammar is not None
         if self._masker is None:
+            # With llguidance, 0.06 s: most cores never see a grammar, and all of them start.
+            from trunkline.engine.grammar.masker import Masker
+
             self._masker = Masker(self._tokenizer(), max_rows=self._max_rows)
         for row in range(group.n):
             self._masker.open(RowKey(group.group, row), group.grammar)
