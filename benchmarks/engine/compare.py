@@ -50,13 +50,13 @@ def _cases() -> dict[str, Case]:
 def measure(
     servers: dict[str, int], vocabulary: int, only: str, results: dict[str, list[dict[str, float]]]
 ) -> None:
-    """Run the cases whose name contains `only` against each server; adds to its last figures.
+    """Run cases against each server; adds to its last figures.
 
-    `servers` are ports by name.
+    `servers` are ports by name; `only` as of the command line.
     """
     prompts = cases.Prompts(vocabulary)
     for name, case in _cases().items():
-        if only not in name:
+        if not any(part in name for part in only.split(",")):
             continue
         for server, port in servers.items():
             begun = time.perf_counter()
@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocabulary", type=int, required=True, help="entries of its vocabulary")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="run the cases whose name contains this, or one of these with commas between them",
+    )
     parser.add_argument(
         "--servers",
         default="trunkline,trunkline --executor ggml,llama.cpp,llama.cpp -b 256",
