@@ -173,12 +173,16 @@ def test_vendors_clients_pass_comments_over(lively: Line) -> None:
 
     lively.first.play(pauses)
     url = lively.server.url
-    chat = openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0).chat.completions
-    with chat.create(model="quiet", messages=[TURN], stream=True) as stream:
+    with (
+        openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client,
+        client.chat.completions.create(model="quiet", messages=[TURN], stream=True) as stream,
+    ):
         said = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "".join(said) == "all there"
-    messages = anthropic.Anthropic(base_url=url, api_key="-", max_retries=0).messages
-    with messages.stream(model="quiet", max_tokens=9, messages=[TURN]) as events:
+    with (
+        anthropic.Anthropic(base_url=url, api_key="-", max_retries=0) as other,
+        other.messages.stream(model="quiet", max_tokens=9, messages=[TURN]) as events,
+    ):
         assert "".join(events.text_stream) == "all there"
 
 
@@ -252,13 +256,15 @@ def test_vendors_client_of_a_relayed_stream_that_goes_on(line: Line) -> None:
     """The bytes of one server, then those that we make of another's: still one answer."""
     line.first.play(breaks_off)
     line.second.play(goes_on)
-    client = openai.OpenAI(base_url=f"{line.server.url}/v1", api_key="-", max_retries=0)
-    with client.chat.completions.create(
-        model="going-on",
-        messages=[TURN],
-        stream=True,
-        stream_options={"include_usage": True},
-    ) as stream:
+    with (
+        openai.OpenAI(base_url=f"{line.server.url}/v1", api_key="-", max_retries=0) as client,
+        client.chat.completions.create(
+            model="going-on",
+            messages=[TURN],
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as stream,
+    ):
         chunks = list(stream)
     said = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(said) == "The quick brown fox jumps over."
@@ -316,12 +322,10 @@ def test_anthropics_client_of_a_relayed_stream_that_goes_on(line: Line) -> None:
 
     line.first.play(breaks)
     line.second.play(continues)
-    client = anthropic.Anthropic(base_url=line.server.url, api_key="-", max_retries=0)
-    with client.messages.stream(
-        model="messages",
-        max_tokens=64,
-        messages=[TURN],
-    ) as stream:
+    with (
+        anthropic.Anthropic(base_url=line.server.url, api_key="-", max_retries=0) as client,
+        client.messages.stream(model="messages", max_tokens=64, messages=[TURN]) as stream,
+    ):
         kinds = [event.type for event in stream]
         message = stream.get_final_message()
     assert kinds.count("message_start") == 1

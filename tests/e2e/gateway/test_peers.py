@@ -109,8 +109,8 @@ def test_models_health_and_load(line: Server) -> None:
             break
         assert time.monotonic() < deadline, page
         time.sleep(0.1)
-    client = openai.OpenAI(base_url=f"{line.url}/v1", api_key="-")
-    assert {model.id for model in client.models.list()} == {"llama", "other"}
+    with openai.OpenAI(base_url=f"{line.url}/v1", api_key="-") as client:
+        assert {model.id for model in client.models.list()} == {"llama", "other"}
 
 
 def test_hang_up_reaches_the_other_trunkline(line: Server, other: Server) -> None:
