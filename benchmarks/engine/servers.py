@@ -1,35 +1,27 @@
-"""The servers that are compared: ours, and llama.cpp's own out of the same wheel."""
+"""Processes of servers on this machine: a free port, start and end, memory."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
-# Seconds until a server must answer.
-START_TIMEOUT = 180.0
-
-# llama.cpp's server through xllamacpp: same shared object as our ggml executor, its own scheduler.
-_LLAMA_CPP = """
-import sys, threading
-import xllamacpp as x
-model, port, threads, context, parallel, batch = sys.argv[1], *map(int, sys.argv[2:])
-p = x.CommonParams()
-p.model.path, p.port, p.n_ctx, p.n_parallel, p.kv_unified = model, port, context, parallel, True
-p.cpuparams.n_threads = p.cpuparams_batch.n_threads = threads
-p.warmup, p.model_alias = True, {'m'}
-if batch:
-    p.n_batch = batch
-server = x.Server(p)
-threading.Event().wait()
-"""
+# Seconds until a server must answer: vLLM compiles first.
+START_TIMEOUT = 900.0
+# Seconds that a server may take to end.
+_END = 20.0
+# Bytes of its log that an error shows.
+_TAIL = 2000
 
 
 def free_port() -> int:
@@ -40,34 +32,38 @@ def free_port() -> int:
         return port
 
 
-def llama_cpp(model: Path, port: int, threads: int, batch: int = 0) -> list[str]:
-    """Command of llama.cpp's server; `batch` 0 is its default."""
-    numbers = (port, threads, 24576, 32, batch)
-    return [sys.executable, "-c", _LLAMA_CPP, str(model), *map(str, numbers)]
-
-
-def trunkline(model: Path, port: int, threads: int, *flags: str) -> list[str]:
-    """Command of our server."""
-    command = [sys.executable, "-m", "trunkline", "serve", str(model), "--port", str(port)]
-    return [*command, "--threads", str(threads), "--served-model-name", "m", *flags]
-
-
 @contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[tuple[float, int]]:
-    """Run a server; yields the seconds from its start to its first answer, and its process id."""
+def running(
+    command: list[str], port: int, log: Path, environment: Mapping[str, str]
+) -> Iterator[tuple[float, int]]:
+    """Run a server; yields the seconds from its start to its first answer, and its process id.
+
+    `environment` is added to ours. Raises RuntimeError where the server never answers.
+    """
     begun = time.perf_counter()
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        try:
-            _wait_for(process, port, log)
-            yield time.perf_counter() - begun, process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+    try:
+        _wait_for(process, port, log)
+        yield time.perf_counter() - begun, process.pid
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The process, then what is left of its group."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_END)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def resident(pid: int) -> int:
@@ -82,17 +78,29 @@ def resident(pid: int) -> int:
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    body = json.dumps({"model": "m", "prompt": [1, 2, 3], "max_tokens": 1}).encode()
+    body = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 1, "stream": True}
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/completions", body, {"Content-Type": "application/json"}
+        f"http://127.0.0.1:{port}/v1/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended with {process.returncode}; see {log}")
+            raise RuntimeError(f"the server ended with {process.returncode}: {_tail(log)}")
         try:
-            with urllib.request.urlopen(request, timeout=60):
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                answer.read()
                 return
+        except urllib.error.HTTPError as error:
+            # llama-server says 503 while it loads.
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise RuntimeError(f"{error.code}: {error.read(_TAIL)!r}") from None
+            time.sleep(0.05)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.05)
-    raise RuntimeError(f"the server did not answer in {START_TIMEOUT:.0f} s; see {log}")
+    raise RuntimeError(f"the server did not answer in {START_TIMEOUT:.0f} s: {_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-_TAIL:].decode(errors="replace")
