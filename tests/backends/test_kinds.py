@@ -74,7 +74,7 @@ async def request_line(config: BackendConfig, environ: dict[str, str], path: str
     remote = connect(config, client, {operation: speaker}, environ).backend
     assert not remote.health().detail.startswith("there is no key"), remote.health().detail
     outgoing = speaker.encode(chat("some/model:1"), remote.terms("some/model:1"))
-    path = remote._path(operation, "some/model:1", outgoing.path)
+    path = remote.reach(operation, "some/model:1", outgoing.path)
     head = remote.site.head(outgoing.method, path, outgoing.headers, outgoing.body).decode()
     await client.close()
     line, host = head.split("\r\n")[:2]

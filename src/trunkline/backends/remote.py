@@ -9,9 +9,11 @@ import msgspec
 
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.ticker import Ticker
+from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.kept import ask_kept
 from trunkline.backends.kind import Kind
-from trunkline.backends.remote_call import Refusal, RemoteCall
+from trunkline.backends.lane import Lane, lane_of
+from trunkline.backends.remote_call import Refusal, RemoteCall, UnderWay
 from trunkline.backends.site import Site, fill
 from trunkline.backends.tokens import Tokens
 from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused, response_not_found
@@ -93,11 +95,13 @@ class RemoteBackend:
         # Why nothing can be sent: a key that is missing.
         self._missing = missing
         self._speakers = speakers
-        self.calls: set[RemoteCall] = set()
+        self.calls: set[UnderWay] = set()
         # True: the ticker has us.
         self._watched = False
         self._time = site.pool.loop.time
         self._terms: dict[tuple[str, str], Terms] = {}
+        # By model and operation.
+        self._lanes: dict[tuple[str, str], Lane | None] = {}
         self._listed: dict[str, ModelCard] = {}
         self._stats: BackendStats | None = None
         self._health = Health("ready")
@@ -117,7 +121,7 @@ class RemoteBackend:
         self.features: frozenset[Feature] = frozenset(features)
         given = frozenset(name for name, there in self.config.features.items() if there)
         self._without = {op: lacks - given for op, lacks in self.kind.without.items()}
-        self._terms.clear()
+        self._forget_terms()
         paths = dict(self.kind.paths)
         for operation, there in found.operations.items():
             if there:
@@ -167,6 +171,40 @@ class RemoteBackend:
         except TrunklineError as error:
             return Refusal(self.site.pool.loop, raw.id, error, sink)
 
+    def lane(self, model: str, operation: str) -> Lane | None:
+        """The short way for calls that want a whole answer; None: there is none now."""
+        key = (model, operation)
+        if key not in self._lanes:
+            if len(self._lanes) >= _MAX_TERMS:
+                self._lanes.clear()
+            lane = None
+            if operation in self._paths and not self._missing:
+                lane = lane_of(self, self._speakers[operation], self.terms(model, operation))
+            self._lanes[key] = lane
+        return self._lanes[key] if self.site.auth.ready else None
+
+    def adopt(
+        self, transfer: Transfer, raw: RawRequest, outgoing: Outgoing, sink: EventSink, began: float
+    ) -> RemoteCall:
+        """As of `LaneOwner`; what `transfer` hears from now on, it tells the call."""
+        speaker, terms = self._speakers[raw.operation], self.terms(raw.model, raw.operation)
+        path = self.reach(raw.operation, raw.model, outgoing.path)
+        call = RemoteCall(self, raw, speaker, terms, outgoing, path, raw.stream, sink, began, began)
+        call.since = transfer.since
+        self.calls.add(call)
+        return call
+
+    def reach(self, operation: str, model: str, path: str) -> str:
+        """As of `LaneOwner`."""
+        template = self._paths.get(operation)
+        return fill(template, self._values, model, path) if template else path
+
+    def watch(self) -> None:
+        """As of `LaneOwner`."""
+        if not self._watched:
+            self._watched = True
+            self.ticker.add(self)
+
     async def count_tokens(self, request: Request) -> int:
         """Ask the server. Raises `TrunklineError`; `Unsupported` where it cannot tell."""
         return await self._tokens.count(request, self.terms(request.model))
@@ -187,7 +225,7 @@ class RemoteBackend:
         speaker = self._speakers.get(_RESPONSES)
         if speaker is None or _RESPONSES not in self._paths:
             raise response_not_found(ask.response_id)
-        path = self._path(_RESPONSES, "", "/v1/responses")
+        path = self.reach(_RESPONSES, "", "/v1/responses")
         return await ask_kept(self.site, speaker, path, ask)
 
     def models(self) -> tuple[ModelCard, ...]:
@@ -226,7 +264,7 @@ class RemoteBackend:
         listed = {card.name: card for card in cards}
         if listed != self._listed:
             self._listed = listed
-            self._terms.clear()
+            self._forget_terms()
 
     def learn(self, found: Conformance) -> None:
         """What a probe found decides from now on what is passed through, translated or refused."""
@@ -258,7 +296,7 @@ class RemoteBackend:
         terms = self._terms.get((model, operation))
         if terms is None:
             if len(self._terms) >= _MAX_TERMS:
-                self._terms.clear()
+                self._forget_terms()
             card = self._listed.get(model)
             terms = self._terms[model, operation] = Terms(
                 model=model,
@@ -270,6 +308,10 @@ class RemoteBackend:
         return terms
 
     # internals
+
+    def _forget_terms(self) -> None:
+        self._terms.clear()
+        self._lanes.clear()
 
     def _encode(self, request: Request) -> tuple[Speaker, Terms, Outgoing]:
         """The first dialect that can express `request`. Raises what the best one of them says."""
@@ -290,11 +332,6 @@ class RemoteBackend:
             found = self._suited[kind] = suited or self._spoken
         return found
 
-    def _path(self, operation: str, model: str, path: str) -> str:
-        """Where this kind of server has what the dialect has at `path`."""
-        template = self._paths.get(operation)
-        return fill(template, self._values, model, path) if template else path
-
     def _started(
         self,
         asked: Request | RawRequest,
@@ -308,7 +345,7 @@ class RemoteBackend:
             raise UpstreamRefused(f"{self.title} cannot be asked: {self._missing}")
         path = outgoing.path
         if speaker.operation in self._moved:
-            path = self._path(speaker.operation, terms.model, path)
+            path = self.reach(speaker.operation, terms.model, path)
         now = self._time()
         call = RemoteCall(self, asked, speaker, terms, outgoing, path, streams, sink, now, now)
         self.calls.add(call)
@@ -317,7 +354,5 @@ class RemoteBackend:
         except TrunklineError:
             call.cancel()
             raise
-        if not self._watched:
-            self._watched = True
-            self.ticker.add(self)
+        self.watch()
         return call

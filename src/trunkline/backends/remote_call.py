@@ -31,6 +31,16 @@ _STREAMS = frozenset(
 _JSON = ("application/json", "text/json")
 
 
+class UnderWay(Protocol):
+    """What a backend is asked, whoever holds it."""
+
+    def check(self, now: float) -> None:
+        """Act on time limits; `now` is the loop's time."""
+
+    def cancel(self) -> None:
+        """As of `Transfer`."""
+
+
 class CallOwner(Protocol):
     """What a call needs of its backend."""
 
@@ -41,7 +51,7 @@ class CallOwner(Protocol):
     # Something has arrived from the server.
     heard: bool
     # Those under way; a call that is over takes itself out.
-    calls: set[RemoteCall]
+    calls: set[UnderWay]
 
 
 class RemoteCall(Transfer, eq=False):

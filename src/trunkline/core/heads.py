@@ -25,24 +25,42 @@ T = TypeVar("T")
 class Heads(Generic[T]):
     """What a parser made of heads that have a length, by the rest of their bytes."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_after", "_before", "_last", "_made", "_size")
 
     def __init__(self) -> None:
         self._made: dict[bytes, T] = {}
+        # The one that was found last: what stands before the digits, how much that is, and after.
+        self._before = b""
+        self._size = 0
+        self._after = _END
+        self._last: T | None = None
 
     def find(self, data: bytes) -> tuple[T, bytes, bytes] | None:
         """What the head of `data` means, the digits of its length, and the body.
 
         None where the head is not known, or `data` is not exactly one message.
         """
+        made = self._last
+        if made is not None and data.startswith(self._before):
+            at = self._size
+            stop = data.find(b"\r", at)
+            after = self._after
+            if data.startswith(after, stop) and stop >= 0:
+                digits = data[at:stop]
+                body = data[stop + len(after) :]
+                if len(digits) <= _MOST_DIGITS and digits.isdigit() and int(digits) == len(body):
+                    return made, digits, body
+                return None
         end = data.find(_END)
         at = data.find(_TAIL, 0, end) + len(_TAIL)
         if end < 0 or at < len(_TAIL):
             return None
         stop = data.find(b"\r", at, end + 1)
-        made = self._made.get(data[:at] + data[stop:end])
+        before, after = data[:at], data[stop:end]
+        made = self._made.get(before + after)
         if made is None:
             return None
+        self._before, self._size, self._after, self._last = before, at, after + _END, made
         digits = data[at:stop]
         body = data[end + 4 :]
         if len(digits) > _MOST_DIGITS or not digits.isdigit() or int(digits) != len(body):

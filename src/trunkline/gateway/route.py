@@ -31,6 +31,7 @@ from trunkline.core.types import (
     Tokenization,
 )
 from trunkline.gateway.ask import Ask
+from trunkline.gateway.attempt import Attempt
 from trunkline.gateway.cards import route_card, total
 from trunkline.gateway.clock import Clock
 from trunkline.gateway.config import Fallbacks, RouteConfig
@@ -90,6 +91,10 @@ class Route:
         self._speakers = speakers
         # For requests that one backend alone can answer, by its name.
         self._alone: dict[str, RouteState] = {}
+        # True: nothing but asking one target can happen before it has failed.
+        self._plain = not (config.hedge or config.shadow or config.timeout) and not any(
+            endpoint.target.tpm for endpoint in self.endpoints
+        )
         self._card: ModelCard | None = None
         self._card_until = 0.0
 
@@ -109,14 +114,36 @@ class Route:
                 return True
         return self._relays(operation, set())
 
-    def relay(self, raw: RawRequest, sink: EventSink) -> Call:
-        """As of `Backend`; where the one who answers cannot relay, core events come instead."""
+    def relay(self, raw: RawRequest, sink: EventSink, first: Endpoint | None = None) -> Call:
+        """As of `Backend`; where the one who answers cannot relay, core events come instead.
+
+        `first` is who was found by `straight`.
+        """
         alone = self._state_of(raw.kept_by) if raw.kept_by else None
         if alone is None:
-            return self._call(Ask(raw, raw), sink)
+            return self._call(Ask(raw, raw), sink, first)
         tries = Tries(alone, Ask(raw, raw), sink, [self.config.name])
         tries.start()
         return tries
+
+    def straight(self, ask: Ask, now: float) -> Endpoint | None:
+        """The target for a call that may go straight to it, as nothing else happens beside.
+
+        Whoever does that tells the endpoint as `Tries` would, and has `taken_over` begin as soon as
+        anything comes but a whole answer; whoever does not gives it to `relay`.
+        """
+        state = self.state
+        if not self._plain or state.waiting.inside:
+            return None
+        endpoint = state.chooser.choose(ask, now)
+        return endpoint if endpoint is not None and endpoint.breaker.closed else None
+
+    def taken_over(
+        self, raw: RawRequest, sink: EventSink, endpoint: Endpoint, began: float
+    ) -> tuple[Tries, Attempt]:
+        """The call and its one try, which has been `straight` so far."""
+        tries = Tries(self.state, Ask(raw, raw), sink, [self.config.name])
+        return tries, tries.take_over(endpoint, began)
 
     def begin(self, ask: Ask, sink: EventSink, visited: list[str]) -> Call:
         """As of `Peer`."""
@@ -205,9 +232,9 @@ class Route:
         if self.shadows is not None:
             self.shadows.close()
 
-    def _call(self, ask: Ask, sink: EventSink) -> Call:
+    def _call(self, ask: Ask, sink: EventSink, first: Endpoint | None = None) -> Call:
         tries = Tries(self.state, ask, sink, [self.config.name])
-        tries.start()
+        tries.start(first)
         if self.shadows is not None and self.shadows.wanted():
             tries.watch = self.shadows.begin(ask)
         return tries

@@ -9,9 +9,8 @@
 No task: everything happens in callbacks of backends and timers. The invariants, which
 `tests/gateway/test_tries_properties.py` holds against random faults:
 
-- exactly one `Completed` or `Failed`, and nothing after it or after `cancel`;
-- each try that began is settled once with its endpoint;
-- `Routed` comes first, and after an output nobody starts over.
+- `Routed` comes first; exactly one `Completed` or `Failed`, and nothing after it or `cancel`;
+- each try that began is settled once with its endpoint; after an output nobody starts over.
 """
 
 from __future__ import annotations
@@ -69,18 +68,24 @@ class Tries(msgspec.Struct, eq=False):
     _alarm: Timer | None = None
     _hedge: Timer | None = None
 
-    def start(self) -> None:
-        """Begin; no event comes before this returns."""
+    def start(self, endpoint: Endpoint | None = None) -> None:
+        """Begin, with `endpoint` where it is chosen already; no event comes before this returns."""
         state = self._state
         if state.config.timeout:
             self._alarm = state.clock.call_later(state.config.timeout, self._time_is_up)
         if not state.waiting.inside:
             now = state.clock.time()
-            endpoint = state.chooser.choose(self._ask, now)
+            endpoint = endpoint or state.chooser.choose(self._ask, now)
             if endpoint is not None:
                 self._try(endpoint, now)
                 return
         self._timer = state.clock.call_later(0.0, self._begin_late)
+
+    def take_over(self, endpoint: Endpoint, began: float) -> Attempt:
+        """Go on in place of `start` from a try that somebody else began."""
+        self._made.append(endpoint)
+        self._racing.append(Attempt(self, endpoint, began, began, 0))
+        return self._racing[0]
 
     def cancel(self) -> None:
         """Stop everything; nothing is delivered after this."""
@@ -137,9 +142,7 @@ class Tries(msgspec.Struct, eq=False):
         elif type(last) is Failed:
             self._broke(attempt, events, last.error)
             return
-        self.sink.on_events(events)
-        if self.watch is not None:
-            self.watch.on_events(events)
+        self._deliver(events)
 
     def first(self, attempt: Attempt, events: Sequence[Event]) -> None:
         """The first output of a try, which wins by it; or its failure before any."""
@@ -464,8 +467,7 @@ class Tries(msgspec.Struct, eq=False):
                     self._give_up(rival)
             self._racing = [attempt]
             self._state.counters.hedges_won += attempt.hedge
-        if self._hedge is not None:
-            self._cancel_hedge()
+        self._cancel_hedge()
         endpoint = attempt.endpoint
         if endpoint is not None:
             attempt.first_at = self._state.clock.time()

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from trunkline.core.errors import TrunklineError
+from trunkline.core.errors import TrunklineError, Unsupported
 from trunkline.core.types import Event, EventSink, OnDemand, RawRequest, Request, Tokenization
+from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway, ServedModel
-from trunkline.server.generation import Generation, answer
+from trunkline.gateway.route import Route
+from trunkline.server.generation import Active, Generation, answer, decoded
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ServerMetrics
+from trunkline.server.passage import Passage, passed
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Ask, Codec, Incoming, Lookup
@@ -37,7 +41,7 @@ class Generator:
         self._metrics = metrics
         self._ids = Ids()
         # Calls under way.
-        self._active: set[Generation] = set()
+        self._active: set[Active] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, exchange: Exchange, codec: Codec, path: Mapping[str, str]) -> None:
@@ -170,25 +174,11 @@ class Generator:
             asked if codec.find_name is None else self._name(codec, asked)
         )
         backend = model.backend
-        if not backend.relays(operation):
-            return False
         stream = peeked.stream
         if codec.streams in _FIXED:
             stream = codec.streams == "always"
         exchange.model = label = model.label or model.name
         plain = came.headers.keys().isdisjoint(_DIALECT_HEADERS)
-        generation = Generation(
-            self._active,
-            self._stored,
-            exchange,
-            codec,
-            request_id,
-            tenant,
-            model,
-            self._metrics.model(label),
-            stream,
-            came,
-        )
         raw = RawRequest(
             id=request_id,
             operation=operation,
@@ -200,12 +190,27 @@ class Generator:
             tenant=tenant,
             affinity=peeked.affinity,
             kept_by=kept_by or "",
-            translate=generation.request,
+            translate=partial(_translated, codec, came, request_id, model.name, tenant),
+        )
+        active, stored, metrics = self._active, self._stored, self._metrics.model(label)
+        chosen: Endpoint | None = None
+        if not (stream or kept_by):
+            begun = passed(active, stored, exchange, codec, came, raw, model, metrics)
+            if isinstance(begun, Passage):
+                return True
+            chosen = begun
+        if not backend.relays(operation):
+            return False
+        generation = Generation(
+            active, stored, exchange, codec, request_id, tenant, model, metrics, stream, came
         )
         sink: EventSink = generation
         if codec.kept is not None:
             sink = self._stored.watch(generation, codec.kept, tenant, raw.asked_model)
-        generation.calls.append(backend.relay(raw, sink))
+        if chosen:
+            generation.calls.append(cast(Route, backend).relay(raw, sink, chosen))
+        else:
+            generation.calls.append(backend.relay(raw, sink))
         if "keep_alive" in fields and isinstance(backend, OnDemand):
             keep_alive = generation.keep_alive()
             if keep_alive is not None:
@@ -304,9 +309,17 @@ class Generator:
     def cut(self, error: TrunklineError) -> None:
         """End every call under way with `error`."""
         for generation in list(self._active):
-            generation.fail(error)
+            generation.give_up(error)
         for task in list(self._tasks):
             task.cancel()
+
+
+def _translated(codec: Codec, came: Incoming, request_id: str, model: str, tenant: str) -> Request:
+    """A relayed call as core type. Raises `InvalidRequest`."""
+    requests = decoded(codec, came).requests(request_id, model, tenant)
+    if not requests:
+        raise Unsupported("A request without a prompt: what answers cannot be told to load.")
+    return replace(requests[0], affinity=affinity_of(came))
 
 
 async def _load(backend: OnDemand, keep_alive: float | None) -> None:

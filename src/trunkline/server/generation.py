@@ -11,11 +11,9 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
-from typing import cast
+from typing import Protocol, cast
 
-from msgspec.structs import replace
-
-from trunkline.core.errors import PreviousNotFound, TrunklineError, Unsupported, from_info
+from trunkline.core.errors import PreviousNotFound, TrunklineError, from_info
 from trunkline.core.types import (
     Call,
     Completed,
@@ -23,7 +21,6 @@ from trunkline.core.types import (
     Event,
     Failed,
     Relayed,
-    Request,
     Resumed,
     Routed,
     RowFinished,
@@ -36,7 +33,6 @@ from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Renderer, Successor
-from trunkline.wire.raw import affinity_of
 
 log = logging.getLogger("trunkline.server")
 
@@ -53,11 +49,17 @@ _NO_USAGE = Usage(0, 0)
 _NO_TIMING = Timing()
 
 
+class Active(Protocol):
+    """A call under way, whatever holds it."""
+
+    def give_up(self, error: TrunklineError) -> None:
+        """End it with `error`, however far it has come."""
+
+
 class Generation:
     """One call under way; it may hold several requests, one per prompt.
 
-    It takes the events of the first request itself, and is what decodes a relayed call once
-    somebody answers who does not speak its dialect.
+    It takes the events of the first request itself.
     """
 
     __slots__ = (
@@ -88,7 +90,7 @@ class Generation:
 
     def __init__(
         self,
-        active: set[Generation],
+        active: set[Active],
         stored: StoredResponses,
         exchange: Exchange,
         codec: Codec,
@@ -146,6 +148,15 @@ class Generation:
         if exchange.closed:
             return
         now = time.monotonic()
+        if len(events) == 1 and self._relayed_at and self._stream:
+            event = events[0]
+            if type(event) is Relayed:
+                # The next piece of a stream: most of what ever comes.
+                self._metrics.itl.observe(now - self._relayed_at)
+                self._relayed_at = self._wrote = now
+                self._generated += event.tokens
+                exchange.write(event.data)
+                return
         if len(events) == _WHOLE and type(events[1]) is Relayed and self._pass(events, now):
             return
         relayed = b""
@@ -159,7 +170,7 @@ class Generation:
                 self._note_backend(event, now)
                 continue
             if type(event) is Failed:
-                self.fail(from_info(event.error))
+                self.give_up(from_info(event.error))
                 return
             if type(event) is Resumed:
                 self._succeed(prompt, event)
@@ -218,14 +229,6 @@ class Generation:
         self._exchange.write(data)
         self._wrote = now
 
-    def request(self) -> Request:
-        """A relayed call as core type. Raises `InvalidRequest`."""
-        assert self._came is not None
-        requests = self._decoded().requests(self.request_id, self._model.name, self._tenant)
-        if not requests:
-            raise Unsupported("A request without a prompt: what answers cannot be told to load.")
-        return replace(requests[0], affinity=affinity_of(self._came))
-
     def keep_alive(self) -> float | None:
         """How long a relayed call wants its model kept, in seconds, where it says so."""
         with contextlib.suppress(TrunklineError):
@@ -266,19 +269,14 @@ class Generation:
     def _decoded(self) -> Ask:
         if self._ask is None:
             assert self._came is not None
-            self._ask = cast(Ask, self._codec.decode(self._came))
-            if getattr(self._ask, "recall", None) is not None:
-                raise PreviousNotFound(
-                    "The earlier response is kept by a backend that cannot answer now.",
-                    param="previous_response_id",
-                )
+            self._ask = decoded(self._codec, self._came)
         return self._ask
 
     def _begin_stream(self) -> None:
         lines = EVENT_STREAM_HEADERS + id_line(self.request_id) + self._found
         self._exchange.begin(200, self._codec.stream_type, lines)
 
-    def fail(self, error: TrunklineError) -> None:
+    def give_up(self, error: TrunklineError) -> None:
         """End the call with `error`, however far it has come."""
         exchange = self._exchange
         self._cancel()
@@ -376,6 +374,17 @@ class Generation:
             call.cancel()
 
 
+def decoded(codec: Codec, came: Incoming) -> Ask:
+    """A relayed body, opened after all. Raises `InvalidRequest`."""
+    ask = cast(Ask, codec.decode(came))
+    if getattr(ask, "recall", None) is not None:
+        raise PreviousNotFound(
+            "The earlier response is kept by a backend that cannot answer now.",
+            param="previous_response_id",
+        )
+    return ask
+
+
 def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
     """What the response to a call says of itself; `asked`: the client's name of the model."""
     return Answer(request_id, asked or model.name, int(time.time()), model.fingerprint())
@@ -383,14 +392,15 @@ def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
 
 def _routed_lines(routed: Routed, waited: float) -> bytes:
     return b"%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
-        _backend_lines(routed.backend, routed.model, routed.retries, routed.fallbacks),
+        backend_lines(routed.backend, routed.model, routed.retries, routed.fallbacks),
         waited * 1000,
         _more_lines(routed.arm, routed.dropped) if routed.arm or routed.dropped else b"",
     )
 
 
 @functools.lru_cache(maxsize=256)
-def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> bytes:
+def backend_lines(backend: str, model: str, retries: int = 0, fallbacks: int = 0) -> bytes:
+    """Header lines: who answers, and how many tries there were before."""
     lines = (
         f"x-trunkline-backend: {_field(backend)}\r\n"
         f"x-trunkline-model: {_field(model)}\r\n"
@@ -401,11 +411,17 @@ def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> by
 
 
 def _more_lines(arm: str, dropped: tuple[str, ...]) -> bytes:
-    lines = f"x-trunkline-arm: {_field(arm)}\r\n" if arm else ""
+    lines = arm_line(arm) if arm else b""
     if dropped:
         names = ", ".join(dropped)
-        lines += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
-    return lines.encode("latin-1", "replace")
+        line = f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
+        lines += line.encode("latin-1", "replace")
+    return lines
+
+
+def arm_line(arm: str) -> bytes:
+    """Header line: the arm of an A/B split."""
+    return f"x-trunkline-arm: {_field(arm)}\r\n".encode("latin-1", "replace")
 
 
 def _field(text: str) -> str:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from trunkline.core.errors import TrunklineError
-from trunkline.core.types import Event, RawRequest, Request
+from trunkline.core.types import Event, RawRequest, Request, Usage
 
 # What a server may be able to do, and a request may ask for.
 Feature = Literal[
@@ -154,3 +154,17 @@ class Speaker(Protocol):
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """What a response with another status says. Honours Retry-After."""
+
+
+@runtime_checkable
+class PlainSpeaker(Speaker, Protocol):
+    """One whose whole answers pass as they are, but for the model's name, once looked at."""
+
+    # Of all requests, as of `Outgoing`.
+    path: str
+
+    def look(self, body: bytes) -> Usage:
+        """What a whole answer tells of usage.
+
+        Raises the error that it reports, and `UpstreamFailed` where it is no answer.
+        """

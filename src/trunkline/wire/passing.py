@@ -8,6 +8,7 @@ is such a field are taken apart into events.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -28,12 +29,12 @@ class EventPassing:
 
     # What stands once in each event that brings a token; None: every event does.
     _token: bytes | None = None
+    # What ends an event, an empty line; the first answer may show that there it is another.
+    _gap = b"\n\n"
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id
         self._rest = b""
-        # The empty line that ends an event.
-        self._gap = b"\n\n"
         # True: an event of an answer has come. What is before it says nothing: comments.
         self._begun = False
         # Output tokens, as far as can be told by counting.
@@ -59,7 +60,12 @@ class EventPassing:
             self._rest = b""
         else:
             self._rest, data = data[end:], data[:end]
-        return self._passed(data)
+        if not self._begun or self._special(data):
+            return self._passed(data)
+        # Most pieces of most streams.
+        tokens = data.count(self._token or gap)
+        self._counted += tokens
+        return (Relayed(self._id, self._finally(data), tokens),)
 
     def end(self) -> Sequence[Event]:
         """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
@@ -85,6 +91,10 @@ class EventPassing:
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
 
+    def _data(self, event: bytes) -> bytes:
+        """What an event says; nothing, where it is a comment."""
+        return event_data(event)
+
     def _beginning(self, data: bytes) -> bytes:
         """`data` from the first event on that has data: until then nothing has been said.
 
@@ -92,7 +102,7 @@ class EventPassing:
         """
         at = 0
         for event in data.split(self._gap)[:-1]:
-            if found := event_data(event):
+            if found := self._data(event):
                 if found != b"[DONE]":
                     decoded(_fields, found)
                 self._begun = True
@@ -121,10 +131,10 @@ class WholePassing(msgspec.Struct, eq=False):
     """Passes one object on."""
 
     request_id: str
-    # The client's name of the model, where it differs.
-    name: str | None
-    # Usage of the object; raises what it reports.
-    look: Callable[[bytes], Usage]
+    # Puts the client's name of the model in, where it differs.
+    rename: Callable[[bytes], bytes] | None
+    # Usage of the object, None where it is no answer; raises what it reports.
+    look: Callable[[bytes], Usage | None]
     kept: list[bytes] = []
     size: int = 0
 
@@ -141,10 +151,17 @@ class WholePassing(msgspec.Struct, eq=False):
         kept, request_id = self.kept, self.request_id
         body = kept[0] if len(kept) == 1 else b"".join(kept)
         usage = self.look(body)
-        if self.name is not None:
-            body = renamed(body, self.name)
+        if usage is None:
+            raise UpstreamFailed("The backend's answer is cut off.")
+        if self.rename is not None:
+            body = self.rename(body)
         whole = Relayed(request_id, body, usage.completion_tokens)
         return (whole, Completed(request_id, usage, _UNTOLD))
+
+
+def renaming(name: str | None) -> Callable[[bytes], bytes] | None:
+    """`renamed` for `WholePassing`; None: nothing is to be renamed."""
+    return None if name is None else partial(renamed, name=name)
 
 
 def renamed(body: bytes, name: str, inside: str | None = None) -> bytes:

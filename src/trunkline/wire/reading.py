@@ -17,7 +17,6 @@ from trunkline.core.types import (
     Delta,
     Event,
     FinishReason,
-    Relayed,
     Request,
     RowFinished,
     Timing,
@@ -180,8 +179,3 @@ def decoded(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvi
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         head = bytes(data[:80]).decode(errors="replace")
         raise UpstreamFailed(f"The backend's answer makes no sense ({error}): {head!r}") from error
-
-
-def relayed(request_id: str, data: bytes, tokens: int = 0) -> list[Event]:
-    """What is passed on, if it is anything."""
-    return [Relayed(request_id, data, tokens)] if data else []

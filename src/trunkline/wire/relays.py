@@ -1,18 +1,15 @@
-"""Passing responses on in their own dialect: bytes as they are but for the model's name."""
+"""Passing answers on where any piece may tell of usage, and the model's name is easily found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
-from trunkline.core.errors import UpstreamFailed
-from trunkline.core.types import Completed, Event, RawRequest, Timing, Usage
+from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Outgoing, Terms
-from trunkline.wire.passing import event_data
+from trunkline.wire.passing import EventPassing
 from trunkline.wire.raw import with_fields
-from trunkline.wire.reading import keep, relayed
-from trunkline.wire.sse import MOST
 
 _encoder = msgspec.json.Encoder()
 
@@ -26,12 +23,12 @@ def patched(path: str, raw: RawRequest, terms: Terms, *, named: bool = True) -> 
     return Outgoing(path=path, body=with_fields(raw.fields, changes))
 
 
-class _Renamer:
+class Renamer:
     """Puts the client's name of the model in place of the server's, where it stands first."""
 
-    def __init__(self, names: tuple[str, str], field: str) -> None:
-        ours, asked = names
-        self.idle = ours == asked or not asked
+    def __init__(self, ours: str, asked: str, field: str = "model") -> None:
+        """`ours` is the server's; an `asked` of "" stays what it is."""
+        self._idle = ours == asked or not asked
         key, old, new = (_encoder.encode(one) for one in (field, ours, asked))
         # Quotes within strings are escaped, so these bytes are a field wherever they stand.
         self._tight = key + b":" + old, key + b":" + new
@@ -39,104 +36,36 @@ class _Renamer:
 
     def rename(self, piece: bytes) -> bytes:
         """One object of an answer."""
-        if self.idle:
+        if self._idle:
             return piece
         old, new = self._tight if self._tight[0] in piece else self._loose
         return piece.replace(old, new, 1)
 
 
-class _Stream:
-    """What relays of streams share: whole pieces go on, each once it is looked at."""
+class EventRelay(EventPassing):
+    """Passes server-sent events on; the answer is whole once one has told of usage."""
 
-    _separator: bytes
-
-    def __init__(
-        self, request_id: str, look: Look, names: tuple[str, str], field: str = "model"
-    ) -> None:
-        self._id = request_id
+    def __init__(self, request_id: str, look: Look, renamer: Renamer | None = None) -> None:
+        super().__init__(request_id)
         self._look = look
-        self._renamer = _Renamer(names, field)
-        self._rest = b""
-        self._usage: Usage | None = None
+        self._renamer = renamer
 
-    def feed(self, data: bytes) -> Sequence[Event]:
-        """What of `data` completes pieces. Raises `UpstreamFailed` where one is too long."""
-        if self._rest:
-            data = self._rest + data
-        end = data.rfind(self._separator)
-        if end < 0:
-            self._rest = data
-            if len(data) > MOST:
-                raise UpstreamFailed("The backend sent a piece of its answer that is too long.")
-            return ()
-        end += len(self._separator)
-        self._rest, whole = data[end:], data[:end]
-        return self._pass(whole)
+    def _whole(self) -> bool:
+        return self._usage is not None
 
-    def end(self) -> Sequence[Event]:
-        """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
-        left = self._pass(self._rest + self._separator) if self._rest.strip() else []
-        if self._usage is None:
-            raise UpstreamFailed("The backend's answer is cut off.")
-        return [*left, Completed(self._id, self._usage, Timing())]
+    def _special(self, data: bytes) -> bool:
+        return True
 
-    def _pass(self, whole: bytes) -> list[Event]:
-        pieces = [one for one in whole.split(self._separator) if one.strip()]
-        # What has no content is a comment, and no output.
-        contents = [one for one in map(self._content, pieces) if one]
-        if not contents:
-            return []
-        for content in contents:
-            usage = self._look(content)
-            self._usage = self._usage if usage is None else usage
-        if not self._renamer.idle:
-            renamed = [self._renamer.rename(piece) + self._separator for piece in pieces]
-            whole = b"".join(renamed)
-        return relayed(self._id, whole, len(contents))
-
-    def _content(self, piece: bytes) -> bytes:
-        return piece
+    def _event(self, event: bytes) -> bytes | None:
+        if content := self._data(event):
+            self._usage = self._look(content) or self._usage
+        return event if self._renamer is None else self._renamer.rename(event)
 
 
-class LineRelay(_Stream):
+class LineRelay(EventRelay):
     """Passes lines of JSON on."""
 
-    _separator = b"\n"
+    _gap = b"\n"
 
-
-class EventRelay(_Stream):
-    """Passes server-sent events on whose lines end with a line feed alone."""
-
-    _separator = b"\n\n"
-
-    def _content(self, piece: bytes) -> bytes:
-        """The data of an event; comments and the like have none."""
-        if piece.startswith(b"data:") and b"\n" not in piece:
-            return piece[5:].lstrip()
-        return event_data(piece)
-
-
-class WholeRelay:
-    """Passes a body that is one JSON value on."""
-
-    def __init__(
-        self, request_id: str, look: Look, names: tuple[str, str], field: str = "model"
-    ) -> None:
-        self._id = request_id
-        self._look = look
-        self._renamer = _Renamer(names, field)
-        self._kept = bytearray()
-
-    def feed(self, data: bytes) -> Sequence[Event]:
-        """Keeps `data`: only the whole can be judged."""
-        keep(self._kept, data)
-        return ()
-
-    def end(self) -> Sequence[Event]:
-        """Everything. Raises `UpstreamFailed` where it is no answer."""
-        body = bytes(self._kept)
-        usage = self._look(body)
-        if usage is None:
-            raise UpstreamFailed("The backend's answer is cut off.")
-        renamed = self._renamer.rename(body)
-        return [*relayed(self._id, renamed), Completed(self._id, usage, Timing())]
+    def _data(self, event: bytes) -> bytes:
+        return event.strip()

@@ -95,6 +95,10 @@ def configuration(first: Peer, second: Peer, **server: Any) -> dict[str, Any]:
             "messages": ordered(**both("claude-1", "claude-2")),
             "going-on": ordered(**both("going-1", "going-2")),
             "responses": ordered(**both("openai-1", "openai-2")),
+            "mixed": ordered(**both("first", "claude-2")),
+            "turned": alone(targets=["second/m"]),
+            "renamed": alone(),
+            "turns": alone(targets=["first/m", "claude-2/m"], strategy="round_robin"),
         },
     }
 

@@ -273,10 +273,6 @@ class Connection(asyncio.Protocol):
         if not self._surplus:
             self._pieces.append(body)
 
-    def on_chunk_header(self) -> None:
-        """The parser makes progress."""
-        self._unseen = 0
-
     def on_message_complete(self) -> None:
         """The response is complete."""
         if self._informational:

@@ -16,7 +16,7 @@ from trunkline.wire.anthropic.client_turns import lacks_thought, turns
 from trunkline.wire.asked import Asked, chat_input, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.openai.client_fields import finished, longest
-from trunkline.wire.passing import WholePassing
+from trunkline.wire.passing import WholePassing, renaming
 from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
@@ -39,6 +39,8 @@ class MessagesSpeaker:
     """See `Speaker`."""
 
     operation = "anthropic.messages"
+    path = _PATH
+    look = staticmethod(look)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A conversation. Raises `Unsupported` for any other prompt, too."""
@@ -86,7 +88,7 @@ class MessagesSpeaker:
             return MessagePassing(raw.id, name)
         if raw.stream:
             raise UpstreamFailed("The backend answered with one message; a stream was asked for.")
-        return WholePassing(raw.id, name, look)
+        return WholePassing(raw.id, renaming(name), look)
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """See `Speaker`."""

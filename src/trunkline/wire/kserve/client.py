@@ -19,8 +19,9 @@ from trunkline.core.types import Event, Json, RawRequest, Request, Usage
 from trunkline.wire.asked import Asked, prompt_text
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, rejected, shown
+from trunkline.wire.passing import WholePassing
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
-from trunkline.wire.relays import EventRelay, WholeRelay, patched
+from trunkline.wire.relays import EventRelay, Renamer, patched
 from trunkline.wire.sse import EventReader, ServerEvent
 from trunkline.wire.stops import StopCutter
 
@@ -126,10 +127,11 @@ class GenerateSpeaker:
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """Passes everything on but the model's name."""
-        names = (terms.model, raw.asked_model)
+        renamer = Renamer(terms.model, raw.asked_model, "model_name")
         tally = _Tally()
-        kind = WholeRelay if is_whole(head) else EventRelay
-        return kind(raw.id, tally.look, names, "model_name")
+        if is_whole(head):
+            return WholePassing(raw.id, renamer.rename, tally.look)
+        return EventRelay(raw.id, tally.look, renamer)
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """{"error": "..."}."""

@@ -26,8 +26,9 @@ from trunkline.core.types import (
 from trunkline.wire.asked import Asked, prompt_text, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, shown
+from trunkline.wire.passing import WholePassing
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
-from trunkline.wire.relays import EventRelay, WholeRelay, patched
+from trunkline.wire.relays import EventRelay, Renamer, patched
 from trunkline.wire.sse import EventReader, ServerEvent
 
 _PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
@@ -168,11 +169,11 @@ class CompletionSpeaker:
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """Passes everything on but the model's name."""
-        names = (terms.model, raw.asked_model)
+        renamer = Renamer(terms.model, raw.asked_model)
         tally = _Tally()
         if is_whole(head):
-            return WholeRelay(raw.id, tally.whole, names)
-        return EventRelay(raw.id, tally.event, names)
+            return WholePassing(raw.id, renamer.rename, tally.whole)
+        return EventRelay(raw.id, tally.event, renamer)
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """{"error": {"code", "message", "type"}}."""

@@ -28,8 +28,9 @@ from trunkline.core.types import (
 from trunkline.wire.asked import Asked, arguments_of, chat_input, prompt_text, schema_of, text_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
+from trunkline.wire.passing import WholePassing
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
-from trunkline.wire.relays import LineRelay, WholeRelay, patched
+from trunkline.wire.relays import LineRelay, Renamer, patched
 from trunkline.wire.sse import LineReader
 
 # Field of a request -> option.
@@ -160,10 +161,10 @@ class _Speaker:
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """Lines pass as they are but for the model's name."""
-        names = (terms.model, raw.asked_model)
+        renamer = Renamer(terms.model, raw.asked_model)
         if is_whole(head):
-            return WholeRelay(raw.id, _whole_usage, names)
-        return LineRelay(raw.id, _last_usage, names)
+            return WholePassing(raw.id, renamer.rename, _whole_usage)
+        return LineRelay(raw.id, _last_usage, renamer)
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """{"error": "..."}; a full queue has status 503 there."""

@@ -40,7 +40,7 @@ from trunkline.wire.openai.client_fields import (
     place_sampling,
     place_tools,
 )
-from trunkline.wire.openai.client_relay import patched, relay
+from trunkline.wire.openai.client_relay import look, patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
@@ -101,6 +101,8 @@ class ChatSpeaker:
     """See `Speaker`."""
 
     operation = "openai.chat"
+    path = _PATH
+    look = staticmethod(look)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A conversation. Raises `Unsupported` for any other prompt, too."""

@@ -12,7 +12,7 @@ from trunkline.core.errors import UpstreamFailed
 from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Head, Outgoing, Relay, Terms
 from trunkline.wire.openai.client_answer import UsageFields
-from trunkline.wire.passing import EventPassing, WholePassing, event_data
+from trunkline.wire.passing import EventPassing, WholePassing, event_data, renaming
 from trunkline.wire.reading import decoded, is_whole
 from trunkline.wire.told import Reports
 
@@ -78,7 +78,7 @@ def relay(raw: RawRequest, terms: Terms, head: Head) -> Relay:
         return _Stream(raw, name)
     if raw.stream:
         raise UpstreamFailed("The backend answered with one object; a stream was asked for.")
-    return WholePassing(raw.id, name, _look)
+    return WholePassing(raw.id, renaming(name), look)
 
 
 def seen(data: bytes) -> _Seen:
@@ -88,8 +88,13 @@ def seen(data: bytes) -> _Seen:
     return found
 
 
-def _look(body: bytes) -> Usage:
-    found = seen(body)
+def look(body: bytes) -> Usage:
+    """As of `PlainSpeaker`."""
+    try:
+        found = _seen.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = seen(body)
+    found.check(body)
     if found.choices is None:
         raise UpstreamFailed("The backend's answer has no choices.")
     usage = found.usage

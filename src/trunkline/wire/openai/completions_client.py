@@ -31,7 +31,7 @@ from trunkline.wire.openai.client_fields import (
     place_grammar,
     place_sampling,
 )
-from trunkline.wire.openai.client_relay import patched, relay
+from trunkline.wire.openai.client_relay import look, patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
@@ -64,6 +64,8 @@ class CompletionsSpeaker:
     """See `Speaker`."""
 
     operation = "openai.completions"
+    path = _PATH
+    look = staticmethod(look)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A prompt of text or token ids. Raises `Unsupported` for any other, too."""

@@ -16,7 +16,7 @@ from trunkline.wire.asked import Asked, chat_input, text_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.openai.client_fields import finished, longest, response_format
 from trunkline.wire.openai.responses_client_answer import ResponseAnswer, ResponseStream, look
-from trunkline.wire.passing import WholePassing
+from trunkline.wire.passing import WholePassing, renaming
 from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
@@ -71,7 +71,7 @@ class ResponsesSpeaker:
             return ResponseStream(raw.id, name)
         if raw.stream:
             raise UpstreamFailed("The backend answered with one object; a stream was asked for.")
-        return WholePassing(raw.id, name, look)
+        return WholePassing(raw.id, renaming(name), look)
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """See `Speaker`."""

@@ -19,8 +19,9 @@ from trunkline.core.types import Event, Json, RawRequest, Request, TokenLogprob,
 from trunkline.wire.asked import Asked, prompt_text, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
+from trunkline.wire.passing import WholePassing
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
-from trunkline.wire.relays import EventRelay, WholeRelay, patched
+from trunkline.wire.relays import EventRelay, patched
 from trunkline.wire.sse import EventReader, ServerEvent
 from trunkline.wire.stops import StopCutter
 
@@ -169,8 +170,8 @@ class GenerateSpeaker:
         """Passes everything on."""
         look = _Look(head)
         if is_whole(head):
-            return WholeRelay(raw.id, look.whole, ("", ""))
-        return EventRelay(raw.id, look.event, ("", ""))
+            return WholePassing(raw.id, None, look.whole)
+        return EventRelay(raw.id, look.event)
 
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """{"error", "error_type"}."""
