@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from trunkline.backends.config import BackendConfig, LaunchConfig
-from trunkline.core.errors import Unavailable
-from trunkline.residency.commands import ROWS, Command, command, filled
+from trunkline.residency.commands import ROWS, command, filled
 from trunkline.residency.compose import inherited, launch_spec, weights
-from trunkline.residency.containers import DockerLauncher, container
 from trunkline.residency.engine_table import PROGRAMS
-from trunkline.residency.launcher import LaunchSpec, SubprocessLauncher
 
 # What each documents as the way to start it, with our host and port.
 EXPECTED = {
@@ -27,7 +22,7 @@ EXPECTED = {
     "mlc": "mlc_llm serve MODEL --host HOST --port PORT",
     "triton": "tritonserver --model-repository=MODEL --http-address=HOST --http-port=PORT "
     "--metrics-address=HOST --metrics-port={metrics_port} --allow-grpc=false",
-    "trunkline": "trunkline serve MODEL --host HOST --port PORT",
+    "trunkline": "trunkline serve MODEL --host HOST --port PORT --served-model-name MODEL",
 }
 VALUES = {"model": "MODEL", "host": "HOST", "port": "PORT"}
 
@@ -106,70 +101,3 @@ def test_memory_is_estimated_from_weights_on_disk(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x" * 1000)
     assert weights(str(tmp_path)) == 2500
     assert weights(str(tmp_path / "a.safetensors")) == 1250
-
-
-def spec(**more: object) -> LaunchSpec:
-    made = Command(
-        argv=("vllm", "serve", "{model}", "--host", "{host}", "--port", "{port}"),
-        env={"HF_HUB_OFFLINE": "1", "VLLM_API_KEY": "secret"},
-    )
-    values = {
-        "name": "v",
-        "kind": "vllm",
-        "command": made,
-        "env": {"PATH": "/bin"},
-        "model": "org/name",
-        "image": "vllm/vllm-openai:v1",
-        "inner_port": 8000,
-    }
-    return LaunchSpec(**values | more)  # type: ignore[arg-type]
-
-
-def test_a_container_is_reachable_from_this_machine_alone_and_no_key_is_in_its_arguments() -> None:
-    made = container("docker", spec(), port=1234, name="trunkline-v")
-    assert " ".join(made.argv) == (
-        "docker run --rm --init --name trunkline-v -p 127.0.0.1:1234:8000 --shm-size 8g "
-        "-e HF_HUB_OFFLINE -e VLLM_API_KEY --entrypoint vllm vllm/vllm-openai:v1 "
-        "serve org/name --host 0.0.0.0 --port 8000"
-    )
-    assert made.env == {"PATH": "/bin", "HF_HUB_OFFLINE": "1", "VLLM_API_KEY": "secret"}
-    assert (made.host, made.port) == ("127.0.0.1", 1234)
-    assert made.cleanup == ("docker", "rm", "-f", "trunkline-v")
-
-
-def test_a_container_sees_the_model_the_hub_and_the_gpus(tmp_path: Path) -> None:
-    model = tmp_path / "m.gguf"
-    model.touch()
-    found = spec(model=str(model), in_image="/app/llama-server")
-    made = container("podman", found, port=1, name="n", hub=tmp_path, gpus=True)
-    text = " ".join(made.argv)
-    assert f"-v {tmp_path}:/models:ro" in text
-    assert "serve /models/m.gguf" in text
-    assert f"-v {tmp_path}:/hub -e HF_HOME=/hub" in text
-    assert "--device nvidia.com/gpu=all" in text
-    assert "--entrypoint /app/llama-server" in text
-    folder = container("docker", spec(model=str(tmp_path)), port=1, name="n", gpus=True)
-    assert "serve /models --host" in " ".join(folder.argv)
-    assert "--gpus all" in " ".join(folder.argv)
-
-
-def test_metrics_have_a_port_of_their_own() -> None:
-    own = Command(argv=("tritonserver", "--metrics-port={metrics_port}"))
-    made = container("docker", spec(command=own), port=1, metrics_port=2, name="n")
-    assert "-p 127.0.0.1:2:8002" in " ".join(made.argv)
-    assert made.argv[-1] == "--metrics-port=8002"
-    assert made.metrics_port == 2
-
-
-async def test_without_docker_it_is_told(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"launch\.image needs docker or podman"):
-        await DockerLauncher("", SubprocessLauncher(tmp_path)).start(spec())
-
-
-@pytest.mark.skipif(shutil.which("docker") is None, reason="docker is not installed")
-async def test_a_client_that_fails_tells_why(tmp_path: Path) -> None:
-    """No daemon at that address: what the client says is the engine's last words."""
-    env = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
-    running = await DockerLauncher("docker", SubprocessLauncher(tmp_path)).start(spec(env=env))
-    assert await running.wait() > 0
-    assert "none.sock" in await running.tail()

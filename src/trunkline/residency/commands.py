@@ -3,7 +3,8 @@
 Programs and the spelling of host, port and options are those of `engine_table`; this adds what it
 does not have. Sources: ``mlc_llm serve --help``; Triton's ``command_line_parser.cc``; Ollama's
 ``envconfig``; the ``api_key`` variables of vLLM (``vllm/envs.py``), llama.cpp (``common/arg.cpp``)
-and TGI (``launcher/src/main.rs``).
+and TGI (``launcher/src/main.rs``); the ``ENTRYPOINT`` in the Dockerfiles of llama.cpp and of TGI,
+whose script sets up the environment that the launcher needs.
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 ROWS: Mapping[str, Row] = MappingProxyType(
     {
         "vllm": Row(key_variable="VLLM_API_KEY"),
-        "tgi": Row(key_variable="API_KEY"),
+        "tgi": Row(key_variable="API_KEY", in_image="/tgi-entrypoint.sh"),
         # Its metrics are off unless asked for.
         "llamacpp": Row(
             argv=("--metrics",), key_variable="LLAMA_API_KEY", in_image="/app/llama-server"
         ),
         "sglang": Row(argv=("--enable-metrics",)),
         "ollama": Row(env={"OLLAMA_HOST": "{host}:{port}"}),
+        # It calls a file by its name alone: it also answers to what it was asked to load.
+        "trunkline": Row(argv=("--served-model-name", "{model}"), key_variable="TRUNKLINE_API_KEY"),
         "mlc": Row(argv=("mlc_llm", "serve", "{model}", "--host", "{host}", "--port", "{port}")),
         "triton": Row(
             argv=(

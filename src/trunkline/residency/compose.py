@@ -23,7 +23,7 @@ from trunkline.engine.config import EngineConfig
 from trunkline.engine.frames import FrontStatus
 from trunkline.residency.built_in import BuiltInResident
 from trunkline.residency.commands import ROWS, Row, command
-from trunkline.residency.containers import DockerLauncher, find_program
+from trunkline.residency.containers import DockerLauncher
 from trunkline.residency.launched import LaunchedEngine, MakeBackend
 from trunkline.residency.launcher import Launcher, LaunchSpec, SubprocessLauncher
 from trunkline.residency.manager import Residency
@@ -112,7 +112,7 @@ class OpenResidency:
 def local_launchers(logs: Path) -> Launchers:
     """Processes and containers of this machine; output goes to files in `logs`."""
     processes = SubprocessLauncher(logs)
-    return Launchers(processes, DockerLauncher(find_program(), processes))
+    return Launchers(processes, DockerLauncher(processes))
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,9 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,6 +37,8 @@ _LINGER = 1.0
 # Seconds that killed processes may take to be gone (many gigabytes), and between two looks.
 _GOING = 10.0
 _LOOK = 0.01
+# Seconds between two tries of the cleanup.
+_AGAIN = 1.0
 _NOT_FOUND = 127
 
 
@@ -93,9 +97,10 @@ class Guard:
         # While it is not reaped its number, which is that of its group, cannot be another's.
         self._kill_group()
         status = self._engine.wait()
+        # Before its orphans are killed: Podman's monitor of a container is one of them.
+        self._clean()
         self._end_orphans()
         self._drain(self._engine.stdout.fileno())
-        self._clean()
         self._tell(status)
         return 0
 
@@ -212,24 +217,45 @@ class Guard:
                 return
 
     def _clean(self) -> None:
+        """Run the cleanup until it succeeds, with a bound: a daemon may be away for a while."""
         if self._cleaned or not self._options.cleanup:
             return
         self._cleaned = True
         command = json.loads(self._options.cleanup)
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=_CLEANUP,
-                check=False,
-            )
+        until = time.monotonic() + _CLEANUP
+        while problem := _problem(command, until - time.monotonic()):
+            if time.monotonic() + _AGAIN > until:
+                break
+            time.sleep(_AGAIN)
+        if problem:
+            self._log.write(f"{shlex.join(command)}: {problem}\n".encode())
 
     @staticmethod
     def _tell(number: int) -> None:
         with contextlib.suppress(OSError):
             os.write(1, f"{number}\n".encode())
+
+
+def _problem(command: list[str], timeout: float) -> str:
+    """Run a command; what went wrong, or ""."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    words = done.stdout.decode("utf-8", "replace").strip()
+    # Clients before Docker 20.10 and Podman 4 complain of what `--rm` has removed already.
+    if not done.returncode or re.search(
+        "no such container|no container with", words, re.IGNORECASE
+    ):
+        return ""
+    return words or f"status {done.returncode}"
 
 
 def _children() -> list[int]:

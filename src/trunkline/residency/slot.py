@@ -111,7 +111,8 @@ class Slot:
         # Why it could not be loaded, and when that may be tried again.
         self.failure: TrunklineError | None = None
         self.retry_at = 0.0
-        self.backoff = Backoff(first=1.0, limit=60.0)
+        # Nobody asks for a pinned one: what stays wrong, a missing image say, is asked less often.
+        self.backoff = Backoff(first=1.0, limit=600.0 if pinned else 60.0)
         self.task: asyncio.Task[None] | None = None
         # Looks whether it has been idle for long enough.
         self.timer: asyncio.TimerHandle | None = None
