@@ -38,7 +38,7 @@ parser.add_argument("--ctx-size", type=int, default=1024)
 parser.add_argument("--metrics", action="store_true")
 options = parser.parse_args()
 params = xllamacpp.CommonParams()
-params.model.path, params.hostname, params.port = options.model, options.host, options.port
+params.model.path, params.hostnames, params.port = options.model, [options.host], options.port
 params.n_ctx, params.n_parallel, params.warmup = options.ctx_size, 1, False
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.endpoint_metrics = options.metrics
@@ -54,11 +54,9 @@ os._exit(0)
 """
 
 
-def write_image(output: IO[bytes], *, engines: bool) -> None:
-    """Write a root file system as a tar; without `engines` Python is all that is in it."""
-    files = {*_interpreter(), *_standard_library()}
-    if engines:
-        files |= set(_packages())
+def write_image(output: IO[bytes]) -> None:
+    """Write the root file system as a tar."""
+    files = {*_interpreter(), *_standard_library(), *_packages()}
     files |= set(_libraries([path for path in files if _is_binary(path)]))
     with tarfile.open(fileobj=output, mode="w|") as tar:
         for folder in _FOLDERS:
@@ -67,12 +65,11 @@ def write_image(output: IO[bytes], *, engines: bool) -> None:
             tar.addfile(entry)
         for path in sorted(files):
             tar.add(path, recursive=False)
-        if engines:
-            source = str(Path(trunkline.__file__).parents[1])
-            _add(tar, f"{sysconfig.get_path('purelib')}/of-the-image.pth", f"{source}\n", 0o644)
-            main = "from trunkline.cli.main import main\nmain()\n"
-            _add(tar, "/usr/bin/trunkline", f"#!{sys.executable}\n{main}", 0o755)
-            _add(tar, "/app/llama-server", f"#!{sys.executable}\n{_LLAMA_SERVER}", 0o755)
+        source = str(Path(trunkline.__file__).parents[1])
+        _add(tar, f"{sysconfig.get_path('purelib')}/of-the-image.pth", f"{source}\n", 0o644)
+        main = "import sys\nfrom trunkline.cli.main import main\nsys.exit(main())\n"
+        _add(tar, "/usr/bin/trunkline", f"#!{sys.executable}\n{main}", 0o755)
+        _add(tar, "/app/llama-server", f"#!{sys.executable}\n{_LLAMA_SERVER}", 0o755)
 
 
 def _add(tar: tarfile.TarFile, name: str, text: str, mode: int) -> None:
