@@ -108,8 +108,10 @@ def _packages() -> Iterator[Path]:
         if name in found:
             continue
         found.add(name)
-        files = [Path(str(file.locate())) for file in metadata.distribution(name).files or ()]
-        yield from (file for file in files if file.is_file())
+        for file in metadata.distribution(name).files or ():
+            path = Path(os.path.normpath(str(file.locate())))
+            if path.is_file() and not _WITHOUT.intersection(file.parts):
+                yield path
         queue += _needs(name)
 
 

@@ -42,7 +42,9 @@ class LaunchConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = {}
     args: Annotated[tuple[str, ...], Meta(description="Further arguments, as they are.")] = ()
     env: Annotated[dict[str, str], Meta(description="Further environment variables.")] = {}
-    image: Annotated[str, Meta(description="Run in this container image instead.")] = ""
+    image: Annotated[
+        str, Meta(description="Run in a container of this image, by Docker or Podman.")
+    ] = ""
     start_timeout: Annotated[float, Meta(gt=0, description="Seconds until it must be healthy.")] = (
         900.0
     )

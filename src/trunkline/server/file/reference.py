@@ -75,6 +75,14 @@ wait, and what is in use goes only after its turn and once its answers are compl
 changes an entry its old version goes on until its answers are complete, beside the new one; both
 must fit. `residency` itself, and `server` but for its keys, need a restart.
 
+**In containers.** With `launch.image` such an engine runs in a container: by Docker, or by Podman
+where no daemon of Docker answers. Only this machine reaches it. It finds a model of our disk at the
+same path, read-only, the Hugging Face Hub's folder, and all NVIDIA GPUs; `launch.command` replaces
+the image's entry point. Keys are in its environment, and so in what `docker inspect` shows. Podman
+needs `catatonit`, and knows images by full names such as `docker.io/vllm/vllm-openai:latest`. When
+the server is killed its guard removes the container, too; only where both are killed one may stay,
+whose name begins with `trunkline-`.
+
 **LiteLLM.** A file with `model_list` is read as LiteLLM's `config.yaml`. What is not supported is
 listed at the start, with its line, and does not stop the server;
 [examples/litellm-config.yaml](../examples/litellm-config.yaml) shows what is.
