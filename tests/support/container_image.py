@@ -99,9 +99,9 @@ def _standard_library() -> Iterator[Path]:
 
 def _packages() -> Iterator[Path]:
     """Our package and all that it needs, as installed here."""
-    for file in Path(trunkline.__file__).parent.rglob("*"):
-        if file.is_file():
-            yield file
+    for path in Path(trunkline.__file__).parent.rglob("*"):
+        if path.is_file():
+            yield path
     queue, found = _needs("trunkline"), set[str]()
     while queue:
         name = queue.pop()
