@@ -95,6 +95,7 @@ class Route:
         self._plain = not (config.hedge or config.shadow or config.timeout) and not any(
             endpoint.target.tpm for endpoint in self.endpoints
         )
+        self._several = len(self.endpoints) > 1
         self._card: ModelCard | None = None
         self._card_until = 0.0
 
@@ -126,17 +127,20 @@ class Route:
         tries.start()
         return tries
 
-    def straight(self, ask: Ask, now: float) -> Endpoint | None:
+    def straight(self, raw: RawRequest, now: float) -> Endpoint | None:
         """The target for a call that may go straight to it, as nothing else happens beside.
 
-        Whoever does that tells the endpoint as `Tries` would, and has `taken_over` begin as soon as
-        anything comes but a whole answer; whoever does not gives it to `relay`.
+        It has had its turn by this. Whoever sends the call there, past a breaker that is closed,
+        tells the endpoint as `Tries` would, and has `taken_over` begin as soon as anything comes
+        but a whole answer; whoever does not gives it to `relay`.
         """
         state = self.state
         if not self._plain or state.waiting.inside:
             return None
-        endpoint = state.chooser.choose(ask, now)
-        return endpoint if endpoint is not None and endpoint.breaker.closed else None
+        if self._several and not self.relays(raw.operation):
+            # It will be decoded, and somebody is chosen for it then.
+            return None
+        return state.chooser.choose(Ask(raw, raw), now)
 
     def taken_over(
         self, raw: RawRequest, sink: EventSink, endpoint: Endpoint, began: float

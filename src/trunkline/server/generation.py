@@ -302,7 +302,7 @@ class Generation:
     def _complete(self, data: bytes, now: float) -> None:
         exchange = self._exchange
         self._active.discard(self)
-        # They know this call: nothing is to keep them and it alive.
+        # As in `_cancel`.
         self.calls.clear()
         self._settle()
         self._metrics.e2e.observe(now - exchange.began)
@@ -372,6 +372,8 @@ class Generation:
         self._active.discard(self)
         for call in self.calls:
             call.cancel()
+        # They know this call: nothing is to keep them and it alive.
+        self.calls.clear()
 
 
 def decoded(codec: Codec, came: Incoming) -> Ask:

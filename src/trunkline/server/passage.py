@@ -18,7 +18,6 @@ from trunkline.backends.remote import RemoteBackend
 from trunkline.backends.remote_call import RemoteCall
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import RawRequest
-from trunkline.gateway.ask import Ask
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import ServedModel
 from trunkline.gateway.route import Route
@@ -75,14 +74,14 @@ class Passage(Transfer, eq=False):
             or "content-encoding" in fields
             or self.call is not None
         ):
-            self._become().on_whole(head, body)
+            self._at_last().on_whole(head, body)
             return
         try:
             usage = lane.speaker.look(body)
             if raw.asked_model != lane.terms.model:
                 body = renamed(body, raw.asked_model)
         except Exception:  # noqa: BLE001 - the same again, where it is told
-            self._become().on_whole(head, body)
+            self._at_last().on_whole(head, body)
             return
         self.done = True
         owner = lane.owner
@@ -124,14 +123,14 @@ class Passage(Transfer, eq=False):
 
     def on_end(self) -> None:
         """As of `RemoteCall`."""
-        call = self._become()
+        call = self._at_last()
         if not call.done:
             call.done = True
             call.on_end()
 
     def on_failure(self, error: TrunklineError) -> None:
         """As of `RemoteCall`."""
-        self._become().fail(error)
+        self._at_last().fail(error)
 
     # remote_call.UnderWay
 
@@ -149,6 +148,7 @@ class Passage(Transfer, eq=False):
 
     def abandon(self, transfer: Transfer) -> None:
         """The call is cancelled."""
+        transfer.carrier = None
         self.cancel()
 
     def set_reading(self, wanted: bool) -> None:
@@ -164,8 +164,16 @@ class Passage(Transfer, eq=False):
     def gone(self) -> None:
         """The client has left."""
         self._generation().gone()
+        # It has made itself known to an exchange that is over, and would keep it alive.
+        self.exchange.on_gone = None
 
     # internals
+
+    def _at_last(self) -> RemoteCall:
+        """What it has become, for the last that it hears: they do not keep each other alive."""
+        call = self._become()
+        call.carrier = None
+        return call
 
     def _generation(self) -> Generation:
         self._become()
@@ -218,8 +226,13 @@ def passed(
     if type(route) is not Route or codec.kept is not None or "keep_alive" in raw.fields:
         return None
     now = route.state.clock.time()
-    endpoint = route.straight(Ask(raw, raw), now)
-    if endpoint is None or not endpoint.model or type(endpoint.backend) is not RemoteBackend:
+    endpoint = route.straight(raw, now)
+    if (
+        endpoint is None
+        or not endpoint.model
+        or type(endpoint.backend) is not RemoteBackend
+        or not endpoint.breaker.closed
+    ):
         return endpoint
     lane = endpoint.backend.lane(endpoint.model, raw.operation)
     if lane is None:
