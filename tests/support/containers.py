@@ -64,6 +64,18 @@ class Runtime:
         found: dict[str, Any] = json.loads(self.ask("inspect", container))[0]
         return found
 
+    def look(self) -> None:
+        """Raises `NoContainersError` where trying is of no use."""
+        self.ask("version")
+        # Its client is two processes then, the first of which ends at SIGTERM at once.
+        rootless = "{{.Host.Security.Rootless}}"
+        if (
+            self.program == "podman"
+            and os.geteuid() == 0
+            and "true" in self.ask("info", "--format", rootless)
+        ):
+            raise NoContainersError("it may not do here what root may")
+
     def try_it(self) -> None:
         """Raises `NoContainersError` unless a container with what ours need can be run."""
         options = ["--rm", "--init", "-p", f"127.0.0.1:{free_port()}:80"]
@@ -89,14 +101,15 @@ def runtime(program: str) -> Iterator[Runtime]:
             if found is not None:
                 break
         else:
-            raise NoContainersError(f"{program} runs nothing here: {'; '.join(problems)}")
+            reasons = "; ".join(dict.fromkeys(problems))
+            raise NoContainersError(f"{program} runs nothing here: {reasons}")
         yield found
 
 
 def _first(ways: list[Runtime], tar: Path, problems: list[str]) -> Runtime | None:
     """The first that works of those that have one storage; else `problems` has the reasons."""
     try:
-        ways[0].ask("version")
+        ways[0].look()
         if not tar.exists():
             with tar.open("wb") as file:
                 write_image(file)
