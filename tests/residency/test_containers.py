@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.residency.processes import alive
 from trunkline.core.errors import Unavailable
 from trunkline.residency.commands import Command
 from trunkline.residency.containers import Client, DockerLauncher, Mount, container, mounted
@@ -202,6 +203,32 @@ if sys.argv[1] == "rm":
     assert len(names) == 2
     assert names[0] == names[1]
     assert names[0].startswith("trunkline-v-")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans become the guard's children there")
+async def test_podmans_monitor_lives_until_its_container_is_removed(tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    program(
+        tmp_path,
+        "podman",
+        f"""
+import os, subprocess
+if sys.argv[1] == "run":
+    monitor = [sys.executable, "-c", "import time; time.sleep(60)"]
+    quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
+    child = subprocess.Popen(monitor, start_new_session=True, **quiet)
+    open({str(note)!r}, "w").write(str(child.pid))
+if sys.argv[1] == "rm":
+    os.kill(int(open({str(note)!r}).read()), 0)
+    open({str(note)!r}, "a").write(" was there")
+""",
+    )
+    launcher = DockerLauncher(SubprocessLauncher(tmp_path / "logs"), ("podman",))
+    running = await launcher.start(spec(env={"PATH": str(tmp_path)}))
+    assert await running.wait() == 0
+    pid, _, words = note.read_text().partition(" ")
+    assert words == "was there"
+    assert not alive(int(pid))
 
 
 async def test_what_an_image_lacks_is_told(tmp_path: Path) -> None:
