@@ -162,6 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def beside(path: Path) -> Path:
+    """Where tools/make_random_model.py puts the safetensors of a model, by its GGUF file."""
+    return path.with_name(path.stem.rpartition("-")[0] or path.stem)
+
+
 def available(names: list[str], setup: Setup) -> dict[str, str]:
     """The versions of the servers that are installed; says what the others lack."""
     versions = {}
@@ -197,7 +202,7 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown servers: {', '.join(unknown)}")
     path, model = arguments.model, read(arguments.model)
-    folder = arguments.safetensors or path.with_name(path.stem.rpartition("-")[0])
+    folder = arguments.safetensors or beside(path)
 
     def setup(port: int) -> Setup:
         return Setup(path, model, folder, arguments.peers, port, arguments.threads)

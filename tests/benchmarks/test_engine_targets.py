@@ -96,3 +96,8 @@ def test_the_roof(tmp_path: Path) -> None:
 def test_the_command_is_shown_without_folders() -> None:
     shown = compare.command(["/home/somebody/m.gguf", "--servers", "a,b -b 256"])
     assert shown.endswith('compare m.gguf --servers "a,b -b 256"')
+
+
+def test_the_folder_of_safetensors_is_beside_the_file() -> None:
+    assert compare.beside(Path("a/qwen3-0.6b-q8_0.gguf")) == Path("a/qwen3-0.6b")
+    assert compare.beside(Path("caboose.gguf")) == Path("caboose")
