@@ -201,7 +201,8 @@ class Passage(Transfer, eq=False):
         )
         tries, attempt = self.route.taken_over(raw, generation, self.endpoint, self.began)
         generation.calls.append(tries)
-        there = replace(raw, model=lane.terms.model)
+        model = lane.terms.model
+        there = raw if raw.model == model else replace(raw, model=model)
         self.call = call = owner.adopt(self, there, self.outgoing, attempt, self.began)
         call.carrier = self
         attempt.call = call
