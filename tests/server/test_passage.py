@@ -65,6 +65,10 @@ ANSWERS: Mapping[str, Sequence[bytes | None]] = {
     "no usage": (whole(b'{"choices":[]}'),),
     "events": (whole(b'data: {"choices":[]}\n\n', kind="text/event-stream"),),
     "no HTTP": (b"what?\r\n\r\n",),
+    "stuck": (GOOD[:-10],),
+    "stuck in the head": (GOOD[:30],),
+    "a long fault": (whole(b"x" * 100_000, 500),),
+    "a fault in chunks": (_CHUNKED.replace(b"200", b"503") + _CHUNK, _LAST),
     "gone": (None,),
     "gone within": (GOOD[:-10], None),
 }
