@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 
 from tests.server.wired import GOOD, Line, completion, route, run, whole, wired
-from trunkline.gateway.config import Breaker, Fallbacks, Retries, RouteConfig, Target
+from trunkline.gateway.config import (
+    Breaker,
+    Fallbacks,
+    Hedge,
+    Retries,
+    RouteConfig,
+    Shadow,
+    Target,
+)
 from trunkline.server.passage import Passage, passed
 
 # Who takes it.
@@ -111,6 +119,10 @@ def _routes() -> tuple[RouteConfig, ...]:
         route("frail turns", "one", "two", **{**turns, "breaker": _FRAIL}),
         route("lost", "gone", fallbacks=Fallbacks(error=("pair",)), **usual),
         route("narrow", "narrow", **usual),
+        route("copied", "one", shadow=Shadow(route="any"), **usual),
+        route("hedged", "one", "two", hedge=Hedge(after=0.5), **usual),
+        route("timed", "one", timeout=4, **usual),
+        route("counted", _target("one", tpm=100), queue_timeout=70, **usual),
         route("any", Target(backend="two"), **usual),
     )
 
@@ -189,15 +201,16 @@ def test_what_has_ended_is_freed_at_once(
     async def scenario() -> None:
         async with wired(*_routes()) as line:
             with _uncollected() as found:
-                for _ in range(3):
-                    await line.ask("alone", stream=stream or None)
+                for name in ("alone", "alone", "alone", "copied", "hedged", "timed"):
+                    await line.ask(name, stream=stream or None)
                     await what(line, how)
+                    # The other one, where two are asked.
+                    await line.answer(GOOD)
                     await asyncio.sleep(1)
                     line.seen.clear()
-                    line.open.clear()
             kept = {type(one).__name__ for one in found}
             held = {"Passage", "Generation", "Tries", "Attempt", "RemoteCall", "RawRequest"}
-            assert not kept & {*held, "Exchange", "HttpRequest", "Incoming"}
+            assert not kept & {*held, "Exchange", "HttpRequest", "Incoming", "Request"}
 
     run(scenario())
 

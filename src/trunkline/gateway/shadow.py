@@ -198,6 +198,7 @@ class Pair:
         if self._left:
             self._left = 0
             self._shadows.gave_up(self)
+            self.answer.over = self.copy.over = None
             if self.call is not None:
                 self.call.cancel()
 
@@ -217,7 +218,8 @@ class Seen:
     def __init__(self, clock: Clock, ended: Callable[[], None]) -> None:
         self._clock = clock
         self._began = clock.time()
-        self._ended = ended
+        # Told of the end, once; it knows us, and nothing is to keep both alive after that.
+        self.over: Callable[[], None] | None = ended
         self._size = 0
         self.events: list[Event] = []
         self.usage: Usage | None = None
@@ -236,7 +238,9 @@ class Seen:
                     self.usage = event.usage
                 else:
                     self.error = event.error.kind
-                self._ended()
+                over, self.over = self.over, None
+                if over is not None:
+                    over()
             elif not self.too_long:
                 self._keep(event)
 
