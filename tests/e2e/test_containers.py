@@ -1,7 +1,7 @@
 """Engines in real containers: `launch: {image: ...}` under Podman and under Docker.
 
 The image is made of this machine's files (`tests.support.container_image`); where a runtime is not
-installed, or refuses to run anything, its tests are skipped with the reason. They write some hundred
+installed, or refuses to run anything, its tests are skipped with the reason. They write hundreds of
 megabytes and take minutes on a slow disk, so they run only where they are asked for:
 
     apt install podman runc catatonit   # not crun: Debian 12's refuses cgroups of both versions
