@@ -8,7 +8,6 @@ from typing import Protocol
 import msgspec
 
 from trunkline.backends.config import Timeouts
-from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.remote_call import RemoteCall, UnderWay
 from trunkline.backends.site import Site
 from trunkline.core.types import EventSink, RawRequest
@@ -30,9 +29,9 @@ class LaneOwner(Protocol):
         """Look at time limits from now on, as there is a call under way."""
 
     def adopt(
-        self, transfer: Transfer, raw: RawRequest, outgoing: Outgoing, sink: EventSink, began: float
+        self, raw: RawRequest, outgoing: Outgoing, sink: EventSink, began: float
     ) -> RemoteCall:
-        """The call that `transfer` has been so far."""
+        """A call that somebody else has sent; whoever did tells it what he hears from now on."""
 
 
 class Lane(msgspec.Struct, frozen=True, eq=False):

@@ -9,7 +9,6 @@ import msgspec
 
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.ticker import Ticker
-from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.kept import ask_kept
 from trunkline.backends.kind import Kind
 from trunkline.backends.lane import Lane, lane_of
@@ -136,8 +135,6 @@ class RemoteBackend:
                 if operation == dialect or operation.startswith(dialect + ".")
             }
         self._paths = {op: path for op, path in paths.items() if op in self._speakers}
-        # Operations that this kind has elsewhere than their dialect.
-        self._moved = frozenset(op for op, path in self._paths.items() if path)
         order = dict.fromkeys((*self.kind.preferred, *self._paths))
         self._spoken = tuple(self._speakers[op] for op in order if op in self._paths)
         self._suited: dict[type, tuple[Speaker, ...]] = {}
@@ -184,13 +181,12 @@ class RemoteBackend:
         return self._lanes[key] if self.site.auth.ready else None
 
     def adopt(
-        self, transfer: Transfer, raw: RawRequest, outgoing: Outgoing, sink: EventSink, began: float
+        self, raw: RawRequest, outgoing: Outgoing, sink: EventSink, began: float
     ) -> RemoteCall:
-        """As of `LaneOwner`; what `transfer` hears from now on, it tells the call."""
+        """As of `LaneOwner`."""
         speaker, terms = self._speakers[raw.operation], self.terms(raw.model, raw.operation)
         path = self.reach(raw.operation, raw.model, outgoing.path)
         call = RemoteCall(self, raw, speaker, terms, outgoing, path, raw.stream, sink, began, began)
-        call.since = transfer.since
         self.calls.add(call)
         return call
 
@@ -343,9 +339,7 @@ class RemoteBackend:
     ) -> Call:
         if self._missing:
             raise UpstreamRefused(f"{self.title} cannot be asked: {self._missing}")
-        path = outgoing.path
-        if speaker.operation in self._moved:
-            path = self.reach(speaker.operation, terms.model, path)
+        path = self.reach(speaker.operation, terms.model, outgoing.path)
         now = self._time()
         call = RemoteCall(self, asked, speaker, terms, outgoing, path, streams, sink, now, now)
         self.calls.add(call)

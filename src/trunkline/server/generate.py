@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from trunkline.core.errors import TrunklineError, Unsupported
+from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Event, EventSink, OnDemand, RawRequest, Request, Tokenization
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.gateway.route import Route
-from trunkline.server.generation import Active, Generation, answer, decoded
+from trunkline.server.generation import Active, Generation, Unopened, answer
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.passage import Passage, passed
@@ -179,6 +178,7 @@ class Generator:
             stream = codec.streams == "always"
         exchange.model = label = model.label or model.name
         plain = came.headers.keys().isdisjoint(_DIALECT_HEADERS)
+        unopened = Unopened(codec, came, request_id, model.name, tenant)
         raw = RawRequest(
             id=request_id,
             operation=operation,
@@ -190,19 +190,19 @@ class Generator:
             tenant=tenant,
             affinity=peeked.affinity,
             kept_by=kept_by or "",
-            translate=partial(_translated, codec, came, request_id, model.name, tenant),
+            translate=unopened.request,
         )
         active, stored, metrics = self._active, self._stored, self._metrics.model(label)
         chosen: Endpoint | None = None
         if not (stream or kept_by):
-            begun = passed(active, stored, exchange, codec, came, raw, model, metrics)
+            begun = passed(active, stored, exchange, unopened, raw, model, metrics)
             if isinstance(begun, Passage):
                 return True
             chosen = begun
         if not backend.relays(operation):
             return False
         generation = Generation(
-            active, stored, exchange, codec, request_id, tenant, model, metrics, stream, came
+            active, stored, exchange, codec, request_id, tenant, model, metrics, stream, unopened
         )
         sink: EventSink = generation
         if codec.kept is not None:
@@ -312,14 +312,6 @@ class Generator:
             generation.give_up(error)
         for task in list(self._tasks):
             task.cancel()
-
-
-def _translated(codec: Codec, came: Incoming, request_id: str, model: str, tenant: str) -> Request:
-    """A relayed call as core type. Raises `InvalidRequest`."""
-    requests = decoded(codec, came).requests(request_id, model, tenant)
-    if not requests:
-        raise Unsupported("A request without a prompt: what answers cannot be told to load.")
-    return replace(requests[0], affinity=affinity_of(came))
 
 
 async def _load(backend: OnDemand, keep_alive: float | None) -> None:

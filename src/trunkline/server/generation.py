@@ -13,7 +13,10 @@ import time
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-from trunkline.core.errors import PreviousNotFound, TrunklineError, from_info
+import msgspec
+from msgspec.structs import replace
+
+from trunkline.core.errors import PreviousNotFound, TrunklineError, Unsupported, from_info
 from trunkline.core.types import (
     Call,
     Completed,
@@ -21,6 +24,7 @@ from trunkline.core.types import (
     Event,
     Failed,
     Relayed,
+    Request,
     Resumed,
     Routed,
     RowFinished,
@@ -33,6 +37,7 @@ from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.codec import Answer, Ask, Codec, Incoming, Renderer, Successor
+from trunkline.wire.raw import affinity_of
 
 log = logging.getLogger("trunkline.server")
 
@@ -56,6 +61,37 @@ class Active(Protocol):
         """End it with `error`, however far it has come."""
 
 
+class Unopened(msgspec.Struct, eq=False):
+    """A relayed body, decoded once somebody needs what is in it."""
+
+    codec: Codec
+    came: Incoming
+    request_id: str
+    # The model's own name, and the key's holder.
+    model: str
+    tenant: str
+    _ask: Ask | None = None
+
+    def ask(self) -> Ask:
+        """What came. Raises `InvalidRequest`."""
+        if self._ask is None:
+            ask = cast(Ask, self.codec.decode(self.came))
+            if getattr(ask, "recall", None) is not None:
+                raise PreviousNotFound(
+                    "The earlier response is kept by a backend that cannot answer now.",
+                    param="previous_response_id",
+                )
+            self._ask = ask
+        return self._ask
+
+    def request(self) -> Request:
+        """The call as core type. Raises `InvalidRequest`."""
+        requests = self.ask().requests(self.request_id, self.model, self.tenant)
+        if not requests:
+            raise Unsupported("A request without a prompt: what answers cannot be told to load.")
+        return replace(requests[0], affinity=affinity_of(self.came))
+
+
 class Generation:
     """One call under way; it may hold several requests, one per prompt.
 
@@ -64,8 +100,6 @@ class Generation:
 
     __slots__ = (
         "_active",
-        "_ask",
-        "_came",
         "_codec",
         "_exchange",
         "_first",
@@ -81,6 +115,7 @@ class Generation:
         "_stream",
         "_tenant",
         "_timing",
+        "_unopened",
         "_usage",
         "_wrote",
         "calls",
@@ -99,11 +134,11 @@ class Generation:
         model: ServedModel,
         metrics: ModelMetrics,
         stream: bool,
-        came: Incoming | None = None,
+        unopened: Unopened | None = None,
         renderer: Renderer | None = None,
         prompts: int = 1,
     ) -> None:
-        """`came` of a call that is relayed, `renderer` of one that has been decoded."""
+        """`unopened` of a call that is relayed, `renderer` of one that has been decoded."""
         self._active = active
         self._stored = stored
         self._exchange = exchange
@@ -113,9 +148,7 @@ class Generation:
         self._model = model
         self._metrics = metrics
         self._stream = stream
-        self._came = came
-        # What came, once it has been decoded after all.
-        self._ask: Ask | None = None
+        self._unopened = unopened
         # None while nothing but relayed bytes has come.
         self.renderer = renderer
         # Requests that have not completed.
@@ -207,17 +240,11 @@ class Generation:
             or self._relayed
         ):
             return False
-        exchange, metrics, usage = self._exchange, self._metrics, completed.usage
         self._active.discard(self)
         self.calls.clear()
-        self._open = 0
-        took = now - exchange.began
-        metrics.ttft.observe(took)
-        metrics.e2e.observe(took)
-        self._usage = usage
-        self._settle()
-        lines = id_line(self.request_id) + self._found + _routed_lines(routed, took)
-        exchange.respond(200, relayed.data, self._codec.whole_type, lines)
+        lines = id_line(self.request_id) + self._found
+        exchange, usage = self._exchange, completed.usage
+        pass_whole(exchange, self._codec, self._metrics, routed, relayed.data, usage, lines, now)
         return True
 
     def _send(self, data: bytes, now: float) -> None:
@@ -267,10 +294,8 @@ class Generation:
         return self.renderer
 
     def _decoded(self) -> Ask:
-        if self._ask is None:
-            assert self._came is not None
-            self._ask = decoded(self._codec, self._came)
-        return self._ask
+        assert self._unopened is not None
+        return self._unopened.ask()
 
     def _begin_stream(self) -> None:
         lines = EVENT_STREAM_HEADERS + id_line(self.request_id) + self._found
@@ -364,9 +389,7 @@ class Generation:
         """Count the tokens, whether or not all of them reached a client."""
         used = self._usage
         generated = used.completion_tokens if self._open == 0 else self._generated
-        self._exchange.tokens = (used.prompt_tokens, generated)
-        self._metrics.prompt_tokens.inc(used.prompt_tokens)
-        self._metrics.generation_tokens.inc(generated)
+        _count_tokens(self._exchange, self._metrics, used.prompt_tokens, generated)
 
     def _cancel(self) -> None:
         self._active.discard(self)
@@ -376,15 +399,28 @@ class Generation:
         self.calls.clear()
 
 
-def decoded(codec: Codec, came: Incoming) -> Ask:
-    """A relayed body, opened after all. Raises `InvalidRequest`."""
-    ask = cast(Ask, codec.decode(came))
-    if getattr(ask, "recall", None) is not None:
-        raise PreviousNotFound(
-            "The earlier response is kept by a backend that cannot answer now.",
-            param="previous_response_id",
-        )
-    return ask
+def pass_whole(
+    exchange: Exchange,
+    codec: Codec,
+    metrics: ModelMetrics,
+    routed: Routed,
+    data: bytes,
+    usage: Usage,
+    lines: bytes,
+    now: float,
+) -> None:
+    """Count a whole answer that is relayed, and send it; `lines` begin what its head says."""
+    took = now - exchange.began
+    metrics.ttft.observe(took)
+    metrics.e2e.observe(took)
+    _count_tokens(exchange, metrics, usage.prompt_tokens, usage.completion_tokens)
+    exchange.respond(200, data, codec.whole_type, lines + _routed_lines(routed, took))
+
+
+def _count_tokens(exchange: Exchange, metrics: ModelMetrics, prompt: int, generated: int) -> None:
+    exchange.tokens = (prompt, generated)
+    metrics.prompt_tokens.inc(prompt)
+    metrics.generation_tokens.inc(generated)
 
 
 def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
@@ -394,15 +430,14 @@ def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
 
 def _routed_lines(routed: Routed, waited: float) -> bytes:
     return b"%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
-        backend_lines(routed.backend, routed.model, routed.retries, routed.fallbacks),
+        _backend_lines(routed.backend, routed.model, routed.retries, routed.fallbacks),
         waited * 1000,
         _more_lines(routed.arm, routed.dropped) if routed.arm or routed.dropped else b"",
     )
 
 
 @functools.lru_cache(maxsize=256)
-def backend_lines(backend: str, model: str, retries: int = 0, fallbacks: int = 0) -> bytes:
-    """Header lines: who answers, and how many tries there were before."""
+def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> bytes:
     lines = (
         f"x-trunkline-backend: {_field(backend)}\r\n"
         f"x-trunkline-model: {_field(model)}\r\n"
@@ -413,17 +448,11 @@ def backend_lines(backend: str, model: str, retries: int = 0, fallbacks: int = 0
 
 
 def _more_lines(arm: str, dropped: tuple[str, ...]) -> bytes:
-    lines = arm_line(arm) if arm else b""
+    lines = f"x-trunkline-arm: {_field(arm)}\r\n" if arm else ""
     if dropped:
         names = ", ".join(dropped)
-        line = f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
-        lines += line.encode("latin-1", "replace")
-    return lines
-
-
-def arm_line(arm: str) -> bytes:
-    """Header line: the arm of an A/B split."""
-    return f"x-trunkline-arm: {_field(arm)}\r\n".encode("latin-1", "replace")
+        lines += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
+    return lines.encode("latin-1", "replace")
 
 
 def _field(text: str) -> str:

@@ -17,22 +17,16 @@ from trunkline.backends.lane import Lane
 from trunkline.backends.remote import RemoteBackend
 from trunkline.backends.remote_call import RemoteCall
 from trunkline.core.errors import TrunklineError
-from trunkline.core.types import RawRequest
+from trunkline.core.types import RawRequest, Routed
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import ServedModel
 from trunkline.gateway.route import Route
-from trunkline.server.generation import (
-    Active,
-    Generation,
-    arm_line,
-    backend_lines,
-)
+from trunkline.server.generation import Active, Generation, Unopened, pass_whole
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.client import Head, Outgoing
-from trunkline.wire.codec import Codec, Incoming
 from trunkline.wire.passing import renamed
 
 _JSON = "application/json"
@@ -48,8 +42,7 @@ class Passage(Transfer, eq=False):
     active: set[Active]
     stored: StoredResponses
     exchange: Exchange
-    codec: Codec
-    came: Incoming
+    unopened: Unopened
     raw: RawRequest
     model: ServedModel
     metrics: ModelMetrics
@@ -88,30 +81,16 @@ class Passage(Transfer, eq=False):
         owner.heard = True
         owner.calls.discard(self)
         self.active.discard(self)
-        state, endpoint, exchange, metrics = (
-            self.route.state,
-            self.endpoint,
-            self.exchange,
-            self.metrics,
-        )
+        state, endpoint = self.route.state, self.endpoint
         now = state.clock.time()
         endpoint.completed(now, self.began, now, usage, 0)
         if state.waiting.inside:
             state.waiting.look_soon()
-        took = time.monotonic() - exchange.began
-        metrics.ttft.observe(took)
-        metrics.e2e.observe(took)
-        exchange.tokens = (usage.prompt_tokens, usage.completion_tokens)
-        metrics.prompt_tokens.value += usage.prompt_tokens
-        metrics.generation_tokens.value += usage.completion_tokens
         target = endpoint.target
-        lines = b"%b%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
-            id_line(raw.id),
-            backend_lines(target.backend, endpoint.model),
-            took * 1000,
-            arm_line(target.arm) if target.arm else b"",
-        )
-        exchange.respond(200, body, self.codec.whole_type, lines)
+        routed = Routed(raw.id, target.backend, endpoint.model, arm=target.arm)
+        exchange, codec, metrics = self.exchange, self.unopened.codec, self.metrics
+        lines = id_line(raw.id)
+        pass_whole(exchange, codec, metrics, routed, body, usage, lines, time.monotonic())
 
     def on_head(self, head: Head) -> None:
         """It comes in pieces."""
@@ -191,19 +170,19 @@ class Passage(Transfer, eq=False):
             active,
             self.stored,
             self.exchange,
-            self.codec,
+            self.unopened.codec,
             raw.id,
             raw.tenant,
             self.model,
             self.metrics,
             raw.stream,
-            self.came,
+            self.unopened,
         )
         tries, attempt = self.route.taken_over(raw, generation, self.endpoint, self.began)
         generation.calls.append(tries)
         model = lane.terms.model
         there = raw if raw.model == model else replace(raw, model=model)
-        self.call = call = owner.adopt(self, there, self.outgoing, attempt, self.began)
+        self.call = call = owner.adopt(there, self.outgoing, attempt, self.began)
         call.carrier = self
         attempt.call = call
         return call
@@ -213,8 +192,7 @@ def passed(
     active: set[Active],
     stored: StoredResponses,
     exchange: Exchange,
-    codec: Codec,
-    came: Incoming,
+    unopened: Unopened,
     raw: RawRequest,
     model: ServedModel,
     metrics: ModelMetrics,
@@ -224,7 +202,7 @@ def passed(
     Else nothing has begun, but a target may have been chosen for it.
     """
     route = model.backend
-    if type(route) is not Route or codec.kept is not None or "keep_alive" in raw.fields:
+    if type(route) is not Route or unopened.codec.kept is not None or "keep_alive" in raw.fields:
         return None
     now = route.state.clock.time()
     endpoint = route.straight(raw, now)
@@ -249,8 +227,7 @@ def passed(
         active,
         stored,
         exchange,
-        codec,
-        came,
+        unopened,
         raw,
         model,
         metrics,

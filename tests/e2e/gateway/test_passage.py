@@ -214,11 +214,8 @@ def test_a_target_of_another_dialect_helps(line: Line, answer: Answer) -> None:
         warm(Line(line.server, line.second, line.first), "turned")
 
 
-def test_a_client_that_leaves(line: Line) -> None:
-    """Its backend stops at once, and the call is counted as given up."""
-    warm(line, "quiet")
-    before = count(line, "quiet: quiet/m")
-    line.first.play(is_late)
+def leave(line: Line) -> None:
+    """Ask, and go once the backend has been asked, which is to notice."""
     host, port = line.server.url.removeprefix("http://").split(":")
     body = json.dumps(DIALECTS["openai.chat"].body("quiet", stream=False)).encode()
     head = f"POST {_CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -226,6 +223,14 @@ def test_a_client_that_leaves(line: Line) -> None:
         client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         line.first.wait(lambda peer: len(peer.talks) == 1)
     line.first.wait_gone()
+
+
+def test_a_client_that_leaves(line: Line) -> None:
+    """Its backend stops at once, and the call is counted as given up."""
+    warm(line, "quiet")
+    before = count(line, "quiet: quiet/m")
+    line.first.play(is_late)
+    leave(line)
     after = count(line, "quiet: quiet/m")
     assert after["cancelled"] == before["cancelled"] + 1
     assert after["successes"] == before["successes"]
@@ -234,13 +239,7 @@ def test_a_client_that_leaves(line: Line) -> None:
 def test_clients_that_leave_in_the_middle_of_an_answer(line: Line) -> None:
     warm(line, "quiet")
     line.first.play(is_late_in_the_middle)
-    host, port = line.server.url.removeprefix("http://").split(":")
-    body = json.dumps(DIALECTS["openai.chat"].body("quiet", stream=False)).encode()
-    head = f"POST {_CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-    with socket.create_connection((host, int(port))) as client:
-        client.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        line.first.wait(lambda peer: len(peer.talks) == 1)
-    line.first.wait_gone()
+    leave(line)
     count(line)
 
 

@@ -162,14 +162,10 @@ class Connection(asyncio.Protocol):
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
         self._current = None
-        pool = self._pool
-        pool.active -= 1
-        if pool.awaited is not None:
-            pool.awaited.set()
-        self._application.finished(exchange)
+        self._ended(exchange)
         if exchange.refusal is not None:
             self._linger()
-        elif not keep_alive or pool.draining:
+        elif not keep_alive or self._pool.draining:
             self.close()
         else:
             self._deadline = time.monotonic() + self._limits.keepalive_timeout
@@ -291,11 +287,14 @@ class Connection(asyncio.Protocol):
         exchange, self._current = self._current, None
         if exchange is not None:
             exchange.lost(because)
-            pool = self._pool
-            pool.active -= 1
-            if pool.awaited is not None:
-                pool.awaited.set()
-            self._application.finished(exchange)
+            self._ended(exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        pool = self._pool
+        pool.active -= 1
+        if pool.awaited is not None:
+            pool.awaited.set()
+        self._application.finished(exchange)
 
 
 def _nowhere(data: bytes) -> None:
