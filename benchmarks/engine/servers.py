@@ -24,6 +24,18 @@ _END = 20.0
 _TAIL = 2000
 
 
+def this_version() -> str:
+    """What of Trunkline is measured."""
+    folder = Path(__file__).resolve().parent
+    told = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"Trunkline {told.stdout.strip() or 'of no known revision'}"
+
+
 def free_port() -> int:
     """A loopback port that nobody uses now."""
     with socket.socket() as probe:

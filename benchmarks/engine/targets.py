@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks.engine.model import KV_TOKENS, Model
+from benchmarks.engine.servers import this_version
 
 # Rows that decode together at most, in every server.
 ROWS = 32
@@ -66,18 +66,11 @@ class Target:
 
 def trunkline(setup: Setup, *options: str) -> Target:
     """This tree."""
-    revision = subprocess.run(
-        ["git", "-C", str(_REPOSITORY), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     command = [sys.executable, "-m", "trunkline", "serve", str(setup.path)]
     command += ["--port", str(setup.port), "--threads", str(setup.threads)]
     command += ["--served-model-name", "m", "--kv-memory", f"{setup.model.kv_memory >> 20}M"]
     sources = f"{_REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"
-    version = f"Trunkline {revision or 'of no known revision'}"
-    return Target([*command, *options], version, {"PYTHONPATH": sources})
+    return Target([*command, *options], this_version(), {"PYTHONPATH": sources})
 
 
 def llama_cpp(setup: Setup, *options: str) -> Target:

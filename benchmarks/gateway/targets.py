@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmarks.engine.servers import free_port
+from benchmarks.engine.servers import free_port, this_version
 
 # What requests carry; only LiteLLM asks for one, the others let anybody in.
 KEY = "sk-bench"
@@ -63,16 +63,10 @@ def trunkline(setup: Setup) -> Target:
     }
     file = setup.file("trunkline.yaml", json.dumps(config))
     command = [sys.executable, "-m", "trunkline", "serve", "--config", file]
-    revision = subprocess.run(
-        ["git", "-C", str(_REPOSITORY), "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     python = ".".join(map(str, sys.version_info[:3]))
     return Target(
         [*command, "--port", str(setup.port)],
-        f"Trunkline {revision or 'of no known revision'}, Python {python}",
+        f"{this_version()}, Python {python}",
         {
             "TRUNKLINE_HOME": str(setup.directory / "home"),
             "PYTHONPATH": f"{_REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}",
