@@ -161,3 +161,9 @@ def test_the_address_is_loopback_unless_told() -> None:
     assert ServerConfig().addresses() == ("127.0.0.1:8000",)
     assert ServerConfig(host="::1", port=1).addresses() == ("[::1]:1",)
     assert ServerConfig(listen=("a:1", "unix:/x")).addresses() == ("a:1", "unix:/x")
+
+
+def test_further_names_are_each_there_once() -> None:
+    config = ServerConfig(served_model_name=("caboose", "other", "other"))
+    assert config.aliases("caboose") == ("other",)
+    assert config.aliases("own") == ("caboose", "other")

@@ -175,13 +175,13 @@ def _own_names(config: FileConfig) -> list[RouteConfig]:
     for backend in config.backends:
         for model in backend.models if backend.name not in routed else ():
             made.setdefault(model, []).append(Target(backend=backend.name, model=model))
-    aliases = config.server.served_model_name
     found: list[RouteConfig] = []
     for name, targets in made.items():
         if name not in taken:
             found.append(RouteConfig(name=name, targets=tuple(targets)))
-    if aliases and found and not config.routes:
-        found[0] = msgspec.structs.replace(found[0], aliases=aliases)
+    if found and not config.routes:
+        first = found[0]
+        found[0] = msgspec.structs.replace(first, aliases=config.server.aliases(first.name))
     return found
 
 

@@ -42,6 +42,10 @@ class ServerConfig(Limits, frozen=True, kw_only=True):
         Meta(description="Least severe messages to log; info has a line per request."),
     ] = "info"
 
+    def aliases(self, model: str) -> tuple[str, ...]:
+        """Further names of the default model, each once and without its own, `model`."""
+        return tuple(name for name in dict.fromkeys(self.served_model_name) if name != model)
+
     def addresses(self) -> tuple[str, ...]:
         """Where to listen, as `--listen` spells it."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -77,8 +77,8 @@ async def serve_engines(
         from trunkline.server.app import serve
 
         models = [
-            ServedModel(engine.config.name, engine.backend, () if i else config.served_model_name)
-            for i, engine in enumerate(running)
+            ServedModel(e.config.name, e.backend, () if i else config.aliases(e.config.name))
+            for i, e in enumerate(running)
         ]
         serving = asyncio.create_task(serve(config, models, on_listening=on_listening, state=state))
         loading = asyncio.create_task(_load(running, on_ready))
