@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
 
+from tests.gateway.fakes import Sink, request
 from tests.support.fake_backend import FakeBackend
 from trunkline.backends.config import BackendConfig
 from trunkline.core.errors import ModelNotFound
-from trunkline.core.types import Health, ModelCard
-from trunkline.gateway.config import RouteConfig, Target
+from trunkline.core.types import Failed, Health, ModelCard
+from trunkline.gateway.config import Fallbacks, Retries, RouteConfig, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.route import Route
@@ -196,3 +198,35 @@ async def test_backends_are_shown_with_and_without_a_route() -> None:
         )
         await one.assembly.apply(FileConfig(backends=config.backends[1:]))
         assert set(one.gateway.backends()) == {"listed", "open"}
+
+
+@pytest.mark.parametrize(
+    ("fallback", "routed"), [("up/x", True), ("fake", False), ("nobody", False)]
+)
+async def test_fallbacks_may_name_what_is_known_only_when_it_is_asked_for(
+    fallback: str, routed: bool
+) -> None:
+    # A name of a pattern; a model that an open backend lists; one that nobody has.
+    first = RouteConfig(
+        name="r",
+        targets=(Target(backend="a", model="m"),),
+        retries=Retries(attempts=0),
+        fallbacks=Fallbacks(error=(fallback,)),
+    )
+    routes = (first, route("up/*", Target(backend="b", model="*"))) if routed else (first,)
+    config = FileConfig(backends=(backend("a"), backend("b")), routes=routes)
+    async with world() as one:
+        await one.assembly.apply(config)
+        down, other = (there for _, there in one.opened)
+        down.mode, other.mode = "fail", "manual"
+        heard = Sink()
+        route_of(one, "r").submit(request(), heard)
+        async with asyncio.timeout(5):
+            while not (other.calls or heard.events):  # noqa: ASYNC110 - backends have no event for it
+                await asyncio.sleep(0)
+        if fallback == "nobody":
+            assert not other.calls
+            assert isinstance(heard.events[-1], Failed)
+        else:
+            (call,) = other.calls
+            assert call.request.model == ("x" if routed else "fake")

@@ -262,7 +262,7 @@ class Route:
         if any(one.backend.relays(operation) for one in self.endpoints):
             return True
         names = fallback_names(self.config.fallbacks, "error")
-        peers = (self._peers[name] for name in names if name in self._peers)
+        peers = (self._peers.get(name) for name in names)
         return any(
             peer._relays(operation, seen)
             for peer in peers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
 
 from trunkline.core.metrics import Family
@@ -20,6 +20,32 @@ from trunkline.wire.client import Speaker
 _LEFT = 2048
 
 
+# Finds routes whose names are not all known beforehand.
+Elsewhere = Callable[[str], Route | None]
+
+
+class _Peers(Mapping[str, Route]):
+    """Routes that are known by name, and besides those that somebody else finds."""
+
+    def __init__(self, known: Mapping[str, Route], elsewhere: Elsewhere | None) -> None:
+        self._known = known
+        self._elsewhere = elsewhere
+
+    def __getitem__(self, name: str) -> Route:
+        found = self._known.get(name)
+        if found is None and self._elsewhere is not None:
+            found = self._elsewhere(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 class Routes:
     """Routes by name; they fall back to each other and copy requests to each other."""
 
@@ -33,16 +59,20 @@ class Routes:
         compared: Callable[[Comparison], None] | None = None,
         rng: Random | None = None,
         before: Routes | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`clock` is the event loop. `compared` is told of each copy's answer beside the client's.
         `before` are the routes that these replace, also those for names that clients made up:
         targets that did not change stay what they are, with their breakers, averages and counters.
+        `elsewhere` finds routes that fallbacks and shadows may name besides: with it only the call
+        that needs one learns that there is none.
 
         Raises `ValueError` where a name is not that of a backend or route, or two routes have one.
         """
         self._clock = clock
         self._backends = backends
-        self._peers: dict[str, Route] = {}
+        known: dict[str, Route] = {}
+        self._peers = _Peers(known, elsewhere)
         self._speakers = speakers or {}
         self._compared = compared
         self._rng = rng or Random()
@@ -50,16 +80,15 @@ class Routes:
         self._further: dict[str, Route] = {}
         # By name of the route; those that are not made anew yet.
         self._before = {} if before is None else before._left_behind(backends)
-        peers = self._peers
         for config in configs:
             route = self._make(config)
             for name in (config.name, *config.aliases):
-                if name in peers:
+                if name in known:
                     raise ValueError(f"two routes are called {name!r}")
-                peers[name] = route
-        self.routes = tuple(dict.fromkeys(peers.values()))
-        for route in self.routes:
-            _check_names(route.config, peers)
+                known[name] = route
+        self.routes = tuple(dict.fromkeys(known.values()))
+        for route in self.routes if elsewhere is None else ():
+            _check_names(route.config, known)
 
     def further(self, config: RouteConfig) -> Route:
         """A route besides these, which may fall back to them. Raises as the constructor."""

@@ -21,6 +21,7 @@ from trunkline.gateway.config import RouteConfig, Target
 from trunkline.gateway.gateway import Gateway, Names, ServedModel
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.report import RouteReport
+from trunkline.gateway.route import Route
 from trunkline.gateway.routes import Routes
 from trunkline.gateway.wildcard import fill, match, most_specific
 from trunkline.server.file.config import EngineEntry, FileConfig
@@ -94,11 +95,25 @@ class Assembly:
         plain = [route for route in config.routes if "*" not in route.name]
         patterns = [route for route in config.routes if "*" in route.name]
         plain += _own_names(config)
-        routes = Routes(plain, backends, loop, speakers=SPEAKERS, before=self._routes)
+        open_backends = config.open_backends()
         more: list[Names] = []
+
+        def elsewhere(name: str) -> Route | None:
+            """The route of a pattern or of a listed model, as a fallback or for shadows."""
+            models = (names.find(name) for names in more)
+            backends = (model.backend for model in models if model is not None)
+            return next((one for one in backends if isinstance(one, Route)), None)
+
+        routes = Routes(
+            plain,
+            backends,
+            loop,
+            speakers=SPEAKERS,
+            before=self._routes,
+            elsewhere=elsewhere if patterns or open_backends else None,
+        )
         if patterns:
             more.append(_Patterns(patterns, routes))
-        open_backends = config.open_backends()
         if open_backends:
             offered = {name: backends[name] for name in open_backends}
             more.append(_Listed(offered, routes, loop.time))
