@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import msgspec
 import pytest
 import yaml
 
+from tests.server.file.support import config_of
 from tests.server.file.test_native import ERRORS
+from trunkline.cli.config import _EPILOG as EPILOG
 from trunkline.server.file.load import load
 from trunkline.server.file.reference import markdown
 from trunkline.server.file.schema import json_schema, to_text
@@ -51,6 +54,21 @@ def test_the_schema_that_is_committed_is_fresh() -> None:
 def test_the_reference_page_that_is_committed_is_fresh() -> None:
     text = (ROOT / "docs/config.md").read_text()
     assert text == markdown(), "run: trunkline config reference > docs/config.md"
+
+
+@pytest.mark.parametrize("text", [markdown(), EPILOG], ids=["page", "help"])
+def test_the_small_example_means_what_it_says(tmp_path: Path, text: str) -> None:
+    example = re.search(r"^ *keys: .*?(?=\n\n|```)", text, re.DOTALL | re.MULTILINE)
+    assert example is not None
+    config = config_of(tmp_path, example[0], {"TEAM_KEY": "k"})
+    assert config.client_keys() == ("k",)
+    routes = {route.name: route.targets for route in config.routes}
+    assert [(one.backend, one.model) for one in routes["chat"]] == [
+        ("gpu-box", "llama-3"),
+        ("openai", "gpt-4o-mini"),
+    ]
+    (box,) = [one for one in config.backends if one.name == "gpu-box"]
+    assert (box.kind, box.url) == ("openai-compatible", "http://gpu-box:8000/v1")
 
 
 @functools.cache

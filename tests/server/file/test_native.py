@@ -57,6 +57,13 @@ def test_a_url_is_a_backend_when_its_name_is_a_kind(tmp_path: Path) -> None:
     assert config.open_backends() == ("hosted_vllm", "ollama")
 
 
+def test_a_url_of_which_nothing_else_is_said_speaks_openais_dialect(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "backends: {gpu-box: 'http://gpu-box:8000/v1'}")
+    assert config.backends == (
+        BackendConfig(name="gpu-box", kind="openai-compatible", url="http://gpu-box:8000/v1"),
+    )
+
+
 def test_listed_models_are_offered_by_name_by_all_who_list_them(tmp_path: Path) -> None:
     config = config_of(
         tmp_path,

@@ -60,12 +60,13 @@ may be written `512M` or `2G`. Where a list is wanted one value is a list of one
 `TRUNKLINE_...` variables win over `server` in the file.
 
 **Short forms.** `engines`, `backends` and `routes` are lists of entries with a `name`, or mappings
-from the name to the rest. A backend may be its kind or its URL alone, an engine its model alone, a
-route its targets alone. A target is `backend`, `backend/model`, or `provider/model` such as
-`openai/gpt-4o` or `ollama/llama3`: then the provider becomes a backend of its own, with the key and
-URL that the environment names. An engine that no route names is offered under its own name, and so
-are the models that a backend lists; a backend that lists none offers all that it has. A route's
-name may hold one `*`, and the `*` in the model of its targets stands for the same text.
+from the name to the rest. A backend may be its kind or its URL alone (it speaks OpenAI's dialect
+then, unless its name is a kind), an engine its model alone, a route its targets alone. A target is
+`backend`, `backend/model`, or `provider/model` such as `openai/gpt-4o` or `ollama/llama3`: then the
+provider becomes a backend of its own, with the key and URL that the environment names. An engine
+that no route names is offered under its own name, and so are the models that a backend lists; a
+backend that lists none offers all that it has. A route's name may hold one `*`, and the `*` in the
+model of its targets stands for the same text.
 
 **On demand.** A backend with `launch` is an engine that this server starts, watches, starts again
 when it dies, and stops; its output is in `logs` below TRUNKLINE_HOME. Engines and such backends

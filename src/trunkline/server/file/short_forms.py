@@ -1,6 +1,7 @@
 """The short forms of `trunkline.yaml`, turned into the long ones before anything is read.
 
-    backends: {openai: , box: "http://box:8000/v1"}      name: kind or URL; nothing = name is kind
+    backends: {openai: , box: "http://box:8000/v1"}      name: kind or URL; nothing = name is kind,
+                                                         else a URL alone speaks OpenAI's dialect
     engines:  [caboose, {name: big, model: big.gguf}]     a model, or name: model
     routes:   {gpt-4o: openai/gpt-4o}                     name: target, targets, or a route
     defaults: {backend: {...}, engine: {...}, route: {...}}
@@ -41,6 +42,8 @@ DEFAULTS: dict[str, type[msgspec.Struct]] = {
     "engine": EngineEntry,
     "route": RouteConfig,
 }
+# What a backend is of which nothing but a URL is said: what most servers speak.
+_KIND_OF_A_URL = "openai-compatible"
 # The names that LiteLLM has for our strategies.
 STRATEGIES: dict[str, Strategy] = {
     "simple-shuffle": "weighted",
@@ -130,6 +133,7 @@ class _Expander:
     # Backends and engines
 
     def _backend(self, key: Scalar | None, node: Node) -> Mapping | None:
+        text_alone = isinstance(node, Scalar)
         if isinstance(node, Scalar):
             node = self._backend_of_text(key, node)
         if not isinstance(node, Mapping):
@@ -139,6 +143,8 @@ class _Expander:
         kind = node.entries.get("kind")
         if kind is None and (name := self._name(node)) and kind_of(name):
             kind = Scalar(node.place, name, plain=False)
+        if kind is None and text_alone and "url" in node.entries:
+            kind = Scalar(node.place, _KIND_OF_A_URL, plain=False)
         if isinstance(kind, Scalar) and not kind.is_null:
             return self._with_kind(node, kind)
         if kind is None:
