@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import itertools
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.core.heads import Heads
+from trunkline.core.heads import Gathered, Heads, head_of
 
 HEAD = b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\nX-Key: k\r\n\r\n"
 BODY = b"{}" * 20
@@ -30,13 +33,19 @@ def heads(request: pytest.FixtureRequest) -> Heads[str]:
 
 def test_a_head_is_known_whatever_the_length(heads: Heads[str]) -> None:
     for body in (BODY, b"", b"x" * 12345, b"\r\n\r\nength: 3\r\n\r\n"):
-        assert heads.find(message(body)) == ("it", b"%d" % len(body), body)
+        assert heads.find(message(body)) == ("it", b"%d" % len(body), body, 0)
 
 
-def test_only_exactly_one_message_is_known(heads: Heads[str]) -> None:
+def test_only_one_message_is_known(heads: Heads[str]) -> None:
     whole = message(BODY)
-    for data in (whole[:-1], whole + b"x", whole + whole, whole[: whole.index(b"{")], b"", b"\r\n"):
+    for data in (whole + b"x", whole + whole, whole[: whole.index(b"{") - 1], b"", b"\r\n"):
         assert heads.find(data) is None
+
+
+def test_the_rest_of_a_body_may_follow(heads: Heads[str]) -> None:
+    for come in range(len(BODY) + 1):
+        found = heads.find(message(BODY[:come], b"40"))
+        assert found == ("it", b"40", BODY[:come], len(BODY) - come)
 
 
 def test_a_head_without_its_end_is_not_known(heads: Heads[str]) -> None:
@@ -66,7 +75,7 @@ def test_only_the_length_itself_is_learned() -> None:
         data = b"POST / HTTP/1.1\r\n%b\r\nContent-Length: 40\r\n\r\n%b" % (line, BODY)
         heads.learn(data, BODY, "it")
         found = heads.find(data)
-        assert found is None or found[1:] == (b"40", BODY)
+        assert found is None or found[1:] == (b"40", BODY, 0)
     # The other field comes first: its digits are not what may differ.
     heads = Heads()
     heads.learn(b"POST / HTTP/1.1\r\nX-Length: 7\r\nContent-Length: 40\r\n\r\n" + BODY, BODY, "it")
@@ -84,7 +93,50 @@ def test_heads_that_take_turns() -> None:
     for _ in range(2):
         for number, kind in enumerate(kinds):
             for body in (BODY, b"x"):
-                assert heads.find(kind % len(body) + body) == (number, b"%d" % len(body), body)
+                found = heads.find(kind % len(body) + body)
+                assert found == (number, b"%d" % len(body), body, 0)
+
+
+def test_a_head_is_learned_without_its_body() -> None:
+    heads: Heads[str] = Heads()
+    head = head_of(message(BODY))
+    assert head == HEAD % b"40"
+    for wrong in (b"", head[:-1], head_of(b"\r\n\r\n" + head), head.replace(b"40", b"4x")):
+        heads.learn_head(wrong, 40, "wrong")
+    heads.learn_head(head, 39, "wrong")
+    assert heads.find(message(BODY)) is None
+    heads.learn_head(head, 40, "it")
+    assert heads.find(message(b"x")) == ("it", b"1", b"x", 0)
+
+
+def test_a_head_that_is_long_is_none() -> None:
+    assert head_of(b"x" * 4096 + b"\r\n\r\n") == b"x" * 4096 + b"\r\n\r\n"
+    assert head_of(b"x" * 4097 + b"\r\n\r\n") == b""
+    assert head_of(b"no end\r\n") == b""
+
+
+@given(st.binary(max_size=20_000), st.lists(st.integers(0, 20_000), max_size=30), st.binary())
+def test_pieces_are_put_together(body: bytes, cuts: list[int], after: bytes) -> None:
+    edges = [0, *sorted(cut for cut in cuts if cut < len(body)), len(body)]
+    pieces = [body[begin:end] for begin, end in itertools.pairwise(edges)]
+    gathered = Gathered(pieces[0], len(body) - len(pieces[0]))
+    pieces[-1] += after
+    for piece in pieces[1:-1]:
+        assert gathered.add(piece) == b""
+        assert gathered.missing > 0
+    if len(pieces) > 1:
+        assert gathered.add(pieces[-1]) == after
+    assert gathered.missing == 0
+    assert gathered.body() == body
+
+
+def test_single_bytes_are_not_kept_one_by_one() -> None:
+    body = b"abcdefgh" * 2000
+    gathered = Gathered(b"", len(body))
+    for byte in body:
+        gathered.add(bytes((byte,)))
+    assert gathered.body() == body
+    assert sys.getsizeof(gathered._pieces) < 200
 
 
 @given(st.booleans(), st.binary(max_size=80), st.integers(0, 130), st.integers(0, 130))
@@ -96,5 +148,6 @@ def test_noise_is_never_more_than_one_message(
     known = learned(found=found).find(data)
     if known is not None:
         head, _, body = data.partition(b"\r\n\r\n")
-        assert known == ("it", b"%d" % len(body), body)
+        assert known == ("it", known[1], body, int(known[1]) - len(body))
+        assert known[3] >= 0
         assert head + b"\r\n\r\n" == HEAD % known[1] or known[1] in head

@@ -1,8 +1,8 @@
 """Heads of HTTP messages that came before: peers send the same one again and again.
 
 A head that equals one that a strict parser has accepted, byte for byte but for the digits of its
-length, means the same, and is not parsed again. Only whole messages that arrive in one piece are
-looked for, so nothing here decides where a message ends that the parser would not.
+length, means the same, and is not parsed again. Only a message that arrives alone is looked for,
+its head in one piece; the rest of its body may follow (`Gathered`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _MOST_DIGITS = 9
 # Heads that are remembered, each of so many bytes at most.
 _MOST = 512
 _LONGEST = 4096
+# Pieces of a body that are smaller than this are put together at once: they may be single bytes.
+_SMALL = 4096
 
 T = TypeVar("T")
 
@@ -35,10 +37,11 @@ class Heads(Generic[T]):
         self._after = _END
         self._last: T | None = None
 
-    def find(self, data: bytes) -> tuple[T, bytes, bytes] | None:
-        """What the head of `data` means, the digits of its length, and the body.
+    def find(self, data: bytes) -> tuple[T, bytes, bytes, int] | None:
+        """What the head of `data` means, the digits of its length, the body, and how many bytes
+        of that are still to come.
 
-        None where the head is not known, or `data` is not exactly one message.
+        None where the head is not known, or there is more than one message.
         """
         made = self._last
         if made is not None and data.startswith(self._before):
@@ -48,8 +51,9 @@ class Heads(Generic[T]):
             if data.startswith(after, stop) and stop >= 0:
                 digits = data[at:stop]
                 body = data[stop + len(after) :]
-                if len(digits) <= _MOST_DIGITS and digits.isdigit() and int(digits) == len(body):
-                    return made, digits, body
+                if len(digits) <= _MOST_DIGITS and digits.isdigit():
+                    missing = int(digits) - len(body)
+                    return (made, digits, body, missing) if missing >= 0 else None
                 return None
         end = data.find(_END)
         at = data.find(_TAIL, 0, end) + len(_TAIL)
@@ -63,28 +67,71 @@ class Heads(Generic[T]):
         self._before, self._size, self._after, self._last = before, at, after + _END, made
         digits = data[at:stop]
         body = data[end + 4 :]
-        if len(digits) > _MOST_DIGITS or not digits.isdigit() or int(digits) != len(body):
+        if len(digits) > _MOST_DIGITS or not digits.isdigit():
             return None
-        return made, digits, body
+        missing = int(digits) - len(body)
+        return (made, digits, body, missing) if missing >= 0 else None
 
     def learn(self, data: bytes, body: bytes, made: T) -> None:
         """`data` is one message with `body`, and begins where a message may begin.
 
         What cannot be found again is passed over.
         """
-        end = data.find(_END)
-        at = data.find(_TAIL, 0, end) + len(_TAIL)
-        stop = data.find(b"\r", at, end + 1)
-        digits = data[at:stop]
+        head = head_of(data)
+        if head and data[len(head) :] == body:
+            self.learn_head(head, len(body), made)
+
+    def learn_head(self, head: bytes, size: int, made: T) -> None:
+        """`head` began where a message may begin, and a body of `size` bytes followed it.
+
+        What cannot be found again is passed over.
+        """
+        end = len(head) - len(_END)
+        at = head.find(_TAIL, 0, end) + len(_TAIL)
+        stop = head.find(b"\r", at, end + 1)
+        digits = head[at:stop]
         if (
-            not 0 <= end <= _LONGEST
-            or data[max(0, at - len(_NAME)) : at].lower() != _NAME
+            head[max(0, at - len(_NAME)) : at].lower() != _NAME
             or not digits.isdigit()
             or len(digits) > _MOST_DIGITS
-            or int(digits) != len(body)
-            or data[end + 4 :] != body
+            or int(digits) != size
         ):
             return
         if len(self._made) >= _MOST:
             self._made.clear()
-        self._made[data[:at] + data[stop:end]] = made
+        self._made[head[:at] + head[stop:end]] = made
+
+
+def head_of(data: bytes) -> bytes:
+    """What `data` has up to its first empty line; b"" where that is far, or there is none."""
+    end = data.find(_END, 0, _LONGEST + len(_END))
+    return data[: end + len(_END)] if end >= 0 else b""
+
+
+class Gathered:
+    """A body that comes in pieces."""
+
+    __slots__ = ("_pieces", "missing")
+
+    def __init__(self, first: bytes, missing: int) -> None:
+        self._pieces: list[bytes | bytearray] = [first]
+        # Bytes that are still to come.
+        self.missing = missing
+
+    def add(self, data: bytes) -> bytes:
+        """Take `data`; gives what comes after the body."""
+        surplus = data[self.missing :]
+        if surplus:
+            data = data[: self.missing]
+        self.missing -= len(data)
+        if len(data) >= _SMALL:
+            self._pieces.append(data)
+        elif isinstance(self._pieces[-1], bytearray):
+            self._pieces[-1] += data
+        else:
+            self._pieces.append(bytearray(data))
+        return surplus
+
+    def body(self) -> bytes:
+        """All that has come."""
+        return b"".join(self._pieces)

@@ -33,30 +33,6 @@ async def test_connections_are_kept_and_used_again() -> None:
         assert (pool.open, pool.idle) == (1, 1)
 
 
-async def test_answers_with_heads_that_came_before() -> None:
-    answers = [whole(b"one"), whole(b"three"), whole(b"one"), whole(b"five!") + b"more"]
-    answers += [whole(b"one")[:-1], b"e"]
-
-    async def talk(peer: Peer) -> None:
-        while answers:
-            await peer.request()
-            await peer.send(answers.pop(0))
-            if len(answers) == 1:
-                await asyncio.sleep(0.05)
-                await peer.send(answers.pop())
-
-    async with serve(talk) as port, pooled(port) as pool:
-        for body in (b"one", b"three", b"one", b"five!", b"one"):
-            taker = Taker()
-            pool.send(taker)
-            await taker.finished()
-            assert taker.answer == body
-            assert taker.response is not None
-            assert taker.response.headers["content-length"] == str(len(body))
-            # What follows an answer ends its connection.
-            assert pool.open == (0 if body == b"five!" else 1)
-
-
 async def test_last_used_connection_is_used_first() -> None:
     hold = asyncio.Event()
     seen: list[int] = []

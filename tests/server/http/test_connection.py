@@ -142,9 +142,12 @@ async def test_a_slow_head_is_cut_off() -> None:
         await asyncio.gather(dripping, return_exceptions=True)
 
 
-async def test_a_slow_body_is_cut_off() -> None:
+@pytest.mark.parametrize("before", [False, True])
+async def test_a_slow_body_is_cut_off(before: bool) -> None:
     async with running(body_timeout=0.1) as one:
         client = await one.connect()
+        if before:
+            assert (await client.ask("POST", CHAT, HELLO)).status == 200
         await client.send(request("POST", CHAT, HELLO)[:-3])
         assert (await client.response()).status == 408
         assert await client.ended() == b""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+from collections.abc import Iterable
 
 import msgspec
 import pytest
@@ -75,7 +76,7 @@ def test_a_head_that_came_before_means_the_same(asked: list[tuple[str, bytes]]) 
     heads: Heads[HttpRequest] = Heads()
     seen: set[str] = set()
     for extra, body in (*asked, *asked):
-        data = request("POST", CHAT, body, *([extra] if extra else []))
+        data = _asking(extra, body)
         plain, quick = _Taker(), _Taker()
         Framing(Limits(), plain).feed(data)
         framing = Framing(Limits(), quick, heads)
@@ -90,11 +91,92 @@ def test_a_head_that_came_before_means_the_same(asked: list[tuple[str, bytes]]) 
             seen.add(extra)
 
 
+def _asking(extra: str, body: bytes) -> bytes:
+    return request("POST", CHAT, body, *([extra] if extra else []))
+
+
+def _through(framing: Framing, taker: _Taker, pieces: Iterable[bytes]) -> int:
+    """Give pieces as a connection does; how many requests were known."""
+    known = 0
+    for piece in pieces:
+        request: HttpRequest | None = None
+        data = piece
+        if framing.gathering is not None:
+            request, data = framing.gather(data)
+        elif (request := framing.known(data)) is not None or framing.gathering is not None:
+            data = b""
+        if request is not None:
+            known += 1
+            taker.came.append(request)
+        if data:
+            framing.feed(data)
+    return known
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("", "x-a: b", "Expect: 100-continue")), st.binary(max_size=300)),
+        min_size=1,
+        max_size=8,
+    ),
+    st.lists(st.integers(0, 4000), max_size=20),
+)
+def test_pieces_of_requests_with_heads_that_came_before(
+    asked: list[tuple[str, bytes]], cuts: list[int]
+) -> None:
+    """However requests are cut, they are what the parser alone makes of them."""
+    heads: Heads[HttpRequest] = Heads()
+    for extra in ("", "x-a: b", "Expect: 100-continue"):
+        Framing(Limits(), _Taker(), heads).feed(_asking(extra, b"{}"))
+    data = b"".join(_asking(extra, body) for extra, body in asked)
+    edges = [0, *sorted(cut for cut in set(cuts) if 0 < cut < len(data)), len(data)]
+    plain, quick = _Taker(), _Taker()
+    Framing(Limits(), plain).feed(data)
+    _through(
+        Framing(Limits(), quick, heads),
+        quick,
+        (data[begin:end] for begin, end in itertools.pairwise(edges)),
+    )
+    assert list(map(msgspec.structs.asdict, quick.came)) == list(
+        map(msgspec.structs.asdict, plain.came)
+    )
+
+
+def test_a_head_that_comes_before_its_body_is_learned() -> None:
+    heads: Heads[HttpRequest] = Heads()
+    whole = request("POST", CHAT, HELLO)
+    head = whole[: whole.index(b"{")]
+    taker = _Taker()
+    for pieces, known in (
+        ((head, BODY), 0),
+        ((head, BODY), 1),
+        ((whole,), 1),
+        ((head, BODY[:5], BODY[5:]), 1),
+        ((whole[:-5], whole[-5:]), 1),
+        ((head[:9], head[9:] + BODY), 0),
+        ((whole[:-5], whole[-5:] + whole), 1),
+    ):
+        taker = _Taker()
+        assert _through(Framing(Limits(), taker, heads), taker, pieces) == known
+        assert taker.came[-1].body == BODY
+    assert len(taker.came) == 2
+
+
 async def test_lengths_of_heads_that_came_before_are_bounded() -> None:
     async with running(max_body=200) as one:
         client = await one.connect()
         for size, status in ((50, 400), (100, 400), (150, 400), (250, 413)):
             assert (await client.ask("POST", CHAT, b"x" * size)).status == status
+
+
+async def test_a_body_whose_head_came_before_is_bounded_before_it_comes() -> None:
+    async with running(max_body=200) as one:
+        client = await one.connect()
+        assert (await client.ask("POST", CHAT, b"x" * 150)).status == 400
+        whole = request("POST", CHAT, b"x" * 250)
+        await client.send(whole[:-200])
+        assert (await client.response()).status == 413
 
 
 async def test_a_head_that_came_before_does_not_hide_what_follows() -> None:

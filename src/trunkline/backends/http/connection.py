@@ -16,11 +16,14 @@ import httptools
 
 from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import TrunklineError, UpstreamFailed
-from trunkline.core.heads import Heads
+from trunkline.core.heads import Gathered, Heads, head_of
 from trunkline.wire.client import Head
 
 # A body up to this size is copied behind its head, to be one buffer; a larger one is not.
 _COPY = 64 * 1024
+# Where the head came before, a body is given in one piece if no more than this is to come: whoever
+# waits is not kept from knowing for long that it does.
+_GATHERED = 256 * 1024
 # Seconds within which a kept connection that closes without an answer was dead before: the notice
 # of its end needs one way through the network. Later than that the backend has died at work.
 _STALE = 1.0
@@ -61,9 +64,12 @@ class Connection(asyncio.Protocol):
         "_dirty",
         "_expects_length",
         "_fields",
+        "_gathering",
         "_head",
         "_informational",
         "_keep",
+        "_known",
+        "_opening",
         "_owner",
         "_parser",
         "_pieces",
@@ -88,6 +94,9 @@ class Connection(asyncio.Protocol):
         self._reading = True
         # True: it has carried a transfer before this one.
         self._used = False
+        # A head that came before, and its body, while the rest of that is to come.
+        self._known: Head | None = None
+        self._gathering: Gathered | None = None
         # The loop's time until which it may be kept without a request.
         self.idle_until = inf
         self._begin()
@@ -113,6 +122,8 @@ class Connection(asyncio.Protocol):
         self._surplus = False
         # Bytes since the parser last made progress; httptools keeps an unfinished header itself.
         self._unseen = 0
+        # The head, as it came, where that was in one piece.
+        self._opening = b""
 
     # for the pool
 
@@ -196,7 +207,12 @@ class Connection(asyncio.Protocol):
         first = self._silent
         self._silent = False
         if first and (found := self._owner.heads.find(data)) is not None:
-            self._take_whole(transfer, *found)
+            head, digits, body, missing = found
+            if missing <= _GATHERED:
+                self._take(transfer, head, digits, body, missing)
+                return
+        elif self._gathering is not None:
+            self._gather(transfer, self._gathering, data)
             return
         self._dirty = True
         self._unseen += len(data)
@@ -210,8 +226,8 @@ class Connection(asyncio.Protocol):
         bound = self._owner.max_header_bytes
         if self._unseen > bound and not self._complete:
             problem = f"sent a head or chunk that is over the limit of {bound} bytes"
-        elif first and self._complete and self._keep and not (self._surplus or problem):
-            self._learn(data)
+        elif (first or self._complete) and not (self._surplus or problem):
+            self._learn(data, first=first)
         self._deliver(transfer)
         if problem and self._transfer is transfer:
             self.fail(UpstreamFailed(f"{self._owner.title} {problem}"))
@@ -296,19 +312,42 @@ class Connection(asyncio.Protocol):
             self._release(self._head, keep=self._keep)
             self._finish(transfer)
 
-    def _learn(self, data: bytes) -> None:
-        """Remember the head of a response that was complete at once."""
+    def _learn(self, data: bytes, *, first: bool) -> None:
+        """Remember the head of a response that is complete."""
         head = self._head
-        assert head is not None
-        if "content-length" in head.headers and head.status not in (204, 304):
-            self._owner.heads.learn(data, b"".join(self._pieces), head)
+        if head is None or "content-length" not in head.headers or head.status in (204, 304):
+            return
+        if first:
+            opening = head_of(data)
+            # It may be that of an interim response.
+            self._opening = opening if opening[9:12] == b"%d" % head.status else b""
+        if self._complete and self._keep and self._opening:
+            size = int(head.headers["content-length"])
+            self._owner.heads.learn_head(self._opening, size, head)
 
-    def _take_whole(self, transfer: Transfer, head: Head, digits: bytes, body: bytes) -> None:
+    def _take(
+        self, transfer: Transfer, head: Head, digits: bytes, body: bytes, missing: int
+    ) -> None:
         """A response whose head came before."""
         length = digits.decode()
         if head.headers["content-length"] != length:
             head = Head(head.status, {**head.headers, "content-length": length})
-        self._release(head, keep=True)
+        if missing:
+            self._known, self._gathering = head, Gathered(body, missing)
+        else:
+            self._take_whole(transfer, head, body, keep=True)
+
+    def _gather(self, transfer: Transfer, gathering: Gathered, data: bytes) -> None:
+        """More of such a response's body."""
+        surplus = gathering.add(data)
+        if not gathering.missing:
+            head = self._known
+            assert head is not None
+            self._known = self._gathering = None
+            self._take_whole(transfer, head, gathering.body(), keep=not surplus)
+
+    def _take_whole(self, transfer: Transfer, head: Head, body: bytes, *, keep: bool) -> None:
+        self._release(head, keep=keep)
         transfer.carrier = None
         transfer.body = b""
         transfer.on_whole(head, body)

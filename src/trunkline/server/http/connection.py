@@ -97,18 +97,24 @@ class Connection(asyncio.Protocol):
         framing = self._framing
         if framing.ended:
             return
-        if self._held:
+        request: HttpRequest | None = None
+        if framing.gathering is not None:
+            request, self._held = framing.gather(data)
+        elif self._held:
             self._held = bytes(self._held) + data
-        elif (request := framing.known(data)) is not None:
+        else:
+            request = framing.known(data)
+            if request is None and framing.gathering is None:
+                if len(data) > _SLICE:
+                    self._held = memoryview(data)
+                else:
+                    framing.feed(data)
+        if request is not None:
             exchange = Exchange(self, request, self._client, time.monotonic())
-            if self._current is None and not self._queue:
+            if self._current is None and not self._queue and not self._held:
                 self._start(exchange)
                 return
             self._queue.append(exchange)
-        elif len(data) > _SLICE:
-            self._held = memoryview(data)
-        else:
-            framing.feed(data)
         self._pump()
 
     def eof_received(self) -> None:

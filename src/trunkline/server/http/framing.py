@@ -16,7 +16,7 @@ import httptools
 from msgspec.structs import replace
 
 from trunkline.core.errors import InvalidRequest, PayloadTooLarge, RequestTimeout, TrunklineError
-from trunkline.core.heads import Heads
+from trunkline.core.heads import Gathered, Heads, head_of
 from trunkline.server.http.exchange import Headers, HttpRequest
 from trunkline.server.http.limits import Limits
 
@@ -70,30 +70,61 @@ class Framing:
         self._unseen = 0
         # The request that was completed last, until the next one begins.
         self._only: HttpRequest | None = None
+        # Requests that began in the piece that is being parsed; and the head of the one that is
+        # not complete yet, where that came in one piece.
+        self._begun = 0
+        self._head = b""
+        # The body of a request whose head came before, while the rest of it is to come.
+        self.gathering: Gathered | None = None
 
     def known(self, data: bytes) -> HttpRequest | None:
-        """The request that `data` is, where its head came before; else `feed` it."""
+        """The request that `data` is, where its head came before.
+
+        None: `feed` it, unless there is a `gathering` now, to which the next piece belongs.
+        """
         if self.deadline != inf:
             # A part of a request came before.
             return None
         found = self._heads.find(data)
         if found is None:
             return None
-        before, digits, body = found
-        if len(body) > self._limits.max_body:
-            return None
+        before, digits, body, missing = found
         headers, fields = before.headers, before.fields
+        if len(body) + missing > self._limits.max_body or (missing and b"expect" in fields):
+            return None
         if fields[_LENGTH] != digits:
             fields = {**fields, _LENGTH: digits}
             headers = [(name, digits if name == _LENGTH else value) for name, value in headers]
         target, path, query = before.target, before.path, before.query
-        return HttpRequest(before.method, target, path, query, headers, fields, False, True, body)
+        request = HttpRequest(
+            before.method, target, path, query, headers, fields, False, True, body
+        )
+        if missing:
+            self._request = request
+            self.gathering = Gathered(body, missing)
+            self.deadline = time.monotonic() + self._limits.body_timeout
+            return None
+        return request
+
+    def gather(self, data: bytes) -> tuple[HttpRequest | None, bytes]:
+        """The request, once `data` completes it, and what comes after it, which is to be fed."""
+        gathering, request = self.gathering, self._request
+        assert gathering is not None
+        assert request is not None
+        surplus = gathering.add(data)
+        if gathering.missing:
+            return None, surplus
+        request.body = gathering.body()
+        self.gathering = self._request = None
+        self.deadline = inf
+        return request, surplus
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parse `data`; hands what it completes to the receiver. Never raises."""
         self._size = size = len(data)
         self._unseen += size
         between = self.deadline == inf
+        self._begun = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -102,8 +133,11 @@ class Framing:
             # Set: refused by a callback, or there is something after "Connection: close".
             if not self.ended:
                 self.refuse(400, InvalidRequest(f"malformed HTTP request: {error}"))
-        if between and self._only is not None and isinstance(data, bytes):
-            self._learn(data, self._only)
+        if between:
+            if self._only is not None:
+                self._learn(bytes(data), self._only)
+            elif self._begun == 1 and self._request is not None:
+                self._head = head_of(bytes(data))
         if self._allowed:
             self.deadline = time.monotonic() + self._allowed
             self._allowed = 0.0
@@ -127,6 +161,7 @@ class Framing:
     def stop(self) -> None:
         """Parse nothing more."""
         self.ended = True
+        self.gathering = None
         self.deadline = inf
         self._allowed = 0.0
         self.wants_continue = False
@@ -138,6 +173,8 @@ class Framing:
         self._allowed = self._limits.header_timeout
         self._request = None
         self._only = None
+        self._begun += 1
+        self._head = b""
         self._url = b""
         self._headers = []
         self._body = b""
@@ -222,13 +259,15 @@ class Framing:
         if not request.keep_alive:
             self.ended = True
         self._only = request
+        if self._head and _learnable(request):
+            self._heads.learn_head(self._head, len(request.body), replace(request, body=b""))
         self._receiver.received(request, None)
 
     # internals
 
     def _learn(self, data: bytes, request: HttpRequest) -> None:
         """Remember the head of `request`, which `data` may consist of."""
-        if request.keep_alive and not request.http10 and _LENGTH in request.fields:
+        if _learnable(request):
             self._heads.learn(data, request.body, replace(request, body=b""))
 
     def _refuse(self, status: int, error: TrunklineError) -> None:
@@ -255,6 +294,11 @@ class Framing:
         self.feed(b"\r\n".join(lines) + b"\r\n\r\n")
         if rest and not self.ended:
             self.feed(rest)
+
+
+def _learnable(request: HttpRequest) -> bool:
+    """Whether the next request with such a head is like it but for its body."""
+    return request.keep_alive and not request.http10 and _LENGTH in request.fields
 
 
 def _size(headers: Headers) -> int:
