@@ -306,6 +306,48 @@ def test_keys_and_variables(tmp_path: Path) -> None:
     assert read(tmp_path, ONE).config.keys == ()
 
 
+def test_references_are_resolved_wherever_they_stand(tmp_path: Path) -> None:
+    loaded = read(
+        tmp_path,
+        """\
+        model_list:
+          - model_name: a
+            litellm_params:
+              model: openai/a
+              temperature: os.environ/WARM
+              extra_headers: {x-team: os.environ/TEAM}
+              extra_body: {team: os.environ/TEAM, deep: [{one: os.environ/TEAM}, os.environ/GONE]}
+          - {model_name: b, litellm_params: {model: openai/b}}
+        router_settings:
+          routing_strategy: os.environ/HOW
+          optional_pre_call_checks: [os.environ/CHECK]
+          fallbacks: [{a: [os.environ/OTHER]}]
+          model_group_alias: {also: os.environ/OTHER}
+        litellm_settings:
+          default_fallbacks: [os.environ/OTHER]
+          num_retries: os.environ/TRIES
+        """,
+        {
+            "WARM": "0.5",
+            "TEAM": "t",
+            "HOW": "least-busy",
+            "CHECK": "enforce_model_rate_limits",
+            "OTHER": "b",
+            "TRIES": "4",
+        },
+    )
+    first = loaded.config.backends[0]
+    assert first.extra_body == {"temperature": 0.5, "team": "t", "deep": [{"one": "t"}]}
+    assert first.headers == {"x-team": "t"}
+    found = routes(loaded)
+    assert (found["a"].strategy, found["a"].retries.attempts) == ("least_busy", 4)
+    assert found["a"].fallbacks.error == ("b",)
+    assert found["b"].aliases == ("also",)
+    (note,) = notes(loaded)
+    assert note.startswith("7: model_list[0].litellm_params.extra_body.deep[1]: ")
+    assert "GONE is not set" in note
+
+
 @pytest.mark.parametrize("key", ["os.environ/GONE", "''"])
 def test_a_server_that_is_meant_to_be_closed_is_not_opened(tmp_path: Path, key: str) -> None:
     (error,) = errors_of(tmp_path, ONE + f"        general_settings: {{master_key: {key}}}\n")

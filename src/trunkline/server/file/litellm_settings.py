@@ -193,7 +193,8 @@ def _fallbacks(section: Section, name: str) -> dict[str, tuple[str, ...]]:
             for other in names:
                 if not isinstance(other, Scalar):
                     section.report.note(other.place, "expected the name of a model; left out")
-            found[group] = tuple(other.text for other in names if isinstance(other, Scalar))
+            texts = [section.resolved(other) for other in names if isinstance(other, Scalar)]
+            found[group] = tuple(text.text for text in texts if isinstance(text, Scalar))
     return found
 
 
@@ -204,6 +205,7 @@ def _aliases(section: Section) -> dict[str, str]:
     for alias, node in inner.entries():
         if isinstance(node, Mapping):
             node = node.entries.get("model", node)
-        if isinstance(node, Scalar):
-            found[alias] = node.text
+        named = inner.resolved(node)
+        if isinstance(named, Scalar):
+            found[alias] = named.text
     return found

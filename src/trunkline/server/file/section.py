@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from collections.abc import Mapping as Names
 
+import msgspec
+
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence, read_bool, to_plain
 from trunkline.server.file.problems import Note, Place, Problem
 from trunkline.server.file.variables import MissingVariable, Variables
@@ -62,11 +64,8 @@ class Section:
         if not isinstance(node, Scalar):
             self.report.note(node.place, "expected a single value; left out")
             return None
-        try:
-            return self.report.variables.resolve(node)
-        except MissingVariable as error:
-            self.report.note(node.place, f"{error}; left out")
-            return None
+        found = self.resolved(node)
+        return found if isinstance(found, Scalar) else None
 
     def text(self, name: str) -> str:
         """A text, or ""."""
@@ -112,8 +111,28 @@ class Section:
         return node.items if isinstance(node, Sequence) else (node,)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The texts of a list."""
-        return tuple(item.text for item in self.items(name) if isinstance(item, Scalar))
+        """The texts of a list, references resolved."""
+        found = [self.resolved(item) for item in self.items(name)]
+        return tuple(item.text for item in found if isinstance(item, Scalar))
+
+    def resolved(self, node: Node) -> Node | None:
+        """`node` with the references in it resolved; what is not set is noted, and left out."""
+        match node:
+            case Mapping(entries=entries):
+                inner = {name: self.resolved(value) for name, value in entries.items()}
+                there = {name: value for name, value in inner.items() if value is not None}
+                return msgspec.structs.replace(node, entries=there)
+            case Sequence(items=items):
+                found = [self.resolved(item) for item in items]
+                return msgspec.structs.replace(
+                    node, items=tuple(item for item in found if item is not None)
+                )
+            case Scalar():
+                try:
+                    return self.report.variables.resolve(node)
+                except MissingVariable as error:
+                    self.report.note(node.place, f"{error}; left out")
+        return None
 
     def section(self, name: str) -> Section:
         """A mapping inside this one; an empty one when it is not there."""
@@ -143,6 +162,7 @@ class Section:
                 self.report.note(self.place_of(name), reasons.get(name, NOT_SUPPORTED))
 
     def plain(self, name: str) -> object:
-        """A value as Python's own types, references not resolved."""
+        """A value as Python's own types, references resolved."""
         node = self.take(name)
-        return None if node is None else to_plain(node)
+        found = None if node is None else self.resolved(node)
+        return None if found is None else to_plain(found)
