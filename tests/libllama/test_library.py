@@ -24,6 +24,19 @@ def test_the_installed_build_is_a_tested_one() -> None:
     assert verify(locate()).version == "2026.10.11549"
 
 
+def test_every_platform_that_gets_a_wheel_has_a_build() -> None:
+    """Without libllama nothing runs: native too has its vocabularies from there."""
+    workflow = (Path(__file__).parents[2] / ".github" / "workflows" / "wheels.yml").read_text()
+    wheels = {"manylinux_2_17_x86_64": "linux x86-64", "manylinux_2_17_aarch64": "linux arm64"}
+    wheels |= {"macosx_13_0_arm64": "macOS arm64", "macosx_13_0_x86_64": "macOS x86-64"}
+    assert workflow.count("platform: m") == len(wheels)
+    assert all(name in workflow for name in wheels)
+    known = [tested.platform for tested in module.TESTED]
+    assert all(any(one.startswith(name) for one in known) for name in wheels.values())
+    assert len({tested.sha256 for tested in module.TESTED}) == len(known)
+    assert {tested.version for tested in module.TESTED} == {"2026.10.11549"}
+
+
 def test_an_unknown_build_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "xllamacpp.so"
     path.write_bytes(b"another build")

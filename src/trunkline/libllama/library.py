@@ -39,11 +39,12 @@ class LibraryUnusable(Exception):
 
 
 class Tested(msgspec.Struct, frozen=True):
-    """A shared object that the whole test suite has run against."""
+    """A shared object of the pinned release."""
 
     sha256: str
-    # Version of the xllamacpp wheel, and its platform.
+    # Version of the xllamacpp wheel.
     version: str
+    # And its platform; where not the whole test suite has run against it, what has been seen of it.
     platform: str
 
 
@@ -52,6 +53,21 @@ TESTED: tuple[Tested, ...] = (
         "78dcbbfcc861ee3377554325dc12864829a76ec3de6f1882886d4a82a2def7f5",
         "2026.10.11549",
         "linux x86-64 (manylinux2014, CPU)",
+    ),
+    Tested(
+        "d217f8da7094890dffa84ce3be7c88fa021e6e6e54f64f49d165df886ec62ed8",
+        "2026.10.11549",
+        "linux arm64 (manylinux2014, CPU; in qemu: struct defaults, vocabularies)",
+    ),
+    Tested(
+        "9e7a0d4d692fe590a7562109f90f57835fcd324c2b6ec0b5251a34860cbf80d4",
+        "2026.10.11549",
+        "macOS arm64 (functions only: not run yet)",
+    ),
+    Tested(
+        "4d85a9cddd28e01c8c17fbd6783d2179cfb9fced0a0cc11b873fc9eb3384671d",
+        "2026.10.11549",
+        "macOS x86-64 (functions only: not run yet)",
     ),
 )
 
