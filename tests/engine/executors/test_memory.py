@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from tests.support.tiny_gguf import write_tiny_gguf
 from trunkline.core.errors import InvalidRequest
 from trunkline.engine.config import EngineConfig
+from trunkline.engine.executors import memory
 from trunkline.engine.executors.cpus import physical_cores
 from trunkline.engine.executors.memory import (
     Layout,
@@ -122,6 +124,15 @@ def test_compute_buffers_of_qwen3_are_not_underestimated(facts: ModelFacts) -> N
 def test_this_machine() -> None:
     assert available_memory() > 16 * 1024**2
     assert physical_cores() >= 1
+
+
+def test_where_the_system_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS does: no /proc, and no choice of CPUs."""
+    monkeypatch.setattr(memory, "_read", lambda _: "")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    there_is = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 16 * 1024**2 < available_memory() < there_is
+    assert 1 <= physical_cores() <= (os.cpu_count() or 1)
 
 
 def test_a_cache_of_bytes_holds_nearly_twice_as_much(facts: ModelFacts) -> None:

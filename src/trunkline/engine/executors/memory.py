@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -147,10 +148,12 @@ def _gib(size: int) -> str:
 
 def available_memory() -> int:
     """Bytes that this process may still take: of the machine, and of its control groups."""
-    meminfo = Path("/proc/meminfo").read_text()
-    (line,) = (line for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-    free = int(line.split()[1]) * 1024
-    return min([free, *_group_limits()])
+    meminfo = _read(Path("/proc/meminfo"))
+    lines = [line for line in meminfo.splitlines() if line.startswith("MemAvailable:")]
+    if not lines:
+        # macOS: nobody says what is free, only what there is.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return min([int(lines[0].split()[1]) * 1024, *_group_limits()])
 
 
 def _group_limits() -> Iterator[int]:
