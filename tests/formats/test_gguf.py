@@ -61,6 +61,8 @@ def test_tensor_types_are_those_of_ggml() -> None:
     call.ggml_type_name.restype = ctypes.c_char_p
     call.ggml_type_size.restype = ctypes.c_size_t
     call.ggml_blck_size.restype = ctypes.c_int64
+    # GGML_TYPE_COUNT. Those that are gone have no size.
+    assert set(TENSOR_TYPES) == {kind for kind in range(43) if call.ggml_type_size(kind)}
     for kind, (name, block, size) in TENSOR_TYPES.items():
         assert call.ggml_type_name(kind).decode().upper() == name.upper()
         assert (call.ggml_blck_size(kind), call.ggml_type_size(kind)) == (block, size)
@@ -78,6 +80,15 @@ def test_split_files_are_counted_together(tmp_path: Path) -> None:
     assert facts.weight_bytes == 2 * whole.weight_bytes
     with pytest.raises(MalformedGguf, match="give the first"):
         read_facts(second)
+
+
+def test_integers_of_layers_are_integers(tmp_path: Path) -> None:
+    """A list of floats may hold what is no number."""
+    path = tmp_path / "floats.gguf"
+    value = struct.pack("<IIQ2f", 9, 6, 2, float("nan"), 1.0)
+    path.write_bytes(header(1) + text(b"llama.attention.head_count") + value)
+    with Gguf(path) as gguf, pytest.raises(MalformedGguf, match="no array of integers"):
+        gguf.per_layer("llama.attention.head_count", 2, 0)
 
 
 def header(pairs: int = 0, tensors: int = 0, version: int = 3) -> bytes:

@@ -27,7 +27,7 @@ SCALARS: Final[Mapping[int, str]] = MappingProxyType(
     {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 )
 # ggml_type -> (name, elements per block, bytes per block). ggml.h at b11549; types without an entry
-# are gone from ggml or unknown here, and files with them are refused.
+# are gone from ggml, or newer, and files with them are refused.
 TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = MappingProxyType(
     {
         0: ("F32", 1, 4),
@@ -62,6 +62,9 @@ TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = MappingProxyType(
         34: ("TQ1_0", 256, 54),
         35: ("TQ2_0", 256, 66),
         39: ("MXFP4", 32, 17),
+        40: ("NVFP4", 64, 36),
+        41: ("Q1_0", 128, 18),
+        42: ("Q2_0", 64, 18),
     }
 )
 MAX_KEY = 65535
@@ -242,6 +245,8 @@ class Gguf:
         """An integer per layer; files hold one for all, or an array."""
         value = self.metadata.get(key, default)
         if isinstance(value, GgufArray):
+            if SCALARS.get(value.kind, "f") in "fd":
+                raise MalformedGguf(f"{key} is no array of integers")
             numbers = [int(n) for n in value.numbers().tolist()]
             if len(numbers) < layers:
                 raise MalformedGguf(f"{key} has {len(numbers)} entries for {layers} layers")

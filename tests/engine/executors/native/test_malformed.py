@@ -93,6 +93,7 @@ def test_cut_short(tmp_path: Path) -> None:
         {"attention.head_count": 1 << 30},
         {"attention.head_count_kv": 3},
         {"attention.key_length": 0},
+        {"attention.key_length": 0, "attention.value_length": 0},
         {"rope.dimension_count": 31},
         {"rope.dimension_count": 1 << 20},
         {"rope.freq_base": float("nan")},

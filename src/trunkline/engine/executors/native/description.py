@@ -37,6 +37,8 @@ class Metadata:
         self.embedding = self.integer("embedding_length")
         self.heads = self.uniform("attention.head_count")
         self.head = self.integer("attention.key_length", self.embedding // max(1, self.heads))
+        if self.heads < 1 or self.head < 1:
+            raise Unsupported(f"{self.heads} heads of {self.head} elements")
         if self.integer("attention.value_length", self.head) != self.head:
             raise Unsupported("its keys and values have different sizes")
 
