@@ -6,7 +6,7 @@ import pytest
 
 from tests.gateway.fakes import FakeSpeaker, Setup, config
 from trunkline.core.errors import UpstreamFailed
-from trunkline.core.types import Usage
+from trunkline.core.types import Delta, ToolCallDelta, Usage
 from trunkline.gateway.config import Shadow
 from trunkline.gateway.shadow import Comparison
 
@@ -102,12 +102,21 @@ def test_cancel_takes_the_copy_with_it() -> None:
     assert setup.in_flight() == 1
 
 
-def test_what_is_too_long_is_not_compared() -> None:
+@pytest.mark.parametrize(
+    "delta",
+    [
+        Delta("r", 0, "x" * (1 << 20)),
+        Delta("r", 0, "", reasoning="x" * (1 << 20)),
+        Delta("r", 0, "", tool_calls=(ToolCallDelta(0, "c", "f", "x" * (1 << 20)),)),
+    ],
+    ids=["text", "reasoning", "call"],
+)
+def test_what_is_too_long_is_not_compared(delta: Delta) -> None:
     seen: list[Comparison] = []
     setup = shadowed(compared=seen.append)
     setup.submit()
     for name in "ab":
-        setup[name].last.text("x" * (1 << 20))
+        setup[name].last.send(delta)
         setup[name].last.text("x")
         setup[name].last.finish()
     setup.clock.advance()

@@ -166,6 +166,14 @@ class Shadows:
         )
 
 
+def _size(event: Delta | Relayed) -> int:
+    """What is held against `_MOST`; also what is not compared takes memory."""
+    if isinstance(event, Relayed):
+        return len(event.data)
+    called = sum(len(call.arguments) for call in event.tool_calls)
+    return 1 + len(event.text) + len(event.reasoning) + called
+
+
 def _text(events: Sequence[Event]) -> str:
     rows: dict[int, list[str]] = {}
     for event in events:
@@ -249,7 +257,7 @@ class Seen:
         if isinstance(event, Delta | Relayed):
             if not self.first:
                 self.first = self._clock.time() - self._began
-            self._size += len(event.text if isinstance(event, Delta) else event.data)
+            self._size += _size(event)
             if self._size > _MOST:
                 self.too_long = True
                 self.events = [one for one in self.events if isinstance(one, Routed)]
