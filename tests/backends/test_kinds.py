@@ -160,6 +160,10 @@ async def test_where_requests_go(
         (BackendConfig(name="b", kind="cloudflare", api_key="k"), "provider.account must be given"),
         (BackendConfig(name="b", kind="nonsense"), "no kind of backend 'nonsense'"),
         (
+            BackendConfig(name="b", kind="vllm", url="http://h", headers={"x y": "z"}),
+            "b', headers: the header field 'x y' cannot be sent",
+        ),
+        (
             BackendConfig(
                 name="b", kind="vertex", provider={"project": "p", "credentials": "/nowhere.json"}
             ),

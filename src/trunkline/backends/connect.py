@@ -21,6 +21,7 @@ from trunkline.backends.kinds import find_kind
 from trunkline.backends.remote import RemoteBackend
 from trunkline.backends.site import Site
 from trunkline.backends.watch import Watcher
+from trunkline.core.errors import InvalidRequest
 from trunkline.wire.client import Speaker
 
 # Connections that checks have for themselves.
@@ -65,8 +66,11 @@ def connect(
     missing = "" if auth is not None else _missing(kind)
     auth = auth or FixedAuth("none", None)
     limits = PoolLimits(max_connections=config.max_connections, connect=config.timeouts.connect)
-    main = Site(client.pool(origin, config.name, limits), base, auth, kind.headers, last)
-    side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
+    try:
+        main = Site(client.pool(origin, config.name, limits), base, auth, kind.headers, last)
+        side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
+    except InvalidRequest as error:
+        raise ValueError(f"backend {config.name!r}, headers: {error.message}") from None
     backend = RemoteBackend(config, kind, main, speakers, client.ticker, values, missing)
     metrics = _metrics_site(kind, config, origin, side, client)
     return Remote(backend, Watcher(backend, side, metrics))
