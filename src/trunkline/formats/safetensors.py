@@ -20,6 +20,7 @@ import numpy.typing as npt
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 MAX_HEADER = 100 * 1024 * 1024
+MAX_DIMENSIONS = 8
 # dtype -> (numpy's, bytes); bf16 is read as its bits.
 DTYPES: Mapping[str, tuple[type[np.generic], int]] = MappingProxyType(
     {"F32": (np.float32, 4), "F16": (np.float16, 2), "BF16": (np.uint16, 2)}
@@ -90,13 +91,28 @@ def read_file(path: Path) -> dict[str, Stored]:
     if length > min(size - 8, MAX_HEADER):
         raise MalformedSafetensors(f"{path}: a header of {length} bytes in a file of {size}")
     try:
-        header: dict[str, Any] = msgspec.json.decode(view[8 : 8 + length])
+        header = msgspec.json.decode(view[8 : 8 + length], type=dict[str, Any])
         header.pop("__metadata__", None)
         entries = msgspec.convert(header, dict[str, _Entry])
-    except (msgspec.DecodeError, AttributeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedSafetensors(f"{path}: {error}") from error
     body = view[8 + length :]
+    _check_places(path, entries, len(body))
     return {name: _checked(path, name, one, body) for name, one in entries.items()}
+
+
+def _check_places(path: Path, entries: Mapping[str, _Entry], size: int) -> None:
+    """The format wants all bytes to belong to one tensor each. Raises `MalformedSafetensors`."""
+    at = 0
+    for name, one in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        begin, end = one.data_offsets
+        if not 0 <= begin <= end <= size:
+            raise MalformedSafetensors(
+                f"{path}: {name} lies outside the file: incomplete download?"
+            )
+        if begin != at:
+            raise MalformedSafetensors(f"{path}: {name} is at {begin}, expected at {at}")
+        at = end
 
 
 def _checked(path: Path, name: str, one: _Entry, body: memoryview) -> Stored:
@@ -104,10 +120,10 @@ def _checked(path: Path, name: str, one: _Entry, body: memoryview) -> Stored:
         raise MalformedSafetensors(
             f"{path}: {name} is {one.dtype}; {', '.join(DTYPES)} can be read"
         )
+    if not 1 <= len(one.shape) <= MAX_DIMENSIONS or min(one.shape) < 1:
+        raise MalformedSafetensors(f"{path}: {name} has the shape {one.shape[:MAX_DIMENSIONS]}")
     begin, end = one.data_offsets
     need = math.prod(one.shape) * DTYPES[one.dtype][1]
-    if not one.shape or min(one.shape) < 1 or not 0 <= begin <= end <= len(body):
-        raise MalformedSafetensors(f"{path}: {name} lies outside the file: incomplete download?")
     if end - begin != need:
         raise MalformedSafetensors(f"{path}: {name} has {end - begin} bytes, expected {need}")
     return Stored(one.dtype, one.shape, body[begin:end])
