@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shutil
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +119,79 @@ def test_what_is_converted_is_kept_until_the_folder_changes(tmp_path: Path) -> N
     assert not [path for path in cache.iterdir() if path.suffix != ".gguf"]
 
 
+def test_a_folder_is_not_taken_for_another(tmp_path: Path) -> None:
+    """Neither one of the same name elsewhere, nor what lay there before, however alike."""
+    cache, folders = tmp_path / "cache", [tmp_path / name / "model" for name in "ab"]
+    for folder in folders:
+        write_folder(folder, "llama")
+    weights = [folder / "model.safetensors" for folder in folders]
+    data = bytearray(weights[0].read_bytes())
+    data[-8:] = bytes(8)
+    weights[1].write_bytes(data)
+    for one in (path for folder in folders for path in folder.iterdir()):
+        os.utime(one, ns=(0, 0))
+    first, second = (ensure_gguf(folder, "keep", cache) for folder in folders)
+    assert first.read_bytes() != second.read_bytes()
+    shutil.copy2(weights[1], weights[0])
+    assert weights[0].stat().st_mtime_ns == 0
+    assert ensure_gguf(folders[0], "keep", cache).read_bytes() == second.read_bytes()
+
+
+def test_two_convert_the_same_folder_at_once(tmp_path: Path) -> None:
+    """Of one process even: both go on while the other one writes, and nothing half done is seen."""
+    folder, cache = write_folder(tmp_path / "model", "llama"), tmp_path / "cache"
+    both, seen = threading.Barrier(2, timeout=30), []
+
+    def wait(_: float) -> None:
+        if not both.broken and not list(cache.glob("*.gguf")):
+            seen.append(len(list(cache.glob("*.gguf.*"))))
+            both.wait()
+            both.abort()
+
+    def convert_one(_: int) -> bytes:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            return ensure_gguf(folder, "q8_0", cache, wait).read_bytes()
+        return ensure_gguf(folder, "q8_0", cache).read_bytes()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(convert_one, range(2))
+    assert first == second
+    Gguf(next(cache.glob("*.gguf"))).close()
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
+    folder, cache = write_folder(tmp_path / "model", "llama"), tmp_path / "cache"
+    cache.mkdir()
+    old, new = cache / "model-keep-0.gguf.abc", cache / "model-keep-0.gguf.def"
+    for path in (old, new):
+        path.write_bytes(b"GGUF")
+    os.utime(old, (0, 0))
+    made = ensure_gguf(folder, "keep", cache)
+    assert set(cache.iterdir()) == {made, new}
+
+
+def test_a_conversion_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    folder, cache = write_folder(tmp_path / "model", "llama"), tmp_path / "cache"
+
+    def full(_: float) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InvalidRequest, match="No space left"):
+        ensure_gguf(folder, "keep", cache, full)
+    assert not list(cache.iterdir())
+
+
+def test_ids_beyond_the_embedding(tmp_path: Path) -> None:
+    """One is enough; nobody makes a list of all the words before it."""
+    folder = write_folder(tmp_path / "model", "llama")
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    whole["model"]["vocab"]["far"] = 1 << 60
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    with pytest.raises(InvalidRequest, match="words for"):
+        ensure_gguf(folder, "keep", tmp_path / "cache")
+
+
 def test_resolve_takes_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUNKLINE_HOME", str(tmp_path / "home"))
     folder = write_folder(tmp_path / "tiny-qwen", "qwen3")
@@ -163,6 +241,15 @@ def test_sentencepiece(tmp_path: Path) -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4, "truncate": False}}, "truncate"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
         ({"quantization_config": {"bits": 4}}, "quantized already"),
+        ({"num_hidden_layers": 1 << 70}, "not what was expected"),
+        ({"hidden_size": 1e300}, "not what was expected"),
+        (
+            {
+                "rope_scaling": {"rope_type": "longrope"},
+                "original_max_position_embeddings": 1,
+            },
+            "not what was expected",
+        ),
     ],
     ids=str,
 )
@@ -173,6 +260,13 @@ def test_what_cannot_be_converted_is_named(
     with pytest.raises(InvalidRequest, match=message):
         ensure_gguf(folder, "keep", tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_nested_without_end(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "model", "llama")
+    (folder / "config.json").write_text('{"a":' + "[" * 9000 + "]" * 9000 + "}")
+    with pytest.raises(InvalidRequest, match="not what was expected"):
+        ensure_gguf(folder, "keep", tmp_path / "cache")
 
 
 def test_yarn(tmp_path: Path) -> None:

@@ -5,8 +5,12 @@ What is converted once is used from then on, until the folder's files change.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import struct
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +27,13 @@ _READ = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
 # llama.h's llama_ftype, for what people are told.
 _FILE_TYPES = {"q8_0": 7, "q4_k": 15}
 _KEPT = {"F32": 0, "F16": 1, "BF16": 32}
+# Seconds without a change after which a file that was not finished is nobody's.
+_HALF_AGE = 3600.0
+# What comes of values that are of another type, out of range, or nested without end.
+_NOT_EXPECTED = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError),
+    *(RecursionError, struct.error),
+)
 
 
 def ensure_gguf(
@@ -45,7 +56,7 @@ def ensure_gguf(
         raise InvalidRequest(str(error)) from error
     except OSError as error:
         raise InvalidRequest(f"{folder} cannot be converted: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _NOT_EXPECTED as error:
         raise InvalidRequest(
             f"{folder} cannot be converted: a file in it is not what was expected ({error!r})"
         ) from error
@@ -53,10 +64,14 @@ def ensure_gguf(
 
 
 def _fingerprint(folder: Path, kind: str) -> str:
-    found = hashlib.sha256(f"{_VERSION} {kind}".encode())
+    """Of the folder as it is now. The time of change tells as well, which no tool sets: files of
+    another training have the same sizes, and often a time of modification that was copied.
+    """
+    found = hashlib.sha256(f"{_VERSION} {kind} {folder}".encode())
     for path in sorted({path for pattern in _READ for path in folder.glob(pattern)}):
         info = path.stat()
-        found.update(f"\0{path.name} {info.st_size} {info.st_mtime_ns}".encode())
+        times = f"{info.st_mtime_ns} {info.st_ctime_ns}"
+        found.update(f"\0{path.name} {info.st_size} {times}".encode())
     return found.hexdigest()[:12]
 
 
@@ -79,9 +94,23 @@ def _convert(folder: Path, kind: str, target: Path, on_progress: Callable[[float
         **vocabulary(folder, rows),
     }
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    _forget_halves(target.parent)
+    # A name of its own: others may convert the same folder at the same time, also in this process.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")
+    partial = Path(name)
     try:
         write_gguf(partial, metadata, tensors, on_progress)
+        # On disk before it has its name: else a crash of the machine may leave a name without data.
+        os.fsync(handle)
         partial.replace(target)
     finally:
+        os.close(handle)
         partial.unlink(missing_ok=True)
+
+
+def _forget_halves(cache: Path) -> None:
+    """Remove what conversions have left that were killed; one that runs writes all the time."""
+    for path in cache.glob("*.gguf.*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _HALF_AGE:
+                path.unlink()

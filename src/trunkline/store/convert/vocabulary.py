@@ -50,14 +50,14 @@ def vocabulary(folder: Path, size: int) -> dict[str, Value]:
     settings = read_json(folder / "tokenizer_config.json")
     whole = read_json(folder / "tokenizer.json")
     if (folder / "tokenizer.model").exists():
-        words, names = _pieces((folder / "tokenizer.model").read_bytes(), settings, whole)
+        data = (folder / "tokenizer.model").read_bytes()
+        words, names = _pieces(data, settings, whole, size)
     elif whole:
-        words, names = _byte_pairs(whole)
+        words, names = _byte_pairs(whole, size)
     else:
         raise InvalidRequest(f"{folder} has neither tokenizer.json nor tokenizer.model")
+    _check_fits(len(words.tokens), size)
     missing = size - len(words.tokens)
-    if missing < 0:
-        raise InvalidRequest(f"{len(words.tokens)} words for {size} rows of the embedding")
     padding = [f"[PAD{number}]" for number in range(len(words.tokens), size)]
     result: dict[str, Value] = {
         **words.more,
@@ -70,7 +70,13 @@ def vocabulary(folder: Path, size: int) -> dict[str, Value]:
     return result
 
 
-def _byte_pairs(whole: Mapping[str, Any]) -> tuple[_Words, dict[str, int]]:
+def _check_fits(words: int, size: int) -> None:
+    """Before there is a list of them: an id may be any number."""
+    if words > size:
+        raise InvalidRequest(f"{words} words for {size} rows of the embedding")
+
+
+def _byte_pairs(whole: Mapping[str, Any], size: int) -> tuple[_Words, dict[str, int]]:
     """tokenizer.json of a byte-level BPE."""
     model = whole.get("model", {})
     if model.get("type", "BPE") != "BPE" or model.get("byte_fallback"):
@@ -82,6 +88,7 @@ def _byte_pairs(whole: Mapping[str, Any]) -> tuple[_Words, dict[str, int]]:
         types[one["id"]] = _CONTROL if one["special"] else _USER
     texts = {number: text for text, number in names.items()}
     count = max(texts) + 1
+    _check_fits(count, size)
     merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
     tokens = [texts.get(number, f"[PAD{number}]") for number in range(count)]
     more: dict[str, Value] = {
@@ -112,7 +119,7 @@ def _pre_tokenizer(spec: Mapping[str, Any]) -> str:
 
 
 def _pieces(
-    data: bytes, settings: Mapping[str, Any], whole: Mapping[str, Any]
+    data: bytes, settings: Mapping[str, Any], whole: Mapping[str, Any], size: int
 ) -> tuple[_Words, dict[str, int]]:
     """tokenizer.model of sentencepiece, and the tokens that were added to it."""
     tokens: list[str] = []
@@ -124,6 +131,7 @@ def _pieces(
         types.append(kind)
     added = {int(k): v for k, v in settings.get("added_tokens_decoder", {}).items()}
     added.update({one["id"]: one for one in whole.get("added_tokens", ())})
+    _check_fits(max(added, default=0) + 1, size)
     for number, one in sorted(added.items()):
         while len(tokens) <= number:
             tokens.append(f"[PAD{len(tokens)}]")
