@@ -10,6 +10,7 @@ import pytest
 from tests.server.file.support import config_of, errors_of, read
 from trunkline.backends.config import BackendConfig, LaunchConfig, Timeouts
 from trunkline.gateway.config import Fallbacks, Target
+from trunkline.gateway.strategies import ALIASES
 from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.load import load
 from trunkline.server.file.problems import FileError
@@ -124,6 +125,12 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
     assert config.backends[1].timeouts == Timeouts(connect=1, idle=3)
     assert [engine.ctx_size for engine in config.engines] == [512, 9]
     assert {engine.kv_memory for engine in config.engines} == {1 << 30}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_other_routers_names_of_strategies(tmp_path: Path, name: str) -> None:
+    (route,) = config_of(tmp_path, f"routes: {{a: {{targets: openai/x, strategy: {name}}}}}").routes
+    assert route.strategy == ALIASES[name]
 
 
 def test_an_engine_to_launch_needs_no_url(tmp_path: Path) -> None:

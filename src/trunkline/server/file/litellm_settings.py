@@ -11,9 +11,9 @@ from collections.abc import Mapping as Names
 import msgspec
 
 from trunkline.gateway.config import Breaker, Retries, Strategy
+from trunkline.gateway.strategies import ALIASES
 from trunkline.server.file.document import Mapping, Scalar, Sequence
 from trunkline.server.file.section import Section
-from trunkline.server.file.short_forms import STRATEGIES
 
 _REDIS = "nothing is shared between servers through Redis; each counts for itself"
 _ROUTER_REASONS = {
@@ -103,8 +103,8 @@ def _strategy(router: Section) -> tuple[Strategy, bool]:
     name = router.scalar("routing_strategy")
     chosen: Strategy = "weighted"
     if name is not None:
-        if name.text in STRATEGIES:
-            chosen = STRATEGIES[name.text]
+        if name.text in ALIASES:
+            chosen = ALIASES[name.text]
         else:
             message = f"{name.text!r} is not known; requests are spread by weight"
             router.report.note(name.place, message)

@@ -66,7 +66,8 @@ then, unless its name is a kind), an engine its model alone, a route its targets
 provider becomes a backend of its own, with the key and URL that the environment names. An engine
 that no route names is offered under its own name, and so are the models that a backend lists; a
 backend that lists none offers all that it has. A route's name may hold one `*`, and the `*` in the
-model of its targets stands for the same text.
+model of its targets stands for the same text. `strategy` also takes the names that LiteLLM
+(`simple-shuffle`, `least-busy`, ...), smg (`cache_aware`, ...) and vLLM's router have for it.
 
 **On demand.** A backend with `launch` is an engine that this server starts, watches, starts again
 when it dies, and stops; its output is in `logs` below TRUNKLINE_HOME. Engines and such backends

@@ -9,10 +9,11 @@ import msgspec
 from msgspec import inspect
 
 from trunkline.backends.config import LaunchConfig
+from trunkline.gateway.strategies import ALIASES
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import EngineEntry, FileConfig, ResidencyConfig
 from trunkline.server.file.names import provider_names
-from trunkline.server.file.short_forms import DEFAULTS, OWN_FIELDS, STRATEGIES
+from trunkline.server.file.short_forms import DEFAULTS, OWN_FIELDS
 
 _REFERENCE = r"^(env:|os\.environ/)[A-Za-z_]\w*$|\$\{[A-Za-z_]\w*(:-[^}]*)?\}"
 _SIZE = r"^\d+(\.\d+)?\s*[KMGTkmgt]?(i?[Bb])?$"
@@ -29,7 +30,7 @@ def json_schema() -> dict[str, Any]:
         # A mapping by name has the name outside; a kind may be the name, too.
         components[name]["required"] = []
     components["BackendConfig"]["properties"]["kind"]["enum"] = list(provider_names())
-    components["RouteConfig"]["properties"]["strategy"]["enum"] += sorted(STRATEGIES)
+    components["RouteConfig"]["properties"]["strategy"]["enum"] += sorted(ALIASES)
     route, target = _ref("RouteConfig"), {"anyOf": [{"type": "string"}, _ref("Target")]}
     targets = {"anyOf": [target, {"type": "array", "items": target}]}
     components["RouteConfig"]["properties"]["targets"] = {

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from trunkline.backends.config import BackendConfig
-from trunkline.gateway.config import RouteConfig, Strategy
+from trunkline.gateway.config import RouteConfig
+from trunkline.gateway.strategies import ALIASES
 from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence, overlay
 from trunkline.server.file.names import (
@@ -44,15 +45,6 @@ DEFAULTS: dict[str, type[msgspec.Struct]] = {
 }
 # What a backend is of which nothing but a URL is said: what most servers speak.
 _KIND_OF_A_URL = "openai-compatible"
-# The names that LiteLLM has for our strategies.
-STRATEGIES: dict[str, Strategy] = {
-    "simple-shuffle": "weighted",
-    "least-busy": "least_busy",
-    "latency-based-routing": "lowest_latency",
-    "cost-based-routing": "lowest_cost",
-    "usage-based-routing": "lowest_usage",
-    "usage-based-routing-v2": "lowest_usage",
-}
 
 
 class Expanded(msgspec.Struct, frozen=True):
@@ -364,10 +356,10 @@ def _implied_route(model: str, offers: list[tuple[Place, str, str]]) -> Mapping:
 
 
 def _with_strategy(node: Mapping) -> Mapping:
-    """LiteLLM's name of a strategy turned into ours."""
+    """Another router's name of a strategy turned into ours."""
     strategy = node.entries.get("strategy")
-    if isinstance(strategy, Scalar) and strategy.text in STRATEGIES:
-        name = STRATEGIES[strategy.text]
+    if isinstance(strategy, Scalar) and strategy.text in ALIASES:
+        name = ALIASES[strategy.text]
         return node.with_entry("strategy", Scalar(strategy.place, name, plain=False))
     return node
 
