@@ -197,6 +197,10 @@ ERRORS = [
     ("backends: [vlm]", "1: backends[0]: no kind is called 'vlm'; did you mean 'vllm'?"),
     ("backends: {a: {url: 'http://x'}}", "1: backends.a: the field 'kind' is missing; there are:"),
     ("backends: {a: [b]}", "1: backends.a: expected a backend: a mapping, a kind or a URL"),
+    (
+        "backends: {vllm: {url: 'http://x', features: {tolls: false}}}",
+        "1: backends.vllm.features.tolls: no feature is called 'tolls'; did you mean 'tools'?",
+    ),
     ("backends: {a: vllm}", "1: backends.a: vLLM has no URL of its own; give `url`, or `launch`"),
     ("backends: {vllm: {url: box}}", "backends.vllm.url: expected a URL such as http://box:8000"),
     (

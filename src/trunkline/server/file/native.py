@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping as Environ
 
 import msgspec
@@ -18,7 +19,9 @@ from trunkline.server.file.problems import FileError, Place, Problem, nearest
 from trunkline.server.file.reader import Reader
 from trunkline.server.file.short_forms import Expanded, expand
 from trunkline.server.file.variables import Variables
+from trunkline.wire.client import Feature
 
+_FEATURES: tuple[str, ...] = typing.get_args(Feature)
 SECTIONS = ("server", "keys", "engines", "backends", "residency", "routes", "defaults")
 
 
@@ -118,6 +121,10 @@ class _Checks:
             message = f"{kind.title} speaks no {backend.dialect!r}; "
             message += nearest(backend.dialect, sorted(spoken))
             self._reader.complain(place_of(node, "dialect"), message)
+        for name in backend.features:
+            if name not in _FEATURES:
+                message = f"no feature is called {name!r}; {nearest(name, _FEATURES)}"
+                self._reader.complain(place_of(node, "features", name), message)
         if backend.launch is not None:
             for name in backend.launch.options:
                 try:
