@@ -78,6 +78,24 @@ def test_without_a_compiler(
     assert build.main(["--out", str(sources.parent / "x.so")]) == 1
 
 
+def test_a_compiler_that_cannot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the engine is optional it is done without, and one of older sources goes."""
+    out = tmp_path / "x.so"
+    out.write_bytes(b"older")
+
+    def fail(*_: object, **__: object) -> bool:
+        raise build.BuildFailed("c++: unknown instruction")
+
+    monkeypatch.setattr(build, "build", fail)
+    assert build.main(["--out", str(out)]) == 1
+    assert out.exists()
+    assert build.main(["--optional", "--out", str(out)]) == 0
+    assert not out.exists()
+    assert "ggml is used: c++: unknown instruction" in capsys.readouterr().err
+
+
 def test_what_is_not_there_or_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(NativeUnusable, match="not been built"):
         NativeLibrary(tmp_path / "none.so")

@@ -228,7 +228,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sanitize", default="")
     parser.add_argument("--machine", default=platform.machine().lower())
     parser.add_argument("--out", type=Path, default=LIBRARY)
-    parser.add_argument("--optional", action="store_true", help="without a compiler do nothing")
+    parser.add_argument(
+        "--optional", action="store_true", help="what cannot be built is done without"
+    )
     arguments = parser.parse_args(argv)
     try:
         build(
@@ -238,12 +240,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             machine=arguments.machine,
             say=_say,
         )
-    except NoCompiler as error:
+    except (BuildFailed, OSError) as error:
+        if not arguments.optional:
+            _say(str(error))
+            return 1
         _say(f"the native engine is not built, ggml is used: {error}")
-        return 0 if arguments.optional else 1
-    except BuildFailed as error:
-        _say(str(error))
-        return 1
+        if not isinstance(error, NoCompiler):
+            # One of older sources, if any, is not what anybody wants to run, or to test.
+            arguments.out.unlink(missing_ok=True)
     return 0
 
 
