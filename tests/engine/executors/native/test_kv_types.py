@@ -15,7 +15,7 @@ from tests.engine.executors.native.test_architectures import PROMPT, all_logits
 from tests.engine.executors.real import Driver, KvType, load_real
 from tests.support.tiny_models import HEAD, KV_HEADS, layers_of, write_model
 from trunkline.core.types import SamplingParams
-from trunkline.engine.seam import OpenRow
+from trunkline.engine.seam import CopyBlock, OpenRow
 
 LIMITS: dict[KvType, float] = {"f16": 0.002, "bf16": 0.012, "int8": 0.03}
 
@@ -69,4 +69,32 @@ def test_cut_anyhow(tmp_path: Path, kv: KvType) -> None:
             opened = []
         found.append(driver.logits()[0].view(np.uint32))
     assert all((one == found[0]).all() for one in found)
+    executor.close()
+
+
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
+def test_shared_blocks_and_copies(tmp_path: Path, kv: KvType) -> None:
+    """A prefix that rows share, and a fork's copy of a block that is half full: the same bits."""
+    executor = load_real("native", write_model(tmp_path / "model.gguf", "qwen3"), kv=kv)
+    driver = Driver(executor)
+    stem, greedy = PROMPT[:80], SamplingParams(temperature=0.0)
+    tails = [PROMPT[80 + number : 90 + number] for number in range(4)]
+    right = []
+    for tail in tails:
+        row = OpenRow(driver.key(), greedy, 1, np.array([*stem, *tail], np.int32))
+        driver.step([driver.chunk(row.key, 9, [*stem, *tail], 0, sample=True)], [row])
+        right.append(driver.logits()[0].view(np.uint32))
+    row = OpenRow(driver.key(), greedy, 1, np.array(stem, np.int32))
+    driver.step([driver.chunk(row.key, 0, stem, 0)], [row])
+    # Two blocks of 32 are shared; the third has 16 positions of the stem.
+    own = [driver.each * (number + 1) for number in range(len(tails))]
+    chunks = [
+        driver.chunk(driver.key(), 0, tail, 80, sample=True, table=[0, 1, block])
+        for tail, block in zip(tails, own, strict=True)
+    ]
+    rows = [OpenRow(chunk.key, greedy, 1, np.array(stem, np.int32)) for chunk in chunks]
+    driver.step(chunks, rows, [CopyBlock(2, block) for block in own])
+    found = driver.logits(len(tails)).view(np.uint32)
+    assert all((ours == theirs).all() for ours, theirs in zip(found, right, strict=True))
+    assert len({one.tobytes() for one in right}) == len(tails)
     executor.close()
