@@ -6,7 +6,13 @@ from prometheus_client.parser import text_string_to_metric_families
 import trunkline
 from tests.server.support import CHAT, HELLO, Running, running
 from tests.support.fake_backend import FakeBackend
+from trunkline.backends.config import BackendConfig
+from trunkline.backends.connect import connect
+from trunkline.backends.http.client import HttpClient
+from trunkline.backends.remote import Conformance
 from trunkline.core.types import BackendStats, Health
+from trunkline.residency.switch import SwitchBackend
+from trunkline.wire.speakers import SPEAKERS
 from trunkline.wire.table import ROUTES
 
 # What dashboards and autoscalers made for vLLM ask for (vLLM docs/usage/metrics.md).
@@ -118,6 +124,28 @@ async def test_health_shows_backends_without_a_route_to_those_who_have_a_key() -
         page = (await one.ask("GET", "/health", None, "authorization: Bearer secret")).json()
         assert page["backends"]["vllm"]["state"] == "starting"
         assert page["backends"]["vllm"]["detail"] == "loading weights"
+
+
+async def test_health_tells_what_the_server_behind_a_backend_does_and_how_busy_it_is() -> None:
+    config = BackendConfig(name="b", kind="vllm", url="http://127.0.0.1:9")
+    client = HttpClient()
+    box = connect(config, client, SPEAKERS, {}).backend
+    box.learn(Conformance(lost=frozenset(("tools",)), notes=("tools: no (400)",)))
+    box.set_stats(BackendStats(running=1, kv_usage=0.5, tokens_per_second=80.0, ttft=0.25))
+    switch = SwitchBackend("backend 'launched'")
+    async with running() as one:
+        one.server.gateway.backends = lambda: {"box": box, "launched": switch}
+        found = (await one.ask("GET", "/health")).json()["backends"]
+        assert "abilities" not in found["launched"]
+        switch.up(box)
+        found = (await one.ask("GET", "/health")).json()["backends"]
+    await client.close()
+    for told in found.values():
+        assert (told["kv_usage"], told["tokens_per_second"], told["ttft"]) == (0.5, 80.0, 0.25)
+        assert told["abilities"]["probed"] == ["tools: no (400)"]
+        assert "openai.chat" in told["abilities"]["passes"]
+        assert "seed" in told["abilities"]["features"]
+        assert "tools" not in told["abilities"]["features"]
 
 
 async def test_probes_and_metrics_need_no_key() -> None:

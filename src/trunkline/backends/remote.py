@@ -17,6 +17,7 @@ from trunkline.backends.site import Site, fill
 from trunkline.backends.tokens import Tokens
 from trunkline.core.errors import TrunklineError, Unsupported, UpstreamRefused, response_not_found
 from trunkline.core.types import (
+    Abilities,
     BackendStats,
     Call,
     ChatInput,
@@ -244,6 +245,13 @@ class RemoteBackend:
         if told.running + told.waiting >= own:
             return told
         return msgspec.structs.replace(told, running=own - told.waiting)
+
+    def abilities(self) -> Abilities:
+        """As of `Able`."""
+        found = self.conformance or Conformance()
+        return Abilities(
+            passes=tuple(self._paths), features=tuple(sorted(self.features)), probed=found.notes
+        )
 
     # for the watcher
 

@@ -47,6 +47,17 @@ class Health(msgspec.Struct, frozen=True):
     load_seconds: float = 0.0
 
 
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server does: by its kind, by what a probe found, by what the configuration says."""
+
+    # Operations whose bodies pass as they are ("openai.chat"); others are translated to one.
+    passes: tuple[str, ...]
+    # What it takes of a translated request; the rest is refused by name, or left out and told.
+    features: tuple[str, ...]
+    # What a probe saw, one sentence for each thing tried; empty = it was not probed.
+    probed: tuple[str, ...] = ()
+
+
 class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
     """Load and counters of a backend. Counters run from the start of its engine process."""
 

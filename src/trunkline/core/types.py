@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 import msgspec
 
 from trunkline.core.errors import ErrorInfo
-from trunkline.core.facts import BackendStats, Health, ModelCard
+from trunkline.core.facts import Abilities, BackendStats, Health, ModelCard
 from trunkline.core.inputs import (
     ChatInput,
     InfillInput,
@@ -27,6 +27,8 @@ from trunkline.core.inputs import (
 )
 
 __all__ = [
+    "Abilities",
+    "Able",
     "Backend",
     "BackendStats",
     "Call",
@@ -443,6 +445,14 @@ class Keeper(Protocol):
 
     async def kept(self, ask: KeptAsk) -> bytes:
         """Its answer, JSON. Raises `TrunklineError`; `NotFound` where it has no such response."""
+
+
+@runtime_checkable
+class Able(Protocol):
+    """What a backend can besides that may stand for a server of another make."""
+
+    def abilities(self) -> Abilities | None:
+        """What that one does; None: there is none."""
 
 
 @runtime_checkable

@@ -14,6 +14,8 @@ import msgspec
 
 from trunkline.core.errors import InternalError, TrunklineError, response_not_found
 from trunkline.core.types import (
+    Abilities,
+    Able,
     Backend,
     BackendStats,
     Call,
@@ -209,6 +211,10 @@ class OnDemandBackend:
             raise response_not_found(ask.response_id)
         async with using(self._residency, self._slot):
             return await self._backend.kept(ask)
+
+    def abilities(self) -> Abilities | None:
+        """Also while it is not loaded, as far as they are known."""
+        return self._backend.abilities() if isinstance(self._backend, Able) else None
 
     def models(self) -> tuple[ModelCard, ...]:
         """Also while it is not loaded, as far as they are known."""

@@ -9,6 +9,8 @@ import msgspec
 
 from trunkline.core.errors import TrunklineError, Unavailable, response_not_found
 from trunkline.core.types import (
+    Abilities,
+    Able,
     Backend,
     BackendStats,
     Call,
@@ -127,6 +129,13 @@ class SwitchBackend:
         if not isinstance(there, Keeper):
             raise response_not_found(ask.response_id)
         return await there.kept(ask)
+
+    def abilities(self) -> Abilities | None:
+        """As what answers, or answered last; None: it is built in, or was not there yet."""
+        known = self._current or self._last
+        if known is None or not isinstance(known, Able):
+            return None
+        return known.abilities()
 
     def models(self) -> tuple[ModelCard, ...]:
         """As what answers, or answered last."""

@@ -14,7 +14,7 @@ from starlette.routing import Route as AsgiRoute
 import trunkline
 from trunkline.core.errors import InternalError, MethodNotAllowed, NotFound, TrunklineError
 from trunkline.core.metrics import CONTENT_TYPE
-from trunkline.core.types import Backend, Json
+from trunkline.core.types import Able, Backend, Json
 from trunkline.gateway.gateway import Gateway
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.models import ModelPages
@@ -100,7 +100,7 @@ class _Pages:
             # Where requests go is for those alone who may send some.
             report = self._gateway.report
             more["routes"] = msgspec.to_builtins(report()) if report is not None else []
-            more["backends"] = {name: _details(one) for name, one in backends.items()}
+            more["backends"] = {name: _all_details(one) for name, one in backends.items()}
         body = health_body(good=good, why=why, more=more)
         return JSONResponse(body, status_code=200 if good else 503)
 
@@ -116,6 +116,20 @@ def _details(backend: Backend) -> Json:
         "waiting": stats.waiting,
         "restarts": stats.restarts,
     }
+
+
+def _all_details(backend: Backend) -> Json:
+    """As `_details`, with what its server tells of its load and does, where that is known."""
+    stats = backend.stats()
+    used = stats.kv_in_use / stats.kv_total if stats.kv_total else stats.kv_usage
+    found = {
+        **_details(backend),
+        "kv_usage": used,
+        "tokens_per_second": stats.tokens_per_second,
+        "ttft": stats.ttft,
+    }
+    able = backend.abilities() if isinstance(backend, Able) else None
+    return found if able is None else {**found, "abilities": msgspec.to_builtins(able)}
 
 
 async def _http_error(request: Request, raised: Exception) -> Response:

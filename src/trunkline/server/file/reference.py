@@ -77,6 +77,12 @@ wait, and what is in use goes only after its turn and once its answers are compl
 changes an entry its old version goes on until its answers are complete, beside the new one; both
 must fit. `residency` itself, and `server` but for its keys, need a restart.
 
+**What a server can do.** One that bills nobody is tried with a few tokens when it is first seen and
+when its version changes; `probe` decides otherwise. Bodies of a dialect that it speaks pass as they
+are, others are translated, and what it cannot do is refused by name, or with `unsupported: drop`
+left out and told in a `warning` header. `features` corrects what was found. `GET /health` shows all
+of it to those who have a key, below `backends`, and so does `trunkline status --json`.
+
 **In containers.** With `launch.image` such an engine runs in a container: by Docker, or by Podman
 where no daemon of Docker answers. Only this machine reaches it. It finds a model of our disk at the
 same path, read-only, the Hugging Face Hub's folder, and all NVIDIA GPUs; `launch.command` replaces
