@@ -137,6 +137,12 @@ async def test_hosted_apis_are_left_alone() -> None:
         assert engine.asked == ["/v1/models"]
 
 
+async def test_what_is_resident_is_not_known_of_those_that_do_not_tell() -> None:
+    async with watched(vllm()) as remote:
+        await remote.watcher.look()
+        assert remote.backend.holds("whatever")
+
+
 async def test_resident_models_of_ollama() -> None:
     engine = Engine(
         {
@@ -148,6 +154,8 @@ async def test_resident_models_of_ollama() -> None:
     async with watched(engine, "ollama", probe=None) as remote:
         await remote.watcher.look()
         assert remote.backend.stats().resident_models == ("a:latest",)
+        held = [name for name in ("a", "a:latest", "b", "a:7b") if remote.backend.holds(name)]
+        assert held == ["a", "a:latest"]
         assert [card.name for card in remote.backend.models()] == ["a:latest", "b:latest"]
         # A probe would load a model.
         assert not [path for path in engine.asked if "chat" in path]

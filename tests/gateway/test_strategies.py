@@ -271,6 +271,45 @@ def test_a_cold_model_is_loaded_when_that_is_sooner() -> None:
     assert "cold" in world.counts(50)
 
 
+class Holding(FakeBackend):
+    """Implements `core.types.Holder` besides."""
+
+    def __init__(self, name: str, held: bool) -> None:
+        super().__init__(name)
+        self.held = held
+
+    def holds(self, model: str) -> bool:
+        assert model == "m"
+        return self.held
+
+
+def test_a_server_that_has_the_model_in_memory_is_asked_before_one_that_must_load_it() -> None:
+    config = RouteConfig(name="m", targets=tuple(targets("cold", "warm")))
+    backends = [Holding("cold", held=False), Holding("warm", held=True)]
+    cold, warm = (
+        Endpoint(config, target, backend, target.backend)
+        for target, backend in zip(config.targets, backends, strict=True)
+    )
+    chooser = Chooser(config, (cold, warm), Random(3))
+
+    def chosen() -> set[Endpoint | None]:
+        return {chooser.choose(Ask(request()), NOW) for _ in range(50)}
+
+    assert chosen() == {warm}
+    # What a load costs is learnt from the first answer after one.
+    cold.begin(NOW, 0)
+    backends[0].held = True
+    assert chosen() == {cold, warm}
+    cold.completed(NOW + 4.0, NOW, NOW + 3.0, Usage(1, 1), 0)
+    backends[0].held = False
+    assert cold.load_seconds(Health("ready")) == 3.0
+    # Others are too busy to be sooner.
+    for _ in range(3):
+        warm.begin(NOW, 0)
+    assert warm.drain() == 3.0
+    assert chosen() == {cold, warm}
+
+
 def arms(sticky: bool = True) -> World:
     return World(
         "weighted",

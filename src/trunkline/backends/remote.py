@@ -104,6 +104,8 @@ class RemoteBackend:
         self._lanes: dict[tuple[str, str], Lane | None] = {}
         self._listed: dict[str, ModelCard] = {}
         self._stats: BackendStats | None = None
+        # Models in memory, where it tells them.
+        self._resident: frozenset[str] | None = None
         self._health = Health("ready")
         if missing:
             self._health = Health("failed", missing)
@@ -246,6 +248,11 @@ class RemoteBackend:
             return told
         return msgspec.structs.replace(told, running=own - told.waiting)
 
+    def holds(self, model: str) -> bool:
+        """As of `Holder`. Ollama takes a name without a tag for one with the tag `latest`."""
+        resident = self._resident
+        return resident is None or model in resident or f"{model}:latest" in resident
+
     def abilities(self) -> Abilities:
         """As of `Able`."""
         found = self.conformance or Conformance()
@@ -262,6 +269,8 @@ class RemoteBackend:
     def set_stats(self, stats: BackendStats) -> None:
         """What a scrape brought."""
         self._stats = stats
+        if self.kind.metrics is not None and self.kind.metrics.shape == "ollama":
+            self._resident = frozenset(stats.resident_models)
 
     def set_models(self, cards: tuple[ModelCard, ...]) -> None:
         """What the server lists."""

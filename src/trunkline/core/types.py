@@ -41,6 +41,7 @@ __all__ = [
     "FinishReason",
     "Grammar",
     "Health",
+    "Holder",
     "InfillInput",
     "Input",
     "Json",
@@ -453,6 +454,14 @@ class Able(Protocol):
 
     def abilities(self) -> Abilities | None:
         """What that one does; None: there is none."""
+
+
+@runtime_checkable
+class Holder(Protocol):
+    """What a backend can besides whose server loads models as they are asked for."""
+
+    def holds(self, model: str) -> bool:
+        """Whether `model` is in memory there, or nobody knows."""
 
 
 @runtime_checkable

@@ -94,7 +94,7 @@ def _well(among: list[Endpoint]) -> tuple[list[Endpoint], bool]:
         health = endpoint.backend.health()
         if health.state == "ready":
             ready.append(endpoint)
-            cold = cold or health.load_seconds > 0
+            cold = cold or endpoint.load_seconds(health) > 0
     return ready or among, cold
 
 
@@ -102,4 +102,4 @@ def _warm(among: list[Endpoint]) -> list[Endpoint]:
     """Without those that would load their model for longer than the others take to be free."""
     # As these include the load, one of `among` is always left.
     soonest = min(endpoint.drain() for endpoint in among)
-    return [one for one in among if one.backend.health().load_seconds <= soonest]
+    return [one for one in among if one.load_seconds(one.backend.health()) <= soonest]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trunkline.core.errors import ErrorInfo
-from trunkline.core.types import Backend, Usage
+from trunkline.core.types import Backend, Health, Holder, Usage
 from trunkline.gateway.breaker import CircuitBreaker
 from trunkline.gateway.config import RouteConfig, Target
 from trunkline.gateway.verdict import verdict
@@ -15,6 +15,9 @@ _MINUTE = 60.0
 # Errors of other servers: when these say how long to stay away, we do, but no longer than this.
 _TOLD = ("rate_limited", "upstream_failed")
 _LONGEST_TOLD = 3600.0
+# Seconds that a load of a model elsewhere is taken to last until one was seen; and the least.
+_LOAD = 10.0
+_SHORTEST_LOAD = 0.1
 # Bytes of prompt that are taken for a token until the exact number is known.
 _BYTES_PER_TOKEN = 4
 
@@ -63,6 +66,11 @@ class Endpoint:
             self.breaker.tries if config.breaker.window == _MINUTE else Window(_MINUTE)
         )
         self.tokens_lately = Window(_MINUTE)
+        # Who knows whether the model is in memory, and how long a load has lasted.
+        self._holder = backend if isinstance(backend, Holder) else None
+        self._load = _LOAD
+        # When a request was sent that had to load it; 0 = none.
+        self._load_began = 0.0
         self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
         self._longest_wait = config.retries.retry_after
         self._shortest_wait = config.retries.base / 2
@@ -103,6 +111,12 @@ class Endpoint:
             wait = max(wait, self.tokens_lately.free_in(now))
         return wait
 
+    def load_seconds(self, health: Health) -> float:
+        """Seconds until its model is loaded, for a request that comes now; 0 = it is, or nobody
+        knows. `health` is its backend's.
+        """
+        return self._load if self._is_cold() else health.load_seconds
+
     def outstanding(self) -> int:
         """Requests there that have no complete answer, also those of others, as far as known."""
         stats = self.backend.stats()
@@ -116,7 +130,7 @@ class Endpoint:
         """
         stats = self.backend.stats()
         work = max(self.in_flight, stats.running + stats.waiting)
-        load = self.backend.health().load_seconds
+        load = self.load_seconds(self.backend.health())
         if not work:
             return load
         if stats.tokens_per_second > 0 and self.successes:
@@ -135,6 +149,8 @@ class Endpoint:
             self.breaker.tries.add(now)
         if prompt_size:
             self.tokens_lately.add(now, prompt_size // _BYTES_PER_TOKEN + 1)
+        if self._holder is not None and self._is_cold():
+            self._load_began = now
         return not self.breaker.closed and self.breaker.begin()
 
     def completed(
@@ -144,6 +160,9 @@ class Endpoint:
         made = usage.completion_tokens
         total = usage.prompt_tokens + made
         ttft, duration = first - began, now - began
+        if began == self._load_began:
+            self._load_began = 0.0
+            self._load = max(_SHORTEST_LOAD, ttft - self.ttft)
         newest = _NEWEST if self.measured_at else 1.0
         self.measured_at = now
         self.ttft += newest * (ttft - self.ttft)
@@ -188,6 +207,10 @@ class Endpoint:
         self.cancelled += 1
         if probe:
             self.breaker.released()
+
+    def _is_cold(self) -> bool:
+        holder = self._holder
+        return holder is not None and bool(self.model) and not holder.holds(self.model)
 
     def _within_limits(self, now: float) -> bool:
         target = self.target

@@ -118,7 +118,7 @@ def _target(endpoint: Endpoint, now: float) -> TargetReport:
         order=target.order,
         state=health.state,
         detail=health.detail,
-        load_seconds=health.load_seconds,
+        load_seconds=endpoint.load_seconds(health),
         breaker=endpoint.breaker.state(now),
         closed_for=max(0.0, endpoint.breaker.wait(now), endpoint.not_before - now),
         in_flight=endpoint.in_flight,

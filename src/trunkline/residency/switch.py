@@ -17,6 +17,7 @@ from trunkline.core.types import (
     EventSink,
     Failed,
     Health,
+    Holder,
     Keeper,
     KeptAsk,
     ModelCard,
@@ -129,6 +130,11 @@ class SwitchBackend:
         if not isinstance(there, Keeper):
             raise response_not_found(ask.response_id)
         return await there.kept(ask)
+
+    def holds(self, model: str) -> bool:
+        """As what answers."""
+        current = self._current
+        return current is None or not isinstance(current, Holder) or current.holds(model)
 
     def abilities(self) -> Abilities | None:
         """As what answers, or answered last; None: it is built in, or was not there yet."""
