@@ -1,5 +1,8 @@
 #include "pool.h"
 
+#include <stdexcept>
+#include <string>
+
 #if defined(__linux__)
 #include <pthread.h>
 #include <sched.h>
@@ -54,12 +57,21 @@ void bind(int cpu) {
 
 Pool::Pool(int threads, const int32_t* cpus) {
     threads_.reserve(static_cast<size_t>(threads));
-    for (int id = 0; id < threads; ++id) {
-        threads_.emplace_back([this, id, cpu = cpus ? cpus[id] : -1] { serve(id, cpu); });
+    try {
+        for (int id = 0; id < threads; ++id) {
+            threads_.emplace_back([this, id, cpu = cpus ? cpus[id] : -1] { serve(id, cpu); });
+        }
+    } catch (const std::exception& error) {
+        // The system has no more of them. Those that there are wait already, and have to be joined.
+        const std::string which = std::to_string(threads_.size() + 1) + " of " + std::to_string(threads);
+        end();
+        throw std::runtime_error("thread " + which + " cannot be started: " + error.what());
     }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { end(); }
+
+void Pool::end() {
     ending_ = true;
     begun_.fetch_add(1, std::memory_order_release);
     begun_.notify_all();

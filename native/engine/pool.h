@@ -57,6 +57,7 @@ class Pool {
     friend class Crew;
 
     void start_and_wait();
+    void end();
     void serve(int id, int cpu);
     void meet();
 

@@ -166,8 +166,7 @@ TLN_API void tln_model_free(tln_model* model);
  * readable until tln_model_pack has returned; that of TLN_TOKEN_EMBEDDING until the end. */
 TLN_API int32_t tln_model_put(tln_model* model, int32_t kind, int32_t layer, int32_t expert,
                               const tln_tensor* tensor);
-/* Bring all weights into the layout that the kernels read. `done` (may be NULL) counts weights,
- * of `*total`. */
+/* Bring all weights into the layout that the kernels read. */
 TLN_API int32_t tln_model_pack(tln_model* model);
 /* 0..1, from any thread while tln_model_pack runs. */
 TLN_API float tln_model_progress(const tln_model* model);

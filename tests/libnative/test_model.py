@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,6 +133,36 @@ def test_threads_have_bounds() -> None:
         new(threads=0)
     with pytest.raises(NativeFailed, match="threads"):
         new(threads=1 << 20)
+
+
+MANY = """
+import resource
+from tests.libnative.test_model import new
+new().close()
+with open("/proc/self/statm") as statm:
+    size = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20),) * 2)
+new(threads=1000)
+"""
+
+
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer wants address space of its own")
+def test_more_threads_than_the_system_has_room_for() -> None:
+    """The process goes on: the model is refused, and ggml is there."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(map(str, (root, root / "src")))
+    done = subprocess.run(
+        [sys.executable, "-c", MANY],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"NativeFailed: thread \d+ of 1000 cannot be started", last)
 
 
 @pytest.mark.parametrize(
