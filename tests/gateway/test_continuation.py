@@ -23,7 +23,7 @@ from trunkline.core.types import (
     ToolCallDelta,
     Usage,
 )
-from trunkline.gateway.config import Retries, Target
+from trunkline.gateway.config import Fallbacks, Retries, Target
 
 DOWN = UpstreamFailed("connection reset")
 TARGETS = (
@@ -153,6 +153,64 @@ def test_a_target_that_cannot_go_on_is_passed_over() -> None:
     )
     assert setup["c"].last.cancelled
     assert (sink.text, sink.error) == ("one", "upstream_failed")
+    assert setup.in_flight() == 0
+
+
+def fallen_back(relays: str = "") -> Setup:
+    """One target, and another route to fall back to."""
+    return Setup(
+        config("a", fallbacks=Fallbacks(error=("o",))),
+        config("b", "c", name="o"),
+        relays=relays,
+        speakers={"test.chat": FakeSpeaker()},
+    )
+
+
+@pytest.mark.parametrize("relays", ["", "a", "ab"])
+def test_another_route_goes_on(relays: str) -> None:
+    setup = fallen_back(relays)
+    sink, _ = setup.relay(input=chat("hi"))
+    setup["a"].last.text("one \n")
+    setup["a"].last.fail(DOWN)
+    (rest,) = (*setup["b"].calls, *setup["c"].calls)
+    asked = rest.request()
+    assert isinstance(asked.input, ChatInput)
+    assert asked.input.messages[-1].content == "one"
+    assert asked.sampling.max_tokens == 99
+    rest.text("two ", 1)
+    # There, too, another target goes on.
+    rest.fail(DOWN)
+    (last,) = (one for name in "bc" for one in setup[name].calls if one is not rest)
+    last.text("three", 1)
+    last.finish(Usage(12, 1))
+    said = [event.text for event in sink.events if isinstance(event, Delta)]
+    assert "".join(said).endswith("two three")
+    assert sink.routed.backend == "a"
+    assert sink.completed.usage.completion_tokens == 3
+    assert setup.route.state.counters.continued == 1
+    assert setup.in_flight() == 0
+
+
+def test_a_route_that_cannot_go_on_leaves_the_first_error() -> None:
+    setup = fallen_back()
+    sink, _ = setup.submit()
+    setup["a"].last.text("one")
+    setup["a"].last.fail(DOWN)
+    for name in "bc":
+        for call in setup[name].calls:
+            call.send(Routed("r1", name, "m", dropped=("continue_final_message",)))
+            call.send(Delta("r1", 0, "?"))
+    assert (sink.text, sink.error) == ("one", "upstream_failed")
+    assert setup.in_flight() == 0
+
+
+def test_cancel_stops_the_route_that_goes_on() -> None:
+    setup = fallen_back()
+    _, cancel = setup.submit()
+    setup["a"].last.text("one")
+    setup["a"].last.fail(DOWN)
+    cancel()
+    assert setup.open_calls() == []
     assert setup.in_flight() == 0
 
 

@@ -97,8 +97,9 @@ class RouteState:
             self.chooser = Chooser(config, endpoints, rng)
         self.waiting = WaitingRoom(clock, config.queue, config.queue_timeout, self._free)
         self._speakers = speakers
-        # Whether an answer may be continued at all.
-        self.continues = config.continue_streams and len(self.endpoints) > 1
+        # Whether an answer may be continued at all: by another target, or by another route.
+        others = len(self.endpoints) > 1 or bool(config.fallbacks.error)
+        self.continues = config.continue_streams and others
 
     def kept(self) -> Kept:
         """For the next configuration; calls under way go on counting in it."""

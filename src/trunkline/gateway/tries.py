@@ -348,7 +348,8 @@ class Tries(msgspec.Struct, eq=False):
             attempt = Attempt(self, None, 0.0, 0.0, len(self._made) + self._peers)
             self._peers += 1
             self._racing = [attempt]
-            attempt.call = peer.begin(self._ask, attempt, self._visited)
+            ask = Ask(self._rest) if self._rest is not None else self._ask
+            attempt.call = peer.begin(ask, attempt, self._visited)
             return
         self._end_with_error()
 
@@ -367,7 +368,7 @@ class Tries(msgspec.Struct, eq=False):
             self._continue()
 
     def _continue(self) -> None:
-        """Ask another target for the rest of the answer."""
+        """Ask another target for the rest of the answer, else another route."""
         partial = self._partial
         assert partial is not None
         self._rest = partial.rest()
@@ -378,13 +379,12 @@ class Tries(msgspec.Struct, eq=False):
             else:
                 self._end_with_error()
             return
-        state = self._state
-        now = state.clock.time()
+        now = self._state.clock.time()
         endpoint = None
         if self._has_tries():
-            endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
+            endpoint = self._state.chooser.choose(self._ask, now, (*self._made, *self._barred))
         if endpoint is None:
-            self._end_with_error()
+            self._fall_back("error")
         else:
             self._try(endpoint, now)
 
