@@ -80,6 +80,9 @@ def test_split_files_are_counted_together(tmp_path: Path) -> None:
     assert facts.weight_bytes == 2 * whole.weight_bytes
     with pytest.raises(MalformedGguf, match="give the first"):
         read_facts(second)
+    write_tiny_gguf(second, metadata={**parts, "split.no": 0})
+    with pytest.raises(MalformedGguf, match="says that it is part 1"):
+        read_facts(first)
 
 
 def test_integers_of_layers_are_integers(tmp_path: Path) -> None:

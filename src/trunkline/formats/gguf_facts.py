@@ -219,6 +219,8 @@ def _parts(gguf: Gguf) -> tuple[tuple[Path, ...], int, int]:
             raise MalformedGguf(f"part {number} of {count} is missing: {path}")
         with Gguf(path) as part:
             more = _sizes(part)
+            if part.integer("split.no", number - 1) != number - 1:
+                raise MalformedGguf(f"{path} says that it is part {part.integer('split.no') + 1}")
         own, elements = own + more[0], elements + more[1]
         files.append(path)
     return tuple(files), own, elements

@@ -86,7 +86,12 @@ class _Tensors:
     """All tensors of a model, by name; remembers which have been taken."""
 
     def __init__(self, files: Sequence[Gguf]) -> None:
-        self._found = {one.name: (file, one) for file in files for one in file.tensors}
+        self._found: dict[str, tuple[Gguf, TensorInfo]] = {}
+        for file in files:
+            for one in file.tensors:
+                if one.name in self._found:
+                    raise Unsupported(f"the tensor {one.name} is in two of its files")
+                self._found[one.name] = (file, one)
         self._left = set(self._found)
 
     def has(self, name: str) -> bool:
