@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -159,6 +160,39 @@ def test_unknown_tensors_are_not_ignored(tmp_path: Path) -> None:
     assert "attn_sinks" in why_not(path)
     path = write_model(tmp_path / "less.gguf", "qwen2", without="blk.1.attn_k.bias")
     assert "attn_k.bias" in why_not(path)
+
+
+def test_a_tensor_in_two_files(tmp_path: Path) -> None:
+    """Parts of another model, under the right names."""
+    for number in (1, 2):
+        part = tmp_path / f"m-{number:05}-of-00002.gguf"
+        write_tiny_gguf(part, metadata={"split.count": 2, "split.no": number - 1}, seed=number)
+    assert "in two of its files" in why_not(tmp_path / "m-00001-of-00002.gguf")
+
+
+def test_threads_are_bound_where_each_has_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One to each, where there is one for each; else the system says where they run."""
+    all_of_them = sorted(os.sched_getaffinity(0))
+    if len(all_of_them) != os.cpu_count() or len(all_of_them) < 2:
+        pytest.skip("not all CPUs of the machine, or no choice")
+    # Where a core has two threads, only one of them is a core's.
+    monkeypatch.setattr(native, "core_cpus", lambda: all_of_them)
+    path = write_tiny_gguf(tmp_path / "tiny.gguf")
+    for threads, bound in ((len(all_of_them), True), (1, False)):
+        before = set(os.listdir("/proc/self/task"))
+        executor = load_real("native", path, threads=threads)
+        other = Driver(executor)
+        other.alone(row_of(other), 0, 62)
+        new = {int(one) for one in set(os.listdir("/proc/self/task")) - before}
+        one_cpu = {cpu for one in new for cpu in _only(os.sched_getaffinity(one))}
+        assert one_cpu == (set(all_of_them) if bound else set())
+        executor.close()
+
+
+def _only(cpus: set[int]) -> set[int]:
+    return cpus if len(cpus) == 1 else set()
 
 
 def why_not(path: Path) -> str:
