@@ -36,6 +36,8 @@ from trunkline.engine.seam import (
 log = logging.getLogger(__name__)
 
 _NONE: Floats = np.empty((0, 0), np.float32)
+# A word of a mask that allows everything.
+_ALL = np.uint32(0xFFFFFFFF)
 
 
 class OnePass(ABC):
@@ -163,7 +165,12 @@ class OnePass(ABC):
             for chunk, end in zip(plan.chunks, begins[1:], strict=True)
             for key in chunk.sample
         ]
-        drawn = self._draw(rows) if self._masks is None else {}
+        # A neighbour's mask changes nothing: the same row is drawn in the same way without it.
+        free = list(range(len(rows)))
+        if self._masks is not None:
+            free = np.flatnonzero((self._masks[: len(rows)] == _ALL).all(axis=1)).tolist()
+        found = self._draw([rows[place] for place in free])
+        drawn = {free[index]: one for index, one in found.items()}
         for place, (key, values) in enumerate(rows):
             if place in drawn:
                 sampled.append(drawn[place])
@@ -176,7 +183,10 @@ class OnePass(ABC):
         return tuple(sampled), tuple(failed)
 
     def _draw(self, rows: Sequence[tuple[RowKey, Floats]]) -> Mapping[int, Sampled]:
-        """What those rows sampled, by place, that can be drawn faster than by the sampler."""
+        """What those rows sampled, by place, that can be drawn faster than by the sampler.
+
+        No mask forbids any of them anything.
+        """
         return {}
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.engine.executors.real import load_real
+from tests.engine.executors.real import Driver, load_real
 from tests.support.tiny_gguf import write_tiny_gguf
 from trunkline.core.types import SamplingParams
 from trunkline.engine.executors.native import NativeExecutor
 from trunkline.engine.executors.sampling import Sampler
-from trunkline.engine.seam import OpenRow, RowKey
+from trunkline.engine.seam import OpenRow, RowKey, Sampled
 
 DRAWS = 6_000
 
@@ -152,3 +152,39 @@ def test_all_else_is_the_samplers_work(options: dict[str, Any]) -> None:
     key = RowKey(1, 0)
     sampler.open(OpenRow(key, SamplingParams(**options), 1, np.array([1], np.int32)))
     assert sampler.plain_draw(key) is None
+
+
+def test_a_neighbours_mask_changes_nothing(
+    executor: NativeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A seed reproduces beside a row with a grammar, too: token and log probabilities, all bits."""
+    driver, prompt = Driver(executor), np.arange(1, 30, dtype=np.int32)
+    params = SamplingParams(temperature=1.0, top_p=0.9, logprobs=3)
+    words = -(-executor.capabilities.vocab_size // 32)
+    masks = np.full((3, words), 0xFFFFFFFF, np.uint32)
+    masks[1] = 1 << 7
+    sample = executor._sampler.sample
+    asked: list[RowKey] = []
+    # Of the second row of each step.
+    second: list[RowKey] = []
+
+    def watch(key: RowKey, *arguments: Any) -> Sampled:
+        asked.append(key)
+        return sample(key, *arguments)
+
+    monkeypatch.setattr(executor._sampler, "sample", watch)
+    found = []
+    for given in (None, masks):
+        rows = [OpenRow(driver.key(), params, 41 + number, prompt) for number in range(3)]
+        second.append(rows[1].key)
+        chunks = [
+            driver.chunk(row.key, seq, prompt.tolist(), 0, sample=True)
+            for seq, row in enumerate(rows)
+        ]
+        result = driver.step(chunks, rows, masks=given)
+        found.append([(one.token, one.logprob, one.top) for one in result.sampled])
+        driver.step(close=[row.key for row in rows])
+    assert asked == second[1:]
+    alone, beside = found
+    assert beside[1][0] % 32 == 7
+    assert (beside[0], beside[2]) == (alone[0], alone[2])
