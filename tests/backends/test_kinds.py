@@ -11,7 +11,7 @@ from tests.backends.fakes import PlainSpeaker, Sink, chat
 from trunkline.backends.auth.schemes import FixedAuth
 from trunkline.backends.auth.sigv4 import SigV4Auth
 from trunkline.backends.config import BackendConfig
-from trunkline.backends.connect import connect
+from trunkline.backends.connect import check, connect
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.origin import is_target, join_path, parse_url
 from trunkline.backends.http.pool import PoolLimits
@@ -154,10 +154,13 @@ async def test_where_requests_go(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (BackendConfig(name="b", kind="vllm"), "url must be given"),
+        (BackendConfig(name="b", kind="vllm"), "b', url: it must be given for vLLM"),
         (BackendConfig(name="b", kind="vllm", url="vllm:8000"), "b', url: a URL begins with"),
         (BackendConfig(name="b", kind="openai", api_key="env:NOPE"), "NOPE is not set"),
-        (BackendConfig(name="b", kind="cloudflare", api_key="k"), "provider.account must be given"),
+        (
+            BackendConfig(name="b", kind="cloudflare", api_key="k"),
+            "b', provider.account: it must be given, or CLOUDFLARE_ACCOUNT_ID be set",
+        ),
         (BackendConfig(name="b", kind="nonsense"), "no kind of backend 'nonsense'"),
         (
             BackendConfig(name="b", kind="vllm", url="http://h", headers={"x y": "z"}),
@@ -171,7 +174,7 @@ async def test_where_requests_go(
         ),
         (
             BackendConfig(name="b", kind="vllm", url="http://h", provider={"metrics_port": "many"}),
-            "metrics_port must be a number",
+            "b', provider.metrics_port: it must be a number",
         ),
     ],
 )
@@ -180,6 +183,9 @@ async def test_bad_configurations_are_refused(config: BackendConfig, message: st
     with pytest.raises(ValueError, match=re.escape(message)):
         connect(config, client, {}, {})
     await client.close()
+    # Whoever reads files learns it without a client.
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check(config, {})
 
 
 async def test_bedrock_signs_or_bears() -> None:

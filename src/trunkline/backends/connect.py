@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from trunkline.backends.auth.gcp import GcpAuth, read_service_account
+from trunkline.backends.auth.gcp import GcpAuth, ServiceAccount, read_service_account
 from trunkline.backends.auth.schemes import Auth, Fields, FixedAuth
 from trunkline.backends.auth.secrets import Secret, find_key, resolve
 from trunkline.backends.auth.sigv4 import SigV4Auth, find_credentials
@@ -16,10 +16,10 @@ from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.fetch import fetch
 from trunkline.backends.http.origin import Origin, parse_url
 from trunkline.backends.http.pool import PoolLimits
-from trunkline.backends.kind import Kind
+from trunkline.backends.kind import Kind, Value
 from trunkline.backends.kinds import find_kind
 from trunkline.backends.remote import RemoteBackend
-from trunkline.backends.site import Site
+from trunkline.backends.site import Site, checked
 from trunkline.backends.watch import Watcher
 from trunkline.core.errors import InvalidRequest
 from trunkline.wire.client import Speaker
@@ -30,6 +30,16 @@ _TOKEN = PoolLimits(max_connections=1)
 _TOKEN_TIMEOUT = 15.0
 # Ollama's own variable may hold "0.0.0.0:11434", where it listens.
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - recognised, not bound
+
+
+class Unusable(ValueError):
+    """A configuration that no backend can be made of; it never repeats a secret."""
+
+    def __init__(self, name: str, field: str, problem: str) -> None:
+        """`field` of the backend called `name`, such as "provider.project", is wrong."""
+        super().__init__(f"backend {name!r}, {field}: {problem}")
+        self.field = field
+        self.problem = problem
 
 
 class Remote(msgspec.Struct, frozen=True):
@@ -47,33 +57,68 @@ def connect(
 ) -> Remote:
     """The backend that `config` describes. Nothing is sent before `watcher.start`.
 
-    Raises ValueError, which names the field and holds no secret, where `config` is not complete or
-    refers to a variable that is not set.
+    Raises ValueError as `check`.
     """
-    kind = find_kind(config.kind)
-    values = provider_values(kind, config, environ)
-    url = base_url(kind, config, values, environ)
+    kind, values, key, last = _read(config, environ)
+    origin, base = _address(kind, config, values, environ)
     try:
-        origin, base = parse_url(url, verify=config.verify_tls)
-    except ValueError as error:
-        raise ValueError(f"backend {config.name!r}, url: {error}") from None
-    try:
-        key = find_key(config.api_key, kind.key_variables, environ)
-        last = {name: resolve(value, environ) for name, value in config.headers.items()}
         auth = make_auth(kind, config, key, values, environ, client)
     except ValueError as error:
-        raise ValueError(f"backend {config.name!r}, api_key: {error}") from None
+        raise Unusable(config.name, "api_key", str(error)) from None
     missing = "" if auth is not None else _missing(kind)
     auth = auth or FixedAuth("none", None)
     limits = PoolLimits(max_connections=config.max_connections, connect=config.timeouts.connect)
-    try:
-        main = Site(client.pool(origin, config.name, limits), base, auth, kind.headers, last)
-        side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
-    except InvalidRequest as error:
-        raise ValueError(f"backend {config.name!r}, headers: {error.message}") from None
+    main = Site(client.pool(origin, config.name, limits), base, auth, kind.headers, last)
+    side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
     backend = RemoteBackend(config, kind, main, speakers, client.ticker, values, missing)
     metrics = _metrics_site(kind, config, origin, side, client)
     return Remote(backend, Watcher(backend, side, metrics))
+
+
+def check(config: BackendConfig, environ: Mapping[str, str]) -> None:
+    """Raises ValueError, mostly `Unusable`, where `config` is not complete or refers to a variable
+    that is not set. What is launched has no address yet.
+    """
+    kind, values, key, _ = _read(config, environ)
+    if config.launch is None:
+        _address(kind, config, values, environ)
+    _metrics_port(kind, config)
+    if kind.auth == "gcp":
+        try:
+            _service_account(key, values, environ)
+        except ValueError as error:
+            raise Unusable(config.name, "api_key", str(error)) from None
+
+
+def _read(
+    config: BackendConfig, environ: Mapping[str, str]
+) -> tuple[Kind, dict[str, str], Secret | None, dict[str, str]]:
+    """The kind, what fills braces, the key, and header fields that can be sent."""
+    kind = find_kind(config.kind)
+    values = provider_values(kind, config, environ)
+    try:
+        key = find_key(config.api_key, kind.key_variables, environ)
+    except ValueError as error:
+        raise Unusable(config.name, "api_key", str(error)) from None
+    try:
+        last = {name: resolve(value, environ) for name, value in config.headers.items()}
+        checked(last)
+    except ValueError as error:
+        raise Unusable(config.name, "headers", str(error)) from None
+    except InvalidRequest as error:
+        raise Unusable(config.name, "headers", error.message) from None
+    return kind, values, key, last
+
+
+def _address(
+    kind: Kind, config: BackendConfig, values: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[Origin, str]:
+    try:
+        return parse_url(base_url(kind, config, values, environ), verify=config.verify_tls)
+    except Unusable:
+        raise
+    except ValueError as error:
+        raise Unusable(config.name, "url", str(error)) from None
 
 
 def provider_values(
@@ -86,7 +131,7 @@ def provider_values(
             found = next((environ[name] for name in value.variables if environ.get(name)), "")
             values[value.name] = found or value.default
         if not values[value.name]:
-            raise ValueError(f"backend {config.name!r}: provider.{value.name} must be given")
+            raise Unusable(config.name, f"provider.{value.name}", _must_be_given(value))
     return values
 
 
@@ -101,7 +146,7 @@ def base_url(
             url = f"http://{url.replace(_EVERYWHERE, '127.0.0.1')}"
             url = url if ":" in url.removeprefix("http://") else f"{url}:{kind.port}"
     if not url:
-        raise ValueError(f"backend {config.name!r}: url must be given for {kind.title}")
+        raise Unusable(config.name, "url", f"it must be given for {kind.title}")
     for name, value in values.items():
         url = url.replace(f"{{{name}}}", value)
     # Vertex's location "global" has no host of its own.
@@ -136,8 +181,21 @@ def _gcp(
     key: Secret | None, values: Mapping[str, str], environ: Mapping[str, str], client: HttpClient
 ) -> Auth:
     """A token that is given; else of a service account's file; else of the metadata server."""
-    if key is not None and not key.reveal().startswith("{"):
+    if _is_token(key):
         return FixedAuth("bearer", key)
+    return GcpAuth(Exchange(client).ask, _service_account(key, values, environ))
+
+
+def _is_token(key: Secret | None) -> bool:
+    return key is not None and not key.reveal().startswith("{")
+
+
+def _service_account(
+    key: Secret | None, values: Mapping[str, str], environ: Mapping[str, str]
+) -> ServiceAccount | None:
+    """The one whose file is the key, or is named; None: none is. Raises ValueError."""
+    if _is_token(key):
+        return None
     text = key.reveal().encode() if key is not None else b""
     path = values.get("credentials") or environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     if not text and path:
@@ -145,8 +203,7 @@ def _gcp(
             text = Path(path).read_bytes()
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    account = read_service_account(text) if text else None
-    return GcpAuth(Exchange(client).ask, account)
+    return read_service_account(text) if text else None
 
 
 class Exchange:
@@ -174,13 +231,24 @@ def _metrics_site(
     """Where the load is told: the server itself, or another port of its host."""
     if kind.metrics is None:
         return None
-    port = config.provider.get("metrics_port", "") or str(kind.metrics.port or "")
+    port = _metrics_port(kind, config)
     if not port:
         return side
-    if not port.isdecimal():
-        raise ValueError(f"backend {config.name!r}: provider.metrics_port must be a number")
-    other = msgspec.structs.replace(origin, port=int(port), tls=False)
+    other = msgspec.structs.replace(origin, port=port, tls=False)
     return Site(client.pool(other, config.name, _WATCH), "", FixedAuth("none", None))
+
+
+def _metrics_port(kind: Kind, config: BackendConfig) -> int:
+    """0 = the server's own."""
+    given = config.provider.get("metrics_port", "")
+    if given and not given.isdecimal():
+        raise Unusable(config.name, "provider.metrics_port", "it must be a number")
+    return int(given) if given else kind.metrics.port if kind.metrics is not None else 0
+
+
+def _must_be_given(value: Value) -> str:
+    variables = " or ".join(value.variables)
+    return f"it must be given, or {variables} be set" if variables else "it must be given"
 
 
 def _missing(kind: Kind) -> str:

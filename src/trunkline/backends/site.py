@@ -45,8 +45,8 @@ class Site:
         self.pool = pool
         self.auth = auth
         self._base = base
-        self._first = _checked(first or {})
-        self._last = _checked(last or {})
+        self._first = checked(first or {})
+        self._last = checked(last or {})
         # What configured fields hold may be a key as well.
         self._hidden = [value for value in self._last.values() if len(value) >= _SECRET]
         self._heads: dict[tuple[str, str, Fields, Fields], bytes] = {}
@@ -108,8 +108,8 @@ class Site:
             raise InvalidRequest(f"{self.pool.title} cannot be asked for {path!r}", param="model")
         fields = {"host": self.origin.authority, "user-agent": f"trunkline/{__version__}"}
         fields.update(self._first)
-        fields.update(_checked(dict(headers)))
-        fields.update(_checked(dict(credentials)))
+        fields.update(checked(dict(headers)))
+        fields.update(checked(dict(credentials)))
         fields.update(self._last)
         # Compressed streams would have to be taken apart to be passed on.
         fields["accept-encoding"] = "identity"
@@ -123,7 +123,7 @@ def _length(size: int) -> bytes:
     return b"content-length: %d\r\n\r\n" % size
 
 
-def _checked(fields: Mapping[str, str]) -> dict[str, str]:
+def checked(fields: Mapping[str, str]) -> dict[str, str]:
     """Fields that can be sent; names in lower case. Raises `InvalidRequest`."""
     found: dict[str, str] = {}
     for name, value in fields.items():

@@ -368,6 +368,23 @@ def test_a_missing_key_is_noted_and_a_missing_address_leaves_the_entry_out(tmp_p
     assert "ALSO_GONE is not set" in notes(loaded)[2]
 
 
+def test_an_entry_that_nobody_can_be_asked_for_is_left_out(tmp_path: Path) -> None:
+    text = """\
+          - {model_name: n, litellm_params: {model: vertex_ai/gemini-2.5-pro}}
+          - {model_name: o, litellm_params: {model: openai/a, api_base: no url, api_key: k}}
+          - {model_name: p, litellm_params: {model: openai/a, extra_headers: {"x y": z}}}
+        """
+    loaded = read(tmp_path, ONE + text)
+    assert sorted(routes(loaded)) == ["m"]
+    told = [note.partition(": ")[2].partition(": ")[2] for note in notes(loaded)]
+    assert all(one.endswith("; the entry is left out") for one in told)
+    assert [one.removesuffix("; the entry is left out") for one in told] == [
+        "provider.project: it must be given, or VERTEXAI_PROJECT or GOOGLE_CLOUD_PROJECT be set",
+        "url: a URL begins with http://host, https://host or unix:/path",
+        "headers: the header field 'x y' cannot be sent",
+    ]
+
+
 def test_what_is_not_supported_is_listed_with_line_and_reason(tmp_path: Path) -> None:
     loaded = read(
         tmp_path,

@@ -201,6 +201,18 @@ ERRORS = [
         "backends: {vllm: {url: 'http://x', features: {tolls: false}}}",
         "1: backends.vllm.features.tolls: no feature is called 'tolls'; did you mean 'tools'?",
     ),
+    (
+        "backends:\n  v: {kind: vllm, url: 'http://x', headers: {'x y': z}}",
+        "2: backends.v.headers: headers: the header field 'x y' cannot be sent",
+    ),
+    (
+        "backends: {v: {kind: vllm, url: 'http://x:99999999'}}",
+        "1: backends.v.url: url: Port out of range 0-65535",
+    ),
+    (
+        "backends:\n  c: {kind: cloudflare, api_key: k}",
+        "2: backends.c: provider.account: it must be given, or CLOUDFLARE_ACCOUNT_ID be set",
+    ),
     ("backends: {a: vllm}", "1: backends.a: vLLM has no URL of its own; give `url`, or `launch`"),
     ("backends: {vllm: {url: box}}", "backends.vllm.url: expected a URL such as http://box:8000"),
     (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +15,7 @@ from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import EngineEntry, FileConfig, ResidencyConfig
 from trunkline.server.file.dump import MASK, dump
 from trunkline.server.file.load import load
+from trunkline.wire.client import Feature
 
 T = TypeVar("T")
 
@@ -42,15 +43,19 @@ def _backend(name: str) -> st.SearchStrategy[BackendConfig]:
         name=st.just(name),
         kind=st.sampled_from(sorted(KINDS)),
         url=st.just("http://box:8000/v1"),
-        api_key=_TEXTS,
+        # One that can be sent. What begins like JSON is a service account's file for Vertex AI.
+        api_key=_TEXTS.filter(lambda text: text.isascii() and not text.startswith("{")),
         headers=st.dictionaries(_NAMES, _TEXTS, max_size=2),
         extra_body=st.dictionaries(_NAMES, _ANY | st.lists(_ANY, max_size=2), max_size=2),
-        features=st.dictionaries(_NAMES, st.booleans(), max_size=2),
+        features=st.dictionaries(st.sampled_from(get_args(Feature)), st.booleans(), max_size=2),
         probe=st.none() | st.booleans(),
         unsupported=st.sampled_from(["refuse", "drop"]),
         verify_tls=st.booleans(),
         timeouts=_timeouts(),
-        provider=st.dictionaries(_NAMES, _TEXTS, max_size=2),
+        # Two of them some kinds must have.
+        provider=st.dictionaries(_NAMES, _TEXTS, max_size=2).map(
+            lambda found: {"project": "p", "account": "a", **found}
+        ),
         launch=st.none()
         | _built(
             LaunchConfig,

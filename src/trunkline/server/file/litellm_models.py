@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from trunkline.backends.config import BackendConfig, Timeouts
+from trunkline.backends.connect import Unusable, check
 from trunkline.backends.kinds import ALIASES, KINDS
 from trunkline.gateway.config import Target
 from trunkline.server.file.document import Mapping, Scalar
@@ -251,6 +252,12 @@ class Deployments:
         kind = KINDS[found.kind]
         if not (config.url or kind.url):
             message = f"{kind.title} has no URL of its own; give api_base. The entry is left out"
+            self.report.note(params.place, message)
+            return None
+        try:
+            check(config, self._environ)
+        except Unusable as error:
+            message = f"{error.field}: {error.problem}; the entry is left out"
             self.report.note(params.place, message)
             return None
         if found.kind == "openai-compatible" and url and not config.api_key:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping as Environ
 
 import msgspec
 
 from trunkline.backends.config import BackendConfig
+from trunkline.backends.connect import Unusable, check
 from trunkline.backends.kinds import KINDS
 from trunkline.gateway.config import Fallbacks, RouteConfig
 from trunkline.residency.engine_options import UnknownOption, check_options
@@ -22,6 +24,7 @@ from trunkline.server.file.variables import Variables
 from trunkline.wire.client import Feature
 
 _FEATURES: tuple[str, ...] = typing.get_args(Feature)
+_HAS_SCHEME = re.compile(r".*://|unix:")
 SECTIONS = ("server", "keys", "engines", "backends", "residency", "routes", "defaults")
 
 
@@ -51,7 +54,7 @@ def read_native(root: Node, environ: Environ[str, str]) -> FileConfig:
         residency=residency or ResidencyConfig(),
         routes=tuple(route for route in routes if route),
     )
-    _Checks(config, expanded, reader).run(root)
+    _Checks(config, expanded, reader, environ).run(root)
     reader.check()
     return config
 
@@ -88,10 +91,13 @@ def _route(node: Mapping, reader: Reader) -> RouteConfig | None:
 class _Checks:
     """What must hold between the parts of a configuration."""
 
-    def __init__(self, config: FileConfig, nodes: Expanded, reader: Reader) -> None:
+    def __init__(
+        self, config: FileConfig, nodes: Expanded, reader: Reader, environ: Environ[str, str]
+    ) -> None:
         self._config = config
         self._nodes = nodes
         self._reader = reader
+        self._environ = environ
         self._backends = {backend.name: backend for backend in config.backends}
         self._engines = {engine.name for engine in config.engines}
 
@@ -112,9 +118,11 @@ class _Checks:
         if not (backend.url or kind.url or backend.launch):
             message = f"{kind.title} has no URL of its own; give `url`, or `launch` to start it"
             self._reader.complain(node.place, message)
-        if backend.url and "://" not in backend.url:
+        elif backend.url and not _HAS_SCHEME.match(backend.url):
             message = f"expected a URL such as http://{backend.url.split('/')[0]}:8000"
             self._reader.complain(place_of(node, "url"), message)
+        else:
+            self._connects(backend, node)
         # A dialect, or one operation of it: "openai", "openai.chat".
         spoken = {name for path in kind.paths for name in (path, path.partition(".")[0])}
         if backend.dialect and backend.dialect not in spoken:
@@ -131,6 +139,14 @@ class _Checks:
                     check_options(backend.kind, {name: backend.launch.options[name]})
                 except UnknownOption as error:
                     self._reader.complain(place_of(node, "launch", "options", name), str(error))
+
+    def _connects(self, backend: BackendConfig, node: Mapping) -> None:
+        """What only the backend itself would find wrong."""
+        try:
+            check(backend, self._environ)
+        except Unusable as error:
+            place = place_of(node, *error.field.split("."))
+            self._reader.complain(place, f"{error.field}: {error.problem}")
 
     def _route_names(self) -> set[str]:
         names: dict[str, Place] = {}
