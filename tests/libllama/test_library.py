@@ -52,6 +52,8 @@ def test_the_stamp_spares_the_second_hash(tmp_path: Path, monkeypatch: pytest.Mo
     tested = module.Tested(hashlib.sha256(b"a build").hexdigest(), "1", "here")
     monkeypatch.setattr(module, "TESTED", (tested,))
     assert verify(path, stamp) is tested
+    # Whoever makes the folder of all state first makes it for its owner alone.
+    assert stamp.parent.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
     assert verify(path, stamp) is tested
     monkeypatch.undo()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,22 @@ def test_until_the_file_changes(tmp_path: Path, store: Path) -> None:
     assert recall(path) is None
     assert len(ends(path)) == 3
     assert store.stat().st_mode & 0o077 == 0 or store.parent.stat().st_mode & 0o077 == 0
+
+
+def test_another_file_of_the_same_size_and_time(tmp_path: Path, store: Path) -> None:
+    path, other = (write_tiny_gguf(tmp_path / name) for name in ("tiny.gguf", "other.gguf"))
+    assert ends(path) == {262, 264}
+    # Another token ends texts there.
+    key = b"tokenizer.ggml.eos_token_id" + struct.pack("<I", 4)
+    data = other.read_bytes()
+    assert data.count(key + struct.pack("<I", 264)) == 1
+    other.write_bytes(data.replace(key + struct.pack("<I", 264), key + struct.pack("<I", 260)))
+    times = path.stat()
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    shutil.copy2(other, path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert recall(path) is None
+    assert 260 in ends(path)
 
 
 @pytest.mark.parametrize("content", ["no json", '{"a": 1}', ""])

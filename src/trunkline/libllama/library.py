@@ -212,7 +212,7 @@ def _write_stamp(stamp: Path | None, text: str) -> None:
     if stamp is None:
         return
     try:
-        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = stamp.with_name(f"{stamp.name}.{os.getpid()}")
         partial.write_text(text)
         partial.replace(stamp)

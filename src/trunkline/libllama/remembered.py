@@ -24,9 +24,11 @@ _MOST = 256
 class Known(msgspec.Struct, frozen=True):
     """Of one file's vocabulary."""
 
-    # Bytes of the file, and its modification time in nanoseconds: while they stay, this holds.
+    # Bytes of the file, and its times in nanoseconds: while they stay, this holds. A copy may have
+    # the modification time of what it replaces, but not the time of change.
     size: int
     modified: int
+    changed: int
     words: int
     # Tokens that end a text, rising.
     eog: tuple[int, ...]
@@ -36,14 +38,16 @@ def recall(path: Path) -> Known | None:
     """What is known of the file at `path` as it is now. Raises OSError where there is none."""
     info = path.stat()
     known = _read(_store()).get(_key(path))
-    same = known is not None and (known.size, known.modified) == (info.st_size, info.st_mtime_ns)
+    now = info.st_size, info.st_mtime_ns, info.st_ctime_ns
+    same = known is not None and (known.size, known.modified, known.changed) == now
     return known if same else None
 
 
 def remember(path: Path, words: int, eog: Iterable[int]) -> Known:
     """Keep it; what cannot be kept is asked again. Raises OSError where there is no `path`."""
     info, store = path.stat(), _store()
-    known = Known(info.st_size, info.st_mtime_ns, words, tuple(sorted(eog)))
+    ends = tuple(sorted(eog))
+    known = Known(info.st_size, info.st_mtime_ns, info.st_ctime_ns, words, ends)
     others = {key: one for key, one in _read(store).items() if key != _key(path)}
     kept = dict([*others.items(), (_key(path), known)][-_MOST:])
     try:
