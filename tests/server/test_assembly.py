@@ -11,15 +11,15 @@ import pytest
 
 from tests.gateway.fakes import Sink, request
 from tests.support.fake_backend import FakeBackend
-from trunkline.backends.config import BackendConfig
+from trunkline.backends.config import BackendConfig, Timeouts
 from trunkline.core.errors import ModelNotFound
 from trunkline.core.types import Failed, Health, ModelCard
 from trunkline.gateway.config import Fallbacks, Retries, RouteConfig, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.route import Route
-from trunkline.server.assembly import Assembly, Config, Held
-from trunkline.server.file.config import FileConfig
+from trunkline.server.assembly import Assembly, Config, Held, retires_in
+from trunkline.server.file.config import EngineEntry, FileConfig
 
 
 class World:
@@ -181,6 +181,14 @@ async def test_a_model_follows_the_backend_that_lists_it() -> None:
         first.cards = ()
         assert [name for name, _ in one.gateway.listed()] == ["m"]
         assert route_of(one, "m").config.targets[0].backend == "b"
+
+
+def test_what_is_not_configured_any_more_may_end_its_answers() -> None:
+    # As long as a try may take; where that has no bound there is still one.
+    for attempt, seconds in ((0.0, 3600.0), (5.0, 3600.0), (9000.0, 9000.0)):
+        assert retires_in(backend("a", timeouts=Timeouts(attempt=attempt))) == seconds
+    assert retires_in(EngineEntry(name="e", model="m")) == 3600.0
+    assert retires_in(backend("a")) >= Timeouts().attempt
 
 
 async def test_backends_are_shown_with_and_without_a_route() -> None:

@@ -29,8 +29,9 @@ from trunkline.wire.speakers import SPEAKERS
 
 log = logging.getLogger("trunkline.server")
 
-# Seconds that answers under way may go on with a backend that the configuration has no more.
-_RETIRE = 600.0
+# Seconds that answers under way may go on with a backend that the configuration has no more, at
+# least: as long as one try there may take, where that is longer.
+_RETIRE = 3600.0
 _RETIRE_POLL = 0.5
 # Routes made for names that clients made up, at most.
 _MADE = 256
@@ -167,7 +168,7 @@ def _on_demand(config: Config) -> bool:
 async def _close_when_idle(held: Held) -> None:
     try:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RETIRE):
+            async with asyncio.timeout(retires_in(held.config)):
                 while True:
                     stats = held.backend.stats()
                     in_flight = getattr(held.backend, "in_flight", stats.running + stats.waiting)
@@ -177,6 +178,12 @@ async def _close_when_idle(held: Held) -> None:
     finally:
         log.info("%s is no longer configured: closed", held.config.name)
         await held.close()
+
+
+def retires_in(config: Config) -> float:
+    """Seconds after which a backend is closed that is not configured any more, come what may."""
+    attempt = config.timeouts.attempt if isinstance(config, BackendConfig) else 0.0
+    return max(_RETIRE, attempt)
 
 
 def _own_names(config: FileConfig) -> list[RouteConfig]:
