@@ -113,6 +113,10 @@ def test_what_providers_need_besides_comes_from_the_environment() -> None:
         "project": "p",
         "location": "l",
     }
+    assert provider("vertex", {}, GOOGLE_APPLICATION_CREDENTIALS="/a.json") == {
+        "credentials": "/a.json"
+    }
+    assert provider("gemini", {}, GOOGLE_APPLICATION_CREDENTIALS="/a.json") == {}
     keys = {"access_key_id": "a", "secret_access_key": "s"}
     assert provider("bedrock", {}, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="s") == keys
     assert provider("azure", {}, AZURE_API_VERSION="2024-10-21") == {"api_version": "2024-10-21"}

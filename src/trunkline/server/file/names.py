@@ -133,6 +133,8 @@ def complete(config: BackendConfig, environ: Mapping[str, str]) -> BackendConfig
     own = config.api_key or changes.get("api_key") or "access_key_id" in config.provider
     if kind.auth == "sigv4" and not own:
         found |= {name: environ.get(f"AWS_{name.upper()}", "") for name in _AWS_CREDENTIALS}
+    if kind.auth == "gcp":
+        found["credentials"] = environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     changes["provider"] = {
         **{name: value for name, value in found.items() if value},
         **config.provider,
