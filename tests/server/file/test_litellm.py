@@ -59,7 +59,7 @@ def test_entries_of_one_name_are_targets_of_one_route(tmp_path: Path) -> None:
     assert azure.provider == {"api_version": "2024-10-21"}
     assert azure.headers == {"x-a": "t"}
     assert azure.extra_body == {"temperature": 0.5}
-    assert azure.timeouts == Timeouts(attempt=30, first_token=30, idle=7)
+    assert azure.timeouts == Timeouts(first_token=30, idle=7)
     # Two entries that differ in their model alone share a backend.
     assert (openai.name, openai.api_key) == ("openai", "k2")
     assert openai.models == ("gpt-4o", "gpt-4o-mini")
@@ -76,7 +76,8 @@ def test_entries_of_one_name_are_targets_of_one_route(tmp_path: Path) -> None:
         ),
         Target(backend="openai", model="gpt-4o", weight=100),
     )
-    assert notes(loaded) == []
+    (note,) = notes(loaded)
+    assert note.startswith("14: model_list[0].litellm_params.temperature: holds for every request")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_settings_hold_for_every_route(tmp_path: Path) -> None:
     assert one.breaker == Breaker(failures=7, cooldown=40)
     openai, groq = loaded.config.backends
     assert (openai.unsupported, groq.unsupported) == ("drop", "refuse")
-    assert openai.timeouts == Timeouts(attempt=50, first_token=50)
+    assert openai.timeouts == Timeouts(first_token=50, idle=50)
     assert not openai.verify_tls
     assert notes(loaded) == []
 
@@ -343,9 +344,42 @@ def test_references_are_resolved_wherever_they_stand(tmp_path: Path) -> None:
     assert (found["a"].strategy, found["a"].retries.attempts) == ("least_busy", 4)
     assert found["a"].fallbacks.error == ("b",)
     assert found["b"].aliases == ("also",)
-    (note,) = notes(loaded)
+    (note,) = [one for one in notes(loaded) if "GONE is not set" in one]
     assert note.startswith("7: model_list[0].litellm_params.extra_body.deep[1]: ")
-    assert "GONE is not set" in note
+
+
+def test_parameters_of_calls_go_where_they_mean_something(tmp_path: Path) -> None:
+    text = """\
+          - {model_name: g, litellm_params: {model: gemini/x, api_key: k, temperature: 0}}
+          - {model_name: c, litellm_params: {model: anthropic/x, api_key: k, max_tokens: 9}}
+        """
+    loaded = read(tmp_path, ONE + text)
+    assert [one.extra_body for one in loaded.config.backends[1:]] == [{}, {"max_tokens": 9}]
+    left_out, forced = notes(loaded)
+    assert left_out.endswith(
+        "temperature: cannot be set for all requests to Google Gemini; left out"
+    )
+    assert forced.endswith("max_tokens: holds for every request, whatever its client asks for")
+
+
+@pytest.mark.parametrize(
+    ("params", "timeouts"),
+    [
+        ("", Timeouts()),
+        ("timeout: 600", Timeouts(first_token=600, idle=600)),
+        ("timeout: 9000", Timeouts(first_token=9000, idle=9000, attempt=9000)),
+        ("stream_timeout: 5", Timeouts(idle=5)),
+    ],
+)
+def test_timeouts_never_cut_a_stream_that_moves(
+    tmp_path: Path, params: str, timeouts: Timeouts
+) -> None:
+    more = f", {params}" if params else ""
+    loaded = read(
+        tmp_path,
+        f"model_list: [{{model_name: m, litellm_params: {{model: openai/x, api_key: k{more}}}}}]",
+    )
+    assert loaded.config.backends[0].timeouts == timeouts
 
 
 @pytest.mark.parametrize("key", ["os.environ/GONE", "''"])

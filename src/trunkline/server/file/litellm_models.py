@@ -10,7 +10,7 @@ import msgspec
 
 from trunkline.backends.config import BackendConfig, Timeouts
 from trunkline.backends.connect import Unusable, check
-from trunkline.backends.kinds import ALIASES, KINDS
+from trunkline.backends.kinds import ALIASES, KINDS, Kind
 from trunkline.gateway.config import Target
 from trunkline.server.file.document import Mapping, Scalar
 from trunkline.server.file.litellm_settings import Settings
@@ -40,6 +40,8 @@ _CALL_PARAMETERS = (
     "min_p",
     "repetition_penalty",
 )
+# Dialects that call these alike, at the top of their bodies.
+_SAME_NAMES = ("openai", "anthropic")
 # LiteLLM's parameter -> name in `BackendConfig.provider`.
 _PROVIDER = {
     "api_version": "api_version",
@@ -241,7 +243,7 @@ class Deployments:
                 url=url,
                 api_key=params.text("api_key"),
                 headers=headers,
-                extra_body=self._body(params),
+                extra_body=self._body(params, KINDS[found.kind]),
                 unsupported=self._unsupported(params),
                 verify_tls=self.settings.verify_tls and params.flag("ssl_verify") is not False,
                 timeouts=self._timeouts(params),
@@ -287,12 +289,18 @@ class Deployments:
                 found[field] = value
         return found
 
-    def _body(self, params: Section) -> dict[str, object]:
+    def _body(self, params: Section, kind: Kind) -> dict[str, object]:
         body: dict[str, object] = {}
         for name in _CALL_PARAMETERS:
             value = params.plain(name)
-            if value is not None:
-                body[name] = value
+            if value is None:
+                continue
+            place = params.place_of(name)
+            if kind.preferred[0].partition(".")[0] not in _SAME_NAMES:
+                self.report.note(place, f"cannot be set for all requests to {kind.title}; left out")
+                continue
+            self.report.note(place, "holds for every request, whatever its client asks for")
+            body[name] = value
         extra = params.plain("extra_body")
         if isinstance(extra, dict):
             body.update(extra)
@@ -303,16 +311,19 @@ class Deployments:
         return "drop" if (self.settings.drop_params if own is None else own) else "refuse"
 
     def _timeouts(self, params: Section) -> Timeouts:
-        """LiteLLM's timeouts bound each try: `timeout` all of it, `stream_timeout` each wait."""
+        """LiteLLM's timeouts bound each wait for a byte of an answer, as it gives them to httpx.
+
+        So a whole answer must come within `timeout`, and a stream may take longer while it moves;
+        `stream_timeout` is for streams alone.
+        """
         timeouts = Timeouts()
-        whole = params.number("timeout") or self.settings.timeout
-        if whole:
-            first = min(timeouts.first_token, whole)
-            timeouts = msgspec.structs.replace(timeouts, attempt=whole, first_token=first)
+        wait = params.number("timeout") or self.settings.timeout
         stream = params.number("stream_timeout") or self.settings.stream_timeout
-        if stream:
-            timeouts = msgspec.structs.replace(timeouts, idle=stream)
-        return timeouts
+        return Timeouts(
+            first_token=wait or timeouts.first_token,
+            idle=stream or wait or timeouts.idle,
+            attempt=max(timeouts.attempt, wait or 0.0),
+        )
 
     def _target(self, params: Section, info: Section, backend: str, model: str) -> Target:
         self._models[backend].setdefault(model)
