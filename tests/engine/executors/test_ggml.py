@@ -241,6 +241,27 @@ def test_an_aborted_pass_loses_its_sequences_and_no_other(llama: Driver) -> None
     assert [token, *llama.decode(row.key, 1, token, len(PROMPT), 12)] == whole
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"), [(-2, "memory could not"), (-3, "computation failed"), (-9, "is -9")]
+)
+def test_a_pass_that_fails_leaves_nothing_that_nobody_knows(
+    llama: Driver, monkeypatch: pytest.MonkeyPatch, status: int, reason: str
+) -> None:
+    """How far it came is not said: its sequences are computed again, the others stay."""
+    whole = llama.generate(PROMPT, seq=0)
+    context, row = llama.executor._context, llama.row()
+    decode = context.decode
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "decode", lambda count: min(decode(count), status))
+        with pytest.raises(StepLost, match=reason) as caught:
+            llama.step([chunk(row.key, 1, PROMPT, 0, sample=True)], [row])
+    assert caught.value.keys == (row.key,)
+    assert context.span(1) == (-1, -1)
+    assert context.span(0)[1] >= len(PROMPT)
+    token = llama.step([chunk(row.key, 1, PROMPT, 0, sample=True)]).sampled[0].token
+    assert [token, *llama.decode(row.key, 1, token, len(PROMPT), 12)] == whole
+
+
 def test_impossible_plans_are_errors_not_crashes(llama: Driver) -> None:
     row = llama.row()
     with pytest.raises(ExecutorFailed, match="memory operation"):
