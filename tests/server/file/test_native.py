@@ -133,6 +133,11 @@ def test_other_routers_names_of_strategies(tmp_path: Path, name: str) -> None:
     assert route.strategy == ALIASES[name]
 
 
+def test_a_server_may_listen_on_a_socket(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "backends: {v: {kind: vllm, url: 'unix:/run/vllm.sock'}}")
+    assert config.backends[0].url == "unix:/run/vllm.sock"
+
+
 def test_an_engine_to_launch_needs_no_url(tmp_path: Path) -> None:
     config = config_of(
         tmp_path,
