@@ -7,6 +7,7 @@
 // left out and named. Status 1 and a line for each failure.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -287,6 +288,33 @@ class Check {
     expect(error <= 1, "%s of %zu values: %.3g of the room for rounding", what, out.size(), error);
   }
 
+  // What tokens are drawn by, among `x`, the largest of which is `top`.
+  void draws(const Floats& x, float top) {
+    const auto n = static_cast<int64_t>(x.size());
+    const size_t blocks = static_cast<size_t>((n + tl::kDrawBlock - 1) / tl::kDrawBlock);
+    const Floats tops = both("best", Floats(blocks), [&](const Kernels& k, Floats& v) {
+      const int64_t found = k.best(x.data(), n, v.data());
+      expect(found >= 0 && x[static_cast<size_t>(found)] == top, "the best of %lld", number(n));
+    });
+    expect(*std::max_element(tops.begin(), tops.end()) == top, "the best of each part of %lld", number(n));
+    std::vector<double> expected;
+    for (const float v : x) expected.push_back(std::exp(double{v} - top));
+    std::vector<double> sums(blocks), others(blocks);
+    std::vector<double>* to = &sums;
+    const Floats p = both("weights", x, [&](const Kernels& k, Floats& v) {
+      k.weights(x.data(), top, 1.0f, n, v.data(), to->data());
+      to = &others;
+    });
+    against("weights", p, expected);
+    expect(sums == others, "sums of %lld weights: other bits than generic", number(n));
+    const float bound = p[static_cast<size_t>(integer(0, n - 1))];
+    double above = 0;
+    for (const float v : p) above += v > bound ? double{v} : 0;
+    const double mass = k_->mass_above(p.data(), bound, n);
+    expect(std::fabs(mass - above) <= 5e-6 * above, "the mass above one of %lld", number(n));
+    expect(mass == generic_.mass_above(p.data(), bound, n), "a mass of %lld: other bits than generic", number(n));
+  }
+
   void vectors() {
     for (const int64_t n : {1, 15, 16, 17, 64, 127, 1000}) {
       const Floats x = normal(n, 3), y = normal(n), w = normal(n);
@@ -315,6 +343,7 @@ class Check {
       both("scale", x, [&](const Kernels& k, Floats& v) { k.scale(v.data(), 1.7f, n); });
       both("add_scaled", x, [&](const Kernels& k, Floats& v) { k.add_scaled(y.data(), 1.7f, n, v.data()); });
       both("softcap", x, [&](const Kernels& k, Floats& v) { k.softcap(v.data(), 2.5f, n); });
+      draws(x, static_cast<float>(top));
       Floats odd = x;
       odd[static_cast<size_t>(integer(0, n - 1))] = std::nanf("");
       const Floats spoilt = both("swiglu with a NaN", odd, [&](const Kernels& k, Floats& v) {

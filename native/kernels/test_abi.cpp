@@ -101,3 +101,13 @@ TLK int tlk_attend(const Kernels* k, const tl::Attention* a, const tl::AttnRow* 
                    int32_t head_begin, int32_t head_end, void* scratch) {
   return k->attend(*a, rows, n, head_begin, head_end, scratch);
 }
+
+TLK int64_t tlk_best(const Kernels* k, const float* x, int64_t n, float* tops) { return k->best(x, n, tops); }
+
+TLK void tlk_weights(const Kernels* k, const float* x, float top, float factor, int64_t n, float* p, double* sums) {
+  k->weights(x, top, factor, n, p, sums);
+}
+
+TLK double tlk_mass_above(const Kernels* k, const float* p, float bound, int64_t n) {
+  return k->mass_above(p, bound, n);
+}

@@ -8,6 +8,8 @@ import pytest
 from tests.libnative.kernels.kernels import Floats, Kernels
 
 SIZES = [1, 15, 16, 17, 64, 1000]
+# tl::kDrawBlock
+DRAW_BLOCK = 512
 
 
 def normal(rng: np.random.Generator, *size: int) -> Floats:
@@ -76,10 +78,41 @@ def test_sums_scales_and_caps(kernels: Kernels, rng: np.random.Generator, n: int
     assert np.array_equal(out, a + b)
     lib.tlk_add_scaled(table, a.ctypes.data, 0.25, n, out.ctypes.data)
     np.testing.assert_allclose(out, 1.25 * a.astype(np.float64) + b, rtol=1e-6, atol=1e-5)
-    lib.tlk_scale(table, b.ctypes.data, 0.5, n)
+    scaled = b.copy()
+    lib.tlk_scale(table, scaled.ctypes.data, 1.7, n)
+    assert np.array_equal(scaled, b * np.float32(1.7))
     capped = a.copy()
     lib.tlk_softcap(table, capped.ctypes.data, 30.0, n)
     np.testing.assert_allclose(capped, 30 * np.tanh(a.astype(np.float64) / 30), atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [*SIZES, 511, 512, 513, 5000])
+def test_draws(kernels: Kernels, rng: np.random.Generator, n: int) -> None:
+    """What drawing a token is made of: the best one, weights with running sums, a tail's mass."""
+    lib, table = kernels.lib, kernels.table
+    x, p = normal(rng, n), np.empty(n, np.float32)
+    blocks = -(-n // DRAW_BLOCK)
+    tops, sums = np.empty(blocks, np.float32), np.empty(blocks)
+    # Of equals the first.
+    x[rng.integers(0, n, 3)] = x.max()
+    best = lib.tlk_best(table, x.ctypes.data, n, tops.ctypes.data)
+    assert best == x.argmax()
+    starts = range(0, n, DRAW_BLOCK)
+    assert tops.tolist() == [x[at : at + DRAW_BLOCK].max() for at in starts]
+    factor = float(np.float32(rng.uniform(0.2, 2)))
+    lib.tlk_weights(table, x.ctypes.data, x[best], factor, n, p.ctypes.data, sums.ctypes.data)
+    exact = np.exp((x.astype(np.float64) - x[best]) * factor)
+    np.testing.assert_allclose(p, exact, rtol=2e-5, atol=1e-30)
+    assert p[best] == 1.0
+    running = np.cumsum([p[at : at + DRAW_BLOCK].sum(dtype=np.float64) for at in starts])
+    np.testing.assert_allclose(sums, running, rtol=5e-6)
+    for bound in (0.0, float(p[rng.integers(0, n)]), 1.0):
+        mass = lib.tlk_mass_above(table, p.ctypes.data, bound, n)
+        np.testing.assert_allclose(mass, p[p > bound].sum(dtype=np.float64), rtol=5e-6)
+    for wrong in (np.nan, np.inf, -np.inf):
+        bad = x.copy()
+        bad[rng.integers(0, n)] = wrong
+        assert lib.tlk_best(table, bad.ctypes.data, n, tops.ctypes.data) == -1
 
 
 def test_not_a_number_goes_through(kernels: Kernels) -> None:
