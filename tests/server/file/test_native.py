@@ -218,6 +218,14 @@ ERRORS = [
         "backends:\n  c: {kind: cloudflare, api_key: k}",
         "2: backends.c: provider.account: it must be given, or CLOUDFLARE_ACCOUNT_ID be set",
     ),
+    (
+        "backends:\n  v:\n    kind: vllm\n    launch: {start_timeout: 9}",
+        "4: backends.v.launch: launch.model must say what vllm is to load",
+    ),
+    (
+        "backends: {m: {kind: lmstudio, launch: {model: x}}}",
+        "1: backends.m.launch: nothing is known that starts 'lmstudio': give launch.command",
+    ),
     ("backends: {a: vllm}", "1: backends.a: vLLM has no URL of its own; give `url`, or `launch`"),
     ("backends: {vllm: {url: box}}", "backends.vllm.url: expected a URL such as http://box:8000"),
     (

@@ -8,10 +8,11 @@ from collections.abc import Mapping as Environ
 
 import msgspec
 
-from trunkline.backends.config import BackendConfig
+from trunkline.backends.config import BackendConfig, LaunchConfig
 from trunkline.backends.connect import Unusable, check
 from trunkline.backends.kinds import KINDS
 from trunkline.gateway.config import Fallbacks, RouteConfig
+from trunkline.residency.commands import command
 from trunkline.residency.engine_options import UnknownOption, check_options
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import EngineEntry, FileConfig, ResidencyConfig
@@ -134,11 +135,18 @@ class _Checks:
                 message = f"no feature is called {name!r}; {nearest(name, _FEATURES)}"
                 self._reader.complain(place_of(node, "features", name), message)
         if backend.launch is not None:
-            for name in backend.launch.options:
-                try:
-                    check_options(backend.kind, {name: backend.launch.options[name]})
-                except UnknownOption as error:
-                    self._reader.complain(place_of(node, "launch", "options", name), str(error))
+            self._launches(backend.kind, backend.launch, node)
+
+    def _launches(self, kind: str, launch: LaunchConfig, node: Mapping) -> None:
+        for name, value in launch.options.items():
+            try:
+                check_options(kind, {name: value})
+            except UnknownOption as error:
+                self._reader.complain(place_of(node, "launch", "options", name), str(error))
+        try:
+            command(kind, msgspec.structs.replace(launch, options={}))
+        except ValueError as error:
+            self._reader.complain(place_of(node, "launch"), str(error))
 
     def _connects(self, backend: BackendConfig, node: Mapping) -> None:
         """What only the backend itself would find wrong."""
