@@ -80,8 +80,14 @@ async def serve_engines(
             ServedModel(e.config.name, e.backend, () if i else config.aliases(e.config.name))
             for i, e in enumerate(running)
         ]
-        serving = asyncio.create_task(serve(config, models, on_listening=on_listening, state=state))
-        loading = asyncio.create_task(_load(running, on_ready))
+        listening = asyncio.Event()
+
+        def listens(urls: tuple[str, ...]) -> None:
+            on_listening(urls)
+            listening.set()
+
+        serving = asyncio.create_task(serve(config, models, on_listening=listens, state=state))
+        loading = asyncio.create_task(_load(running, listening, on_ready))
         try:
             await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
@@ -95,8 +101,12 @@ async def serve_engines(
 
 
 async def _load(
-    engines: Sequence[LocalEngine], on_ready: Callable[[tuple[str, ...]], None]
+    engines: Sequence[LocalEngine],
+    listening: asyncio.Event,
+    on_ready: Callable[[tuple[str, ...]], None],
 ) -> None:
     for engine in engines:
         await engine.backend.wait_ready(_LOAD_TIMEOUT)
+    # Small models may be there first.
+    await listening.wait()
     on_ready(tuple(engine.config.name for engine in engines))
