@@ -235,6 +235,13 @@ async def test_metrics_count_what_happened() -> None:
         assert set(VLLM) <= names
 
 
+async def test_metrics_tell_the_share_of_kv_where_that_is_all_that_is_known() -> None:
+    backend = FakeBackend()
+    backend.figures = BackendStats(kv_usage=0.5)
+    async with running(backend) as one:
+        assert (await samples(one))["trunkline_kv_usage_ratio{model=fake}"] == 0.5
+
+
 async def test_made_up_names_make_no_series() -> None:
     async with running() as one:
         await one.ask("POST", CHAT, HELLO)

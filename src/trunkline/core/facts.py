@@ -89,3 +89,7 @@ class BackendStats(msgspec.Struct, frozen=True, kw_only=True):
     sampling_seconds: float = 0.0
     # Resident memory of the engine process.
     resident_bytes: int = 0
+
+    def kv_share(self) -> float:
+        """The part of the KV memory that rows hold, from 0 to 1; 0 where it is not known."""
+        return self.kv_in_use / self.kv_total if self.kv_total else self.kv_usage

@@ -121,10 +121,9 @@ def _details(backend: Backend) -> Json:
 def _all_details(backend: Backend) -> Json:
     """As `_details`, with what its server tells of its load and does, where that is known."""
     stats = backend.stats()
-    used = stats.kv_in_use / stats.kv_total if stats.kv_total else stats.kv_usage
     found = {
         **_details(backend),
-        "kv_usage": used,
+        "kv_usage": stats.kv_share(),
         "tokens_per_second": stats.tokens_per_second,
         "ttft": stats.ttft,
     }

@@ -155,10 +155,6 @@ class _EngineRow(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
 
-def _kv_usage(stats: BackendStats) -> float:
-    return stats.kv_in_use / stats.kv_total if stats.kv_total else 0.0
-
-
 _ENGINE = (
     _EngineRow(
         "trunkline_requests_running",
@@ -178,7 +174,7 @@ _ENGINE = (
         "trunkline_kv_usage_ratio",
         "gauge",
         "Part of the KV memory that rows hold; 1 = all.",
-        _kv_usage,
+        BackendStats.kv_share,
         ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
     ),
     _EngineRow(
