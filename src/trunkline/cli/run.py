@@ -46,8 +46,8 @@ def _parser() -> Parser:
         "words",
         nargs="*",
         metavar="MODEL PROMPT",
-        help=f"A bundled name or the path of a GGUF file (default: {DEFAULT_MODEL}), and what to "
-        "ask. Without a prompt: chat, or on a pipe, what it brings.",
+        help="A bundled name, or the path of a GGUF file or of a folder of safetensors (default: "
+        f"{DEFAULT_MODEL}), and what to ask. Without a prompt: chat, or on a pipe, what it brings.",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="Print token counts and speed after each answer."

@@ -73,7 +73,8 @@ def new_serve_parser() -> Parser:
         "model",
         nargs="?",
         metavar="MODEL",
-        help=f"A model that is in the box, or the path of a GGUF file (default: {DEFAULT_MODEL}).",
+        help="A model that is in the box, or the path of a GGUF file or of a folder of safetensors "
+        f"(default: {DEFAULT_MODEL}).",
     )
     parser.add_argument(
         "--config",

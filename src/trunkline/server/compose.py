@@ -133,7 +133,7 @@ class _Opener:
     async def open(self, config: Config) -> Held:
         """Raises ValueError where it cannot be."""
         if isinstance(config, EngineEntry):
-            return self._engine(config)
+            return await self._engine(config)
         if config.launch is not None:
             return self._launched(config, config.launch)
         return self._remote(config)
@@ -165,10 +165,17 @@ class _Opener:
 
         return Held(config, tenant.backend, close)
 
-    def _engine(self, entry: EngineEntry) -> Held:
+    async def _engine(self, entry: EngineEntry) -> Held:
+        kind: Literal["rules", "gguf"] = "rules" if entry.executor == "scripted" else "gguf"
         try:
-            kind: Literal["rules", "gguf"] = "rules" if entry.executor == "scripted" else "gguf"
-            found = resolve(entry.model, kind, quantize=entry.quantize)
+            # A folder may have to be converted first, which takes minutes.
+            found = await asyncio.to_thread(
+                resolve,
+                entry.model,
+                kind,
+                quantize=entry.quantize,
+                on_progress=_progress(entry.name),
+            )
         except TrunklineError as error:
             raise ValueError(f"engine {entry.name!r}: {error.message}") from error
         config = msgspec.structs.replace(entry.engine(), model=str(found.path))
@@ -180,3 +187,17 @@ class _Opener:
             await self._residency.remove(tenant)
 
         return Held(entry, tenant.backend, close)
+
+
+def _progress(name: str) -> Callable[[float], None]:
+    """Logs how far the conversion of a model is, from 0 to 1, ten times in all."""
+    told = 0
+
+    def progress(share: float) -> None:
+        nonlocal told
+        tenths = int(share * 10)
+        if tenths > told:
+            told = tenths
+            log.info("engine %s: %d %% of its model are converted", name, 10 * tenths)
+
+    return progress

@@ -42,7 +42,7 @@ def resolve(
     quantize: str = "keep",
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> ModelFile:
-    """Find `model`: a bundled name, or the path of a file of the given kind.
+    """Find `model`: a bundled name, or a path.
 
     A folder of safetensors is converted first, matrices in type `quantize` (`convert.ensure_gguf`).
 
@@ -54,7 +54,9 @@ def resolve(
         return ModelFile(model, bundled[model], bundled=True)
     path = Path(model).expanduser()
     if not path.exists():
-        what = "the path of a GGUF file" if kind == "gguf" else "the path of a file of rules"
+        what = "the path of a file of rules"
+        if kind == "gguf":
+            what = "the path of a GGUF file or of a folder of safetensors"
         raise ModelNotFound(
             f"no model {model!r}; in the box: {', '.join(bundled) or 'none'}; {what} works as well"
         )
