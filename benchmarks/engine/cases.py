@@ -36,8 +36,10 @@ async def prefill(port: int, prompts: Prompts, length: int) -> dict[str, float]:
 
 async def decode(port: int, prompts: Prompts, streams: int, **options: Any) -> dict[str, float]:
     """Output tokens per second of all streams while all of them decode."""
+    # So many that the first streams have most of them to go when the last prompt is done.
+    length = max(64, 12 * streams)
     answers = await asyncio.gather(
-        *(complete(port, prompts(128), 64, **options) for _ in range(streams))
+        *(complete(port, prompts(128), length, **options) for _ in range(streams))
     )
     begin = max(answer.chunks[0] for answer in answers)
     end = min(answer.chunks[-1] for answer in answers)
