@@ -38,6 +38,16 @@ async def test_a_streamed_answer() -> None:
         assert text == "Hello there!"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_head_says_who_answered(stream: bool) -> None:
+    async with running(served_model_name=("alias",)) as one:
+        seen = await one.ask("POST", CHAT, {**HELLO, "model": "alias", "stream": stream})
+        assert seen.headers["x-trunkline-backend"] == "fake"
+        assert seen.headers["x-trunkline-model"] == "fake"
+        assert seen.headers["x-trunkline-retries"] == "0"
+        assert seen.headers["server-timing"].startswith("ttfb;dur=")
+
+
 async def test_each_batch_of_events_is_sent_at_once() -> None:
     backend = FakeBackend("manual")
     async with running(backend) as one:

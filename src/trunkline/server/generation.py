@@ -32,6 +32,7 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.gateway.gateway import ServedModel
+from trunkline.gateway.route import Route
 from trunkline.server.http.exchange import EVENT_STREAM_HEADERS, Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
@@ -298,7 +299,7 @@ class Generation:
         return self._unopened.ask()
 
     def _begin_stream(self) -> None:
-        lines = EVENT_STREAM_HEADERS + id_line(self.request_id) + self._found
+        lines = EVENT_STREAM_HEADERS + id_line(self.request_id) + self._who()
         self._exchange.begin(200, self._codec.stream_type, lines)
 
     def give_up(self, error: TrunklineError) -> None:
@@ -340,7 +341,7 @@ class Generation:
         if not self._stream:
             if self._relayed:
                 data = b"".join((*self._relayed, data))
-            lines = id_line(self.request_id) + self._found + extra
+            lines = id_line(self.request_id) + self._who() + extra
             exchange.respond(200, data, self._codec.whole_type, lines)
             return
         if not exchange.started:
@@ -384,6 +385,14 @@ class Generation:
     def _note_backend(self, routed: Routed, now: float) -> None:
         """Say in the head who answers, and what it took to find it."""
         self._found += _routed_lines(routed, now - self._exchange.began)
+
+    def _who(self) -> bytes:
+        """Lines for the head: who answers. Where no route chooses, the model itself does."""
+        model = self._model
+        if not self._found and not isinstance(model.backend, Route):
+            here = Routed(self.request_id, model.name, model.name)
+            self._note_backend(here, time.monotonic())
+        return self._found
 
     def _settle(self) -> None:
         """Count the tokens, whether or not all of them reached a client."""

@@ -83,6 +83,11 @@ are, others are translated, and what it cannot do is refused by name, or with `u
 left out and told in a `warning` header. `features` corrects what was found. `GET /health` shows all
 of it to those who have a key, below `backends`, and so does `trunkline status --json`.
 
+**Who answered.** Answers say it in their head: `x-trunkline-backend` and `x-trunkline-model`, how
+many tries came before (`x-trunkline-retries` on the same backend, `x-trunkline-fallbacks` on others),
+`x-trunkline-arm` where a split has arms, `x-request-id`, and as `server-timing` the milliseconds to
+the first byte.
+
 **In containers.** With `launch.image` such an engine runs in a container: by Docker, or by Podman
 where no daemon of Docker answers. Only this machine reaches it. It finds a model of our disk at the
 same path, read-only, the Hugging Face Hub's folder, and all NVIDIA GPUs; `launch.command` replaces
