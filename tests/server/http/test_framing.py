@@ -163,6 +163,17 @@ def test_a_head_that_comes_before_its_body_is_learned() -> None:
     assert len(taker.came) == 2
 
 
+def test_a_head_is_not_learned_for_the_request_behind_an_offered_upgrade() -> None:
+    heads: Heads[HttpRequest] = Heads()
+    offer = request("POST", "/a", b"hello", "Connection: Upgrade", "Upgrade: h2c")
+    behind = request("POST", "/b", b"world", "x-a: b")
+    taker = _Taker()
+    _through(Framing(Limits(), taker, heads), taker, (offer + behind[:-5], behind[-5:]))
+    _through(Framing(Limits(), taker, heads), taker, (offer,))
+    assert [one.path for one in taker.came] == ["/a", "/b", "/a"]
+    assert [name for name, _ in taker.came[2].headers if name == b"x-a"] == []
+
+
 async def test_lengths_of_heads_that_came_before_are_bounded() -> None:
     async with running(max_body=200) as one:
         client = await one.connect()

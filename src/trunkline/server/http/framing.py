@@ -129,6 +129,8 @@ class Framing:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(bytes(data[upgrade.args[0] :]))
+            # The piece was parsed in parts: what was counted last is not what it begins with.
+            between = False
         except httptools.HttpParserError as error:
             # Set: refused by a callback, or there is something after "Connection: close".
             if not self.ended:
