@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
@@ -211,6 +212,35 @@ def test_what_has_ended_is_freed_at_once(
             kept = {type(one).__name__ for one in found}
             held = {"Passage", "Generation", "Tries", "Attempt", "RemoteCall", "RawRequest"}
             assert not kept & {*held, "Exchange", "HttpRequest", "Incoming", "Request"}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("wait", [4.5, 5.5])
+@pytest.mark.parametrize("short", [False, True])
+def test_an_answer_that_has_begun_is_late_when_it_stops(
+    wait: float, short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on its beginning is over by then, also where it is given as a whole."""
+    if not short:
+        monkeypatch.setattr(_SHORT, lambda *call: None)
+
+    async def scenario() -> None:
+        async with wired(*_routes()) as line:
+            await line.ask("alone")
+            await line.answer(GOOD)
+            await line.ask("alone")
+            await asyncio.sleep(4.5)
+            (asked,) = line.open
+            answered = [b"HTTP/1.1 200"]
+            for begin, end in ((0, 120), (120, 140), (140, len(GOOD))):
+                if not asked.wire.closed:
+                    asked.wire.protocol.data_received(GOOD[begin:end])
+                await asyncio.sleep(wait)
+            answered.append(b"HTTP/1.1 200" if wait < 5 else b"HTTP/1.1 504")
+            (answers,) = line.answers()
+            assert re.findall(rb"HTTP/1.1 ...", answers) == answered
+            assert wait < 5 or b"sent nothing more for 5 s" in answers
 
     run(scenario())
 

@@ -166,6 +166,10 @@ class RemoteCall(Transfer, eq=False):
             self._tell(events)
             self.cancel()
 
+    def on_part(self) -> None:
+        """It is not silent."""
+        self.heard = self.owner.heard = True
+
     def on_whole(self, head: Head, body: bytes) -> None:
         """All events at once, where it is the answer that was asked for."""
         asked, sink, owner = self.asked, self.sink, self.owner

@@ -52,11 +52,20 @@ class Passage(Transfer, eq=False):
     outgoing: Outgoing
     # The loop's time when it was sent.
     began: float
+    # Something of the answer has arrived.
+    begun: bool = False
     # What it has become.
     generation: Generation | None = None
     call: RemoteCall | None = None
 
     # transfer.Transfer
+
+    def on_part(self) -> None:
+        """As of `RemoteCall`, which it becomes if that goes on for long."""
+        if self.call is None:
+            self.begun = True
+        else:
+            self.call.on_part()
 
     def on_whole(self, head: Head, body: bytes) -> None:
         """The answer, if it is one."""
@@ -114,8 +123,8 @@ class Passage(Transfer, eq=False):
     # remote_call.UnderWay
 
     def check(self, now: float) -> None:
-        """It may be late."""
-        if now - self.began >= self.lane.patience:
+        """It may be late; once something has arrived, other limits hold."""
+        if self.begun or now - self.began >= self.lane.patience:
             self._become().check(now)
 
     def cancel(self) -> None:
@@ -185,6 +194,8 @@ class Passage(Transfer, eq=False):
         self.call = call = owner.adopt(there, self.outgoing, attempt, self.began)
         call.carrier = self
         attempt.call = call
+        if self.begun:
+            call.on_part()
         return call
 
 

@@ -334,17 +334,21 @@ class Connection(asyncio.Protocol):
             head = Head(head.status, {**head.headers, "content-length": length})
         if missing:
             self._known, self._gathering = head, Gathered(body, missing)
+            if body:
+                transfer.on_part()
         else:
             self._take_whole(transfer, head, body, keep=True)
 
     def _gather(self, transfer: Transfer, gathering: Gathered, data: bytes) -> None:
         """More of such a response's body."""
         surplus = gathering.add(data)
-        if not gathering.missing:
-            head = self._known
-            assert head is not None
-            self._known = self._gathering = None
-            self._take_whole(transfer, head, gathering.body(), keep=not surplus)
+        if gathering.missing:
+            transfer.on_part()
+            return
+        head = self._known
+        assert head is not None
+        self._known = self._gathering = None
+        self._take_whole(transfer, head, gathering.body(), keep=not surplus)
 
     def _take_whole(self, transfer: Transfer, head: Head, body: bytes, *, keep: bool) -> None:
         self._release(head, keep=keep)

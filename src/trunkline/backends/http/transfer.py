@@ -24,8 +24,9 @@ class Transfer(msgspec.Struct, eq=False, kw_only=True):
     """A request that is queued, sent or being answered. Subclasses take the response.
 
     Their methods `on_…` are called on the event loop and must not raise: `on_head`, then `on_data`
-    any number of times, then `on_end`; or `on_whole` in place of these; or `on_failure` at any
-    point. Nothing is called before `Pool.send` has returned, nor after `cancel`.
+    any number of times, then `on_end`; or `on_part` any number of times, then `on_whole`, in place
+    of these; or `on_failure` at any point. Nothing is called before `Pool.send` has returned, nor
+    after `cancel`.
 
     A struct, as one is made for every request: its fields cost next to nothing.
     """
@@ -56,6 +57,9 @@ class Transfer(msgspec.Struct, eq=False, kw_only=True):
     def on_end(self) -> None:
         """The body is complete."""
         raise NotImplementedError
+
+    def on_part(self) -> None:
+        """Something of a body has arrived that is given as a whole: for those who keep time."""
 
     def on_whole(self, head: Head, body: bytes) -> None:
         """The response came in one piece, and has let go of its connection."""
