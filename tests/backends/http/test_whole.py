@@ -129,3 +129,25 @@ async def test_a_long_body_comes_as_it_comes() -> None:
         await taker.finished()
         assert taker.answer == body
         assert taker.wholes == 0
+
+
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"application/x-ndjson"])
+async def test_a_stream_comes_as_it_comes(kind: bytes) -> None:
+    """Also where it has a length, and its head came before."""
+    answer = whole(b"data: 1\n\ndata: 2\n\n", b"content-type: " + kind)
+
+    async def talk(peer: Peer) -> None:
+        for number in range(3):
+            await peer.request()
+            await peer.send(answer[:-9])
+            if number:
+                await takers[number].some()
+            await peer.send(answer[-9:])
+
+    async with serve(talk) as port, pooled(port) as pool:
+        takers = [Whole() for _ in range(3)]
+        for taker in takers:
+            pool.send(taker)
+            await taker.finished()
+            assert taker.answer == b"data: 1\n\ndata: 2\n\n"
+            assert taker.wholes == 0

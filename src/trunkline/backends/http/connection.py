@@ -317,6 +317,10 @@ class Connection(asyncio.Protocol):
         head = self._head
         if head is None or "content-length" not in head.headers or head.status in (204, 304):
             return
+        kind = head.headers.get("content-type", "").lower()
+        if "stream" in kind or "ndjson" in kind:
+            # It may come bit by bit, though its length is known: a stream that is played again.
+            return
         if first:
             opening = head_of(data)
             # It may be that of an interim response.
