@@ -102,6 +102,18 @@ async def test_what_follows_connection_close_is_ignored() -> None:
         assert await client.ended() == b""
 
 
+async def test_what_follows_the_last_answer_is_not_begun() -> None:
+    """Its own answer could not be sent any more."""
+    backend = FakeBackend("manual")
+    async with running(backend) as one:
+        client = await one.connect()
+        one.pool.draining = True
+        await client.send(LIVE + request("POST", CHAT, HELLO) * 2)
+        assert (await client.response()).headers["connection"] == "close"
+        assert await client.ended() == b""
+        assert not backend.calls
+
+
 async def test_a_refusal_waits_for_its_turn() -> None:
     backend = FakeBackend("manual")
     async with running(backend) as one:

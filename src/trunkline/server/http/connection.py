@@ -259,8 +259,10 @@ class Connection(asyncio.Protocol):
                 self._application.refuse(exchange, 500, InternalError("a fault of this server"))
 
     def _stop(self, phase: Phase, seconds: float) -> None:
+        """Answer no more requests, also none that are complete."""
         self._framing.stop()
         self._held = b""
+        self._queue.clear()
         self._phase = phase
         self._deadline = time.monotonic() + seconds
 
