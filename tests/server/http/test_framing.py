@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import sys
 from collections.abc import Iterable
 
 import msgspec
@@ -172,6 +173,18 @@ def test_a_head_is_not_learned_for_the_request_behind_an_offered_upgrade() -> No
     _through(Framing(Limits(), taker, heads), taker, (offer,))
     assert [one.path for one in taker.came] == ["/a", "/b", "/a"]
     assert [name for name, _ in taker.came[2].headers if name == b"x-a"] == []
+
+
+@pytest.mark.parametrize("cut", [0, 20, -20])
+def test_a_request_is_let_go(cut: int) -> None:
+    """Its body may be large, and its connection stay open for long."""
+    whole = request("POST", CHAT, HELLO)
+    taker = _Taker()
+    framing = Framing(Limits(), taker)
+    for _ in range(3):
+        _through(framing, taker, (whole[:cut], whole[cut:]) if cut else (whole,))
+        held, alone = taker.came.pop(), HttpRequest("GET", b"/", "/", b"", [], {}, False, True)
+        assert sys.getrefcount(held) == sys.getrefcount(alone)
 
 
 async def test_lengths_of_heads_that_came_before_are_bounded() -> None:

@@ -143,6 +143,10 @@ class Framing:
         if self._allowed:
             self.deadline = time.monotonic() + self._allowed
             self._allowed = 0.0
+        elif self.deadline == inf:
+            # Between two requests: a connection that idles does not keep the last one's body.
+            self._request = self._only = None
+            self._head = b""
         bound = self._limits.max_header_bytes
         if self._unseen > bound and self.deadline != inf and not self.ended:
             problem = f"a header or chunk is over the limit of {bound} bytes"
