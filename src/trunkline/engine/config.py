@@ -74,7 +74,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 512
     max_step_ms: Annotated[
         int, Meta(ge=1, description="Time budget of one step, in milliseconds.")
-    ] = 250
+    ] = 190
     prefix_cache: Annotated[
         bool, Meta(description="Prompts that begin alike share the work already done.")
     ] = True
