@@ -84,9 +84,9 @@ left out and told in a `warning` header. `features` corrects what was found. `GE
 of it to those who have a key, below `backends`, and so does `trunkline status --json`.
 
 **Who answered.** Answers say it in their head: `x-trunkline-backend` and `x-trunkline-model`, how
-many tries came before (`x-trunkline-retries` on the same backend, `x-trunkline-fallbacks` on others),
-`x-trunkline-arm` where a split has arms, `x-request-id`, and as `server-timing` the milliseconds to
-the first byte.
+many tries came before (`x-trunkline-retries` on the same backend, `x-trunkline-fallbacks` on
+others), `x-trunkline-arm` where a split has arms, `x-request-id`, and as `server-timing` the
+milliseconds to the first byte.
 
 **In containers.** With `launch.image` such an engine runs in a container: by Docker, or by Podman
 where no daemon of Docker answers. Only this machine reaches it. It finds a model of our disk at the
