@@ -49,6 +49,39 @@ def test_further_fields_of_the_terms_win() -> None:
     assert body(asked.outgoing("/x", {"a": 1, "c": 4})) == {"a": 2, "b": 3, "c": 4}
 
 
+def test_defaults_of_the_terms_are_for_what_is_not_said() -> None:
+    asked = Asked(asking(), terms(default_body={"a": 2, "b": 3}, extra_body={"b": 4}))
+    assert body(asked.outgoing("/x", {"a": 1})) == {"a": 1, "b": 4}
+    # The longest answer has several names.
+    asked = Asked(asking(), terms(default_body={"max_tokens": 2, "seed": 1}))
+    assert body(asked.outgoing("/x", {"max_completion_tokens": 9})) == {
+        "max_completion_tokens": 9,
+        "seed": 1,
+    }
+
+
+@pytest.mark.parametrize("given", [None, 7])
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("openai.chat", "max_tokens"),
+        ("openai.completions", "max_tokens"),
+        ("openai.responses", "max_output_tokens"),
+        ("anthropic.messages", "max_tokens"),
+    ],
+)
+def test_each_dialect_has_its_own_name_for_the_longest_answer(
+    operation: str, name: str, given: int | None
+) -> None:
+    source = TextInput("x") if operation == "openai.completions" else chat("x")
+    request = asking(source, sampling=SamplingParams(max_tokens=given))
+    defaults = {"max_tokens": 5, "reasoning_effort": "low"}
+    sent = body(SPEAKERS[operation].encode(request, terms(default_body=defaults)))
+    lengths = {key: value for key, value in sent.items() if key.endswith("_tokens")}
+    assert lengths == {name: given or 5}
+    assert ("reasoning_effort" in sent) == (operation != "openai.responses")
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

@@ -86,7 +86,12 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Meta(description="Models to offer from here; empty = those that it lists."),
     ] = ()
     headers: Annotated[dict[str, str], Meta(description="Further header fields.")] = {}
-    extra_body: Annotated[dict[str, Any], Meta(description="Further fields of each body.")] = {}
+    default_body: Annotated[
+        dict[str, Any], Meta(description="Fields of bodies in which the request does not set them.")
+    ] = {}
+    extra_body: Annotated[
+        dict[str, Any], Meta(description="Fields of each body, whatever the request says.")
+    ] = {}
     features: Annotated[
         dict[str, bool], Meta(description="Corrections to what the kind or the probe says it can.")
     ] = {}

@@ -316,6 +316,7 @@ class RemoteBackend:
                 features=self.features - self._without.get(operation, frozenset()),
                 context_length=card.context_length if card else 0,
                 unsupported=self.config.unsupported,
+                default_body=self.config.default_body,
                 extra_body=self.config.extra_body,
             )
         return terms

@@ -21,6 +21,7 @@ from trunkline.core.types import (
     SamplingParams,
 )
 from trunkline.wire.client import Feature, Outgoing, Terms
+from trunkline.wire.raw import lacking
 
 _NEUTRAL = SamplingParams()
 # Field -> what a server must be able to do for it.
@@ -106,12 +107,13 @@ class Asked:
         self, path: str, body: Json, headers: tuple[tuple[str, str], ...] = ()
     ) -> Outgoing:
         """The finished request. Raises `Unsupported`, naming the first field without a place."""
+        terms = self.terms
         dropped = tuple(name for name in self._left if name not in self._implied)
-        if dropped and self.terms.unsupported == "refuse":
-            raise _unsupported(dropped[0], self.terms.model)
+        if dropped and terms.unsupported == "refuse":
+            raise _unsupported(dropped[0], terms.model)
         return Outgoing(
             path=path,
-            body=_encoder.encode(body | dict(self.terms.extra_body)),
+            body=_encoder.encode({**lacking(body, terms.default_body), **body, **terms.extra_body}),
             headers=(("content-type", "application/json"), *headers),
             dropped=(*dropped, *self._passed_over),
         )

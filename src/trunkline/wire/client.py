@@ -77,6 +77,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int = 0
     # What to do with a field that the server cannot honour.
     unsupported: Literal["refuse", "drop"] = "refuse"
+    # Top-level fields that each body gets which does not have them.
+    default_body: Mapping[str, Any] = {}
     # Top-level fields added to each body; they win over what the request says.
     extra_body: Mapping[str, Any] = {}
 

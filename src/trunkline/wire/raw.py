@@ -25,6 +25,9 @@ _AFFINITY_FIELDS = ("prompt_cache_key", "session_id", "user", "safety_identifier
 _NAMING_HEADERS = frozenset(_AFFINITY_HEADERS)
 _NAMING_FIELDS = frozenset((*_AFFINITY_FIELDS, "metadata"))
 
+# Names of the longest answer: a body has one of them.
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
 
 class Peeked(msgspec.Struct, frozen=True):
     """What can be told of a body by its top level."""
@@ -120,6 +123,18 @@ def with_fields(fields: Mapping[str, Raw], changes: Mapping[str, Any | UnsetType
     if UNSET in changes.values():
         merged = {name: value for name, value in merged.items() if value is not UNSET}
     return _encoder.encode(merged)
+
+
+def lacking(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `defaults` that `fields` does not say, under any of their names."""
+    if not defaults:
+        return {}
+    bounded = any(name in fields for name in LENGTHS)
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name not in fields and not (bounded and name in LENGTHS)
+    }
 
 
 def _several(prompt: Raw) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Outgoing, Terms
 from trunkline.wire.passing import EventPassing
-from trunkline.wire.raw import with_fields
+from trunkline.wire.raw import lacking, with_fields
 
 _encoder = msgspec.json.Encoder()
 
@@ -19,7 +19,9 @@ Look = Callable[[bytes], Usage | None]
 
 def patched(path: str, raw: RawRequest, terms: Terms, *, named: bool = True) -> Outgoing:
     """The body of `raw`, with the server's name of the model where the dialect has one."""
-    changes = {"model": terms.model, **terms.extra_body} if named else terms.extra_body
+    changes = {**lacking(raw.fields, terms.default_body), **terms.extra_body}
+    if named:
+        changes.setdefault("model", terms.model)
     return Outgoing(path=path, body=with_fields(raw.fields, changes))
 
 

@@ -58,7 +58,7 @@ def test_entries_of_one_name_are_targets_of_one_route(tmp_path: Path) -> None:
     assert azure.url == "https://eu.example.com/"
     assert azure.provider == {"api_version": "2024-10-21"}
     assert azure.headers == {"x-a": "t"}
-    assert azure.extra_body == {"temperature": 0.5}
+    assert (azure.default_body, azure.extra_body) == ({"temperature": 0.5}, {})
     assert azure.timeouts == Timeouts(first_token=30, idle=7)
     # Two entries that differ in their model alone share a backend.
     assert (openai.name, openai.api_key) == ("openai", "k2")
@@ -76,8 +76,7 @@ def test_entries_of_one_name_are_targets_of_one_route(tmp_path: Path) -> None:
         ),
         Target(backend="openai", model="gpt-4o", weight=100),
     )
-    (note,) = notes(loaded)
-    assert note.startswith("14: model_list[0].litellm_params.temperature: holds for every request")
+    assert notes(loaded) == []
 
 
 @pytest.mark.parametrize(
@@ -338,7 +337,8 @@ def test_references_are_resolved_wherever_they_stand(tmp_path: Path) -> None:
         },
     )
     first = loaded.config.backends[0]
-    assert first.extra_body == {"temperature": 0.5, "team": "t", "deep": [{"one": "t"}]}
+    assert first.default_body == {"temperature": 0.5}
+    assert first.extra_body == {"team": "t", "deep": [{"one": "t"}]}
     assert first.headers == {"x-team": "t"}
     found = routes(loaded)
     assert (found["a"].strategy, found["a"].retries.attempts) == ("least_busy", 4)
@@ -354,12 +354,11 @@ def test_parameters_of_calls_go_where_they_mean_something(tmp_path: Path) -> Non
           - {model_name: c, litellm_params: {model: anthropic/x, api_key: k, max_tokens: 9}}
         """
     loaded = read(tmp_path, ONE + text)
-    assert [one.extra_body for one in loaded.config.backends[1:]] == [{}, {"max_tokens": 9}]
-    left_out, forced = notes(loaded)
+    assert [one.default_body for one in loaded.config.backends[1:]] == [{}, {"max_tokens": 9}]
+    (left_out,) = notes(loaded)
     assert left_out.endswith(
         "temperature: cannot be set for all requests to Google Gemini; left out"
     )
-    assert forced.endswith("max_tokens: holds for every request, whatever its client asks for")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def _backend(name: str) -> st.SearchStrategy[BackendConfig]:
         # One that can be sent. What begins like JSON is a service account's file for Vertex AI.
         api_key=_TEXTS.filter(lambda text: text.isascii() and not text.startswith("{")),
         headers=st.dictionaries(_NAMES, _TEXTS, max_size=2),
+        default_body=st.dictionaries(_NAMES, _ANY, max_size=2),
         extra_body=st.dictionaries(_NAMES, _ANY | st.lists(_ANY, max_size=2), max_size=2),
         features=st.dictionaries(st.sampled_from(get_args(Feature)), st.booleans(), max_size=2),
         probe=st.none() | st.booleans(),

@@ -402,6 +402,10 @@ def test_patch_changes_the_model_and_keeps_the_dialects_headers() -> None:
     outgoing = SPEAKER.patch(asked, CLAUDE)
     assert outgoing.body == b'{"model":"upstream","max_tokens":5,"messages":[{"x": 1.50}]}'
     assert dict(outgoing.headers)["anthropic-version"] == "2023-06-01"
+    defaults = msgspec.structs.replace(CLAUDE, default_body={"max_tokens": 9, "top_k": 2})
+    assert SPEAKER.patch(asked, defaults).body == (
+        b'{"model":"upstream","max_tokens":5,"messages":[{"x": 1.50}],"top_k":2}'
+    )
     given = (("anthropic-beta", "b"), ("anthropic-version", "2026-10-21"), ("openai-beta", "no"))
     outgoing = SPEAKER.patch(msgspec.structs.replace(asked, headers=given), CLAUDE)
     assert dict(outgoing.headers) == {

@@ -31,6 +31,14 @@ def test_patch_changes_the_model_and_asks_for_usage() -> None:
         b'{"model":"upstream","stream":true,"messages":[{"x": 1.50}],'
         b'"max_completion_tokens":5,"k":1}'
     )
+    defaults = {"max_tokens": 9, "seed": 1}
+    assert SPEAKER.patch(asked, terms(default_body=defaults)).body == (
+        b'{"model":"upstream","stream":true,"messages":[{"x": 1.50}],"max_tokens":5,"seed":1}'
+    )
+    unsaid = raw(SPEAKER, b'{"model":"m","messages":[]}')
+    assert json.loads(
+        SPEAKER.patch(unsaid, terms("max_completion_tokens", default_body=defaults)).body
+    ) == {"model": "upstream", "messages": [], "max_completion_tokens": 9, "seed": 1}
     kept = raw(SPEAKER, b'{"stream":true,"stream_options":{"x":1,"include_usage":false}}')
     assert json.loads(SPEAKER.patch(kept, terms("stream_usage")).body)["stream_options"] == {
         "x": 1,

@@ -6,6 +6,7 @@ import functools
 import json
 from typing import Any
 
+import msgspec
 import pydantic
 import pytest
 from openai.types.responses.response_create_params import (
@@ -286,6 +287,12 @@ def test_errors_within_a_stream(end: bytes, kind: type[TrunklineError]) -> None:
 def test_patch_changes_the_model_alone() -> None:
     asked = raw(SPEAKER, b'{"model":"m","input":"x","store":true}')
     assert SPEAKER.patch(asked, ALL).body == b'{"model":"upstream","input":"x","store":true}'
+    given = {"max_tokens": 9, "top_p": 0.5, "seed": 1, "reasoning_effort": "low"}
+    defaults = msgspec.structs.replace(ALL, default_body=given)
+    assert SPEAKER.patch(asked, defaults).body == (
+        b'{"model":"upstream","input":"x","store":true,'
+        b'"top_p":0.5,"max_output_tokens":9,"reasoning":{"effort":"low"}}'
+    )
 
 
 @pytest.mark.parametrize("size", [1, 50, None])

@@ -243,7 +243,8 @@ class Deployments:
                 url=url,
                 api_key=params.text("api_key"),
                 headers=headers,
-                extra_body=self._body(params, KINDS[found.kind]),
+                default_body=self._defaults(params, KINDS[found.kind]),
+                extra_body=self._extra(params),
                 unsupported=self._unsupported(params),
                 verify_tls=self.settings.verify_tls and params.flag("ssl_verify") is not False,
                 timeouts=self._timeouts(params),
@@ -289,7 +290,12 @@ class Deployments:
                 found[field] = value
         return found
 
-    def _body(self, params: Section, kind: Kind) -> dict[str, object]:
+    def _extra(self, params: Section) -> dict[str, object]:
+        extra = params.plain("extra_body")
+        return dict(extra) if isinstance(extra, dict) else {}
+
+    def _defaults(self, params: Section, kind: Kind) -> dict[str, object]:
+        """As there, what a client says for itself wins."""
         body: dict[str, object] = {}
         for name in _CALL_PARAMETERS:
             value = params.plain(name)
@@ -299,11 +305,7 @@ class Deployments:
             if kind.preferred[0].partition(".")[0] not in _SAME_NAMES:
                 self.report.note(place, f"cannot be set for all requests to {kind.title}; left out")
                 continue
-            self.report.note(place, "holds for every request, whatever its client asks for")
             body[name] = value
-        extra = params.plain("extra_body")
-        if isinstance(extra, dict):
-            body.update(extra)
         return body
 
     def _unsupported(self, params: Section) -> Literal["refuse", "drop"]:

@@ -7,7 +7,6 @@ model takes: platform.claude.com/docs/en/build-with-claude/extended-thinking. Re
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.types import ChatInput, Grammar, Json, RawRequest, Request
@@ -17,7 +16,7 @@ from trunkline.wire.asked import Asked, chat_input, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.openai.client_fields import finished, longest
 from trunkline.wire.passing import WholePassing, renaming
-from trunkline.wire.raw import with_fields
+from trunkline.wire.raw import lacking, with_fields
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
@@ -76,7 +75,11 @@ class MessagesSpeaker:
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
         """See `Speaker`."""
-        changes: dict[str, Any] = {"model": terms.model, **terms.extra_body}
+        changes = {
+            **lacking(raw.fields, terms.default_body),
+            "model": terms.model,
+            **terms.extra_body,
+        }
         outgoing = Outgoing(path=_PATH, body=with_fields(raw.fields, changes))
         sent = [one for one in raw.headers if one[0].startswith("anthropic-")]
         return _with_headers(outgoing, tuple((dict(_HEADERS) | dict(sent)).items()))

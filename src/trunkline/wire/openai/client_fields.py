@@ -12,7 +12,8 @@ import msgspec
 
 from trunkline.core.types import Grammar, Json, Request
 from trunkline.wire.asked import Asked, schema_of
-from trunkline.wire.client import Feature, Outgoing
+from trunkline.wire.client import Feature, Outgoing, Terms
+from trunkline.wire.raw import LENGTHS
 
 # OpenAI wants a name for each schema.
 SCHEMA_NAME = "answer"
@@ -68,7 +69,7 @@ def place_sampling(asked: Asked, request: Request, body: Json) -> None:
 
 
 def longest(asked: Asked, request: Request) -> int | None:
-    """Most tokens of an answer; None = as many as the server gives.
+    """Most tokens of an answer, by the client or the terms; None = as many as the server gives.
 
     A client that asks for more than there is as a matter of course gets what there is.
     """
@@ -76,7 +77,13 @@ def longest(asked: Asked, request: Request) -> int | None:
     room = asked.terms.context_length
     if most is not None and request.overflow == "cap" and room and most >= room:
         return None
-    return most
+    return default_length(asked.terms) if most is None else most
+
+
+def default_length(terms: Terms) -> int | None:
+    """Most tokens of an answer whose client does not say; None = the terms do not either."""
+    given = (terms.default_body[name] for name in LENGTHS if name in terms.default_body)
+    return next((one for one in given if isinstance(one, int)), None)
 
 
 def place_tools(asked: Asked, request: Request, body: Json) -> None:

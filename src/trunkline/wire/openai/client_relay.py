@@ -13,6 +13,7 @@ from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Head, Outgoing, Relay, Terms
 from trunkline.wire.openai.client_answer import UsageFields
 from trunkline.wire.passing import EventPassing, WholePassing, event_data, renaming
+from trunkline.wire.raw import lacking
 from trunkline.wire.reading import decoded, is_whole
 from trunkline.wire.told import Reports
 
@@ -48,6 +49,8 @@ def patched(path: str, raw: RawRequest, terms: Terms) -> Outgoing:
     """The body of `raw` for this server: its name of the model, and usage asked for."""
     features = terms.features
     body: dict[str, object] = {**raw.fields, "model": terms.model}
+    if terms.default_body:
+        body.update(lacking(body, terms.default_body))
     if raw.stream and "stream_usage" in features and not wants_usage(raw):
         options = raw.fields.get("stream_options")
         kept = decoded(_option_fields, options) if options is not None else None

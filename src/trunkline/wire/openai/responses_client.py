@@ -10,20 +10,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.types import ChatInput, Grammar, Json, Message, RawRequest, Request
 from trunkline.wire.asked import Asked, chat_input, text_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
-from trunkline.wire.openai.client_fields import finished, longest, response_format
+from trunkline.wire.openai.client_fields import (
+    default_length,
+    finished,
+    longest,
+    response_format,
+)
 from trunkline.wire.openai.responses_client_answer import ResponseAnswer, ResponseStream, look
 from trunkline.wire.passing import WholePassing, renaming
-from trunkline.wire.raw import with_fields
+from trunkline.wire.raw import lacking, with_fields
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
 
 _PATH = "/v1/responses"
 _LOGPROBS = "message.output_text.logprobs"
+# Fields of chat completions that have another name here, or none.
+_ELSEWHERE = frozenset(
+    {"max_tokens", "max_completion_tokens", "reasoning_effort", "seed", "stop"}
+    | {"presence_penalty", "frequency_penalty"}
+)
 
 
 class ResponsesSpeaker:
@@ -34,7 +46,7 @@ class ResponsesSpeaker:
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A conversation. Raises `Unsupported` for any other prompt, too."""
         source = chat_input(request, "The server's Responses API")
-        asked = Asked(request, terms)
+        asked = Asked(request, _here(terms))
         body: Json = {"model": terms.model, "store": False, "input": _items(source)}
         if asked.has("stream"):
             body["stream"] = True
@@ -61,7 +73,8 @@ class ResponsesSpeaker:
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
         """See `Speaker`."""
-        changes: dict[str, Any] = {"model": terms.model, **terms.extra_body}
+        defaults = lacking(raw.fields, _here(terms).default_body)
+        changes = {**defaults, "model": terms.model, **terms.extra_body}
         return Outgoing(path=_PATH, body=with_fields(raw.fields, changes))
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
@@ -76,6 +89,19 @@ class ResponsesSpeaker:
     def error(self, head: Head, body: bytes) -> TrunklineError:
         """See `Speaker`."""
         return refusal(head, body)
+
+
+def _here(terms: Terms) -> Terms:
+    """`terms` with the names that `default_body` has here; what has none is left out."""
+    given = terms.default_body
+    if not given:
+        return terms
+    defaults = {name: value for name, value in given.items() if name not in _ELSEWHERE}
+    if (most := default_length(terms)) is not None:
+        defaults["max_output_tokens"] = most
+    if "reasoning_effort" in given:
+        defaults.setdefault("reasoning", {"effort": given["reasoning_effort"]})
+    return msgspec.structs.replace(terms, default_body=defaults)
 
 
 def _items(source: ChatInput) -> list[Json]:
