@@ -48,6 +48,10 @@ struct Tile {
   const uint8_t* values[kGroups];
   const float* key_scales[kGroups];
   const float* value_scales[kGroups];
+  // The tile after it: each block of a head lies elsewhere, so it is asked for meanwhile. Once for
+  // many queries, with those that are left over when registers have been filled.
+  const uint8_t* next_keys[kGroups];
+  const uint8_t* next_values[kGroups];
 };
 
 static inline int64_t first_position(const Attention& a, const AttnRow& r) {
@@ -92,12 +96,17 @@ template <class KV, int Groups, int N>
 TL_ALWAYS void score(const Tile& t, int64_t g, const float* q, int64_t dim, float* p) {
   F s[Groups][N];
   TL_UNROLL for (int j = 0; j < Groups; ++j) TL_UNROLL for (int i = 0; i < N; ++i) s[j][i] = zero();
-  for (int64_t d = 0; d < dim; ++d) {
-    F keys[Groups];
-    TL_UNROLL for (int j = 0; j < Groups; ++j) keys[j] = KV::get(t.keys[g + j] + 16 * d * KV::kBytes);
-    TL_UNROLL for (int i = 0; i < N; ++i) {
-      const F one = set1(q[i * dim + d]);
-      TL_UNROLL for (int j = 0; j < Groups; ++j) s[j][i] = fma(keys[j], one, s[j][i]);
+  for (int64_t d = 0; d < dim; d += 2) {
+    if constexpr (N < kScoreRows) {
+      TL_UNROLL for (int j = 0; j < Groups; ++j) prefetch(t.next_keys[g + j] + 16 * d * KV::kBytes);
+    }
+    TL_UNROLL for (int64_t e = d; e < d + 2; ++e) {
+      F keys[Groups];
+      TL_UNROLL for (int j = 0; j < Groups; ++j) keys[j] = KV::get(t.keys[g + j] + 16 * e * KV::kBytes);
+      TL_UNROLL for (int i = 0; i < N; ++i) {
+        const F one = set1(q[i * dim + e]);
+        TL_UNROLL for (int j = 0; j < Groups; ++j) s[j][i] = fma(keys[j], one, s[j][i]);
+      }
     }
   }
   TL_UNROLL for (int j = 0; j < Groups; ++j) TL_UNROLL for (int i = 0; i < N; ++i) {
@@ -123,8 +132,12 @@ TL_ALWAYS void mix(const Tile& t, int64_t lane, int64_t dim, const float* p, flo
       sum[i][l] = load(acc + i * dim + 16 * l);
   for (int64_t g = 0; 16 * g < t.count; ++g) {
     const uint8_t* row = t.values[g] + 16 * lane * KV::kBytes;
+    const uint8_t* next = t.next_values[g] + 16 * lane * KV::kBytes;
     const int64_t count = t.count - 16 * g < 16 ? t.count - 16 * g : 16;
-    for (int64_t j = 0; j < count; ++j, row += dim * KV::kBytes) {
+    for (int64_t j = 0; j < count; ++j, row += dim * KV::kBytes, next += dim * KV::kBytes) {
+      if constexpr (N < kMixRows) {
+        TL_UNROLL for (int at = 0; at < 16 * Lanes * KV::kBytes; at += 64) prefetch(next + at);
+      }
       F values[Lanes];
       TL_UNROLL for (int l = 0; l < Lanes; ++l) values[l] = KV::get(row + 16 * l * KV::kBytes);
       TL_UNROLL for (int i = 0; i < N; ++i) {
@@ -207,6 +220,54 @@ static inline Queries from(const Queries& s, int64_t first, int64_t dim) {
           s.p + first * kTile};
 }
 
+// One tile and the rows that read it together.
+struct Step {
+  Tile tile;
+  int64_t first, end;  // rows
+};
+
+// Goes through the tiles of one kv head in order, and in each through the rows that attend to it.
+class Walk {
+ public:
+  Walk(const Attention& a, const AttnRow* rows, int64_t n, int32_t head, int64_t begin, int64_t last)
+      : a_(a), rows_(rows), n_(n), head_(head), begin_(begin / kTile * kTile), last_(last) {}
+
+  // 1: `s` is the next one. 0: there is none. Less: an error.
+  int next(Step& s) {
+    for (; begin_ <= last_; begin_ += kTile, row_ = 0) {
+      while (row_ < n_ && !reaches(a_, rows_[row_], begin_)) ++row_;
+      if (row_ == n_) continue;
+      int64_t lead = row_, end = row_ + 1;
+      while (end < n_ && reaches(a_, rows_[end], begin_) &&
+             same_blocks(a_, rows_[lead], rows_[end], begin_)) {
+        if (rows_[end].pos > rows_[lead].pos) lead = end;
+        ++end;
+      }
+      s.tile.begin = begin_;
+      s.first = row_;
+      s.end = row_ = end;
+      return find_tile(a_, rows_[lead], head_, s.tile) ? 1 : kBadRange;
+    }
+    return 0;
+  }
+
+ private:
+  const Attention& a_;
+  const AttnRow* rows_;
+  int64_t n_;
+  int32_t head_;
+  int64_t begin_, last_, row_ = 0;
+};
+
+// What a step asks for: nothing that it does not read itself, where there is no further one.
+static inline void look_ahead(Tile& t, const Tile& next) {
+  for (int64_t g = 0; g < kGroups; ++g) {
+    const bool there = 16 * g < next.count;
+    t.next_keys[g] = there ? next.keys[g] : next.keys[0];
+    t.next_values[g] = there ? next.values[g] : next.values[0];
+  }
+}
+
 // Rows that fit the scratch, one kv head, all tiles.
 template <class KV>
 static int attend_rows(const Attention& a, const AttnRow* rows, int64_t n, int32_t head,
@@ -227,22 +288,17 @@ static int attend_rows(const Attention& a, const AttnRow* rows, int64_t n, int32
     begin = first < begin ? first : begin;
     last = rows[i].pos > last ? rows[i].pos : last;
   }
-  for (Tile t{begin / kTile * kTile, 0, {}, {}, {}, {}}; t.begin <= last; t.begin += kTile) {
-    for (int64_t i = 0; i < n;) {
-      if (!reaches(a, rows[i], t.begin)) {
-        ++i;
-        continue;
-      }
-      int64_t lead = i, end = i + 1;
-      while (end < n && reaches(a, rows[end], t.begin) && same_blocks(a, rows[lead], rows[end], t.begin)) {
-        if (rows[end].pos > rows[lead].pos) lead = end;
-        ++end;
-      }
-      if (!find_tile(a, rows[lead], head, t)) return kBadRange;
-      attend_tile<KV>(a, rows + i, end - i, t, sharers, from(s, i * sharers, dim));
-      i = end;
-    }
+  Walk walk(a, rows, n, head, begin, last);
+  Step steps[2];
+  int more = walk.next(steps[0]);
+  for (int64_t i = 0; more > 0; ++i) {
+    Step &now = steps[i % 2], &then = steps[(i + 1) % 2];
+    more = walk.next(then);
+    if (more < 0) break;
+    look_ahead(now.tile, more ? then.tile : now.tile);
+    attend_tile<KV>(a, rows + now.first, now.end - now.first, now.tile, sharers, from(s, now.first * sharers, dim));
   }
+  if (more < 0) return more;
   for (int64_t i = 0; i < n * sharers; ++i) {
     float* out = rows[i / sharers].out + (head * sharers + i % sharers) * dim;
     const F sum = set1(reduce_add(load(s.sums + 16 * i)));
