@@ -31,8 +31,8 @@ from caboose.trainer import Figures, Settings, second_round, train
 
 BUNDLED = Path(__file__).resolve().parent.parent / "src/trunkline/models_bundled/caboose.gguf"
 # Steps of the first and of the second round.
-FULL_STEPS = 3400
-SECOND_STEPS = 2400
+FULL_STEPS = 3200
+SECOND_STEPS = 2600
 QUICK_STEPS = 100
 
 

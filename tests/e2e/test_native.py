@@ -85,7 +85,7 @@ def test_what_clients_ask_for(server: str, request: pytest.FixtureRequest) -> No
     """Rows of one prompt, log probabilities, and those of the prompt: on either engine."""
     running: Server = request.getfixturevalue(server)
     body = {"model": "caboose", "prompt": "one two three four", "n": 3, "temperature": 0}
-    body |= {"max_tokens": 5, "logprobs": 2, "echo": True}
+    body |= {"max_tokens": 5, "logprobs": 2, "echo": True, "ignore_eos": True}
     reply = running.post("/v1/completions", body)
     assert reply.status_code == 200, reply.text
     choices = reply.json()["choices"]

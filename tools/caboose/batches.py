@@ -40,8 +40,9 @@ class MicroBatch:
 class Plan:
     """How much text a step sees. A token is one position of a padded micro-batch."""
 
-    micro_tokens: int = 768
-    micros_per_step: int = 3
+    micro_tokens: int = 560
+    # Even, so that two workers have as much to do each.
+    micros_per_step: int = 4
     # Steps whose examples are sorted by length together.
     window_steps: int = 10
     context: int = 4096

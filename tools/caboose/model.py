@@ -88,8 +88,8 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden, kv_size, bias=False)
         self.o_proj = nn.Linear(q_size, shape.hidden, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """[batch, length, hidden] to the same."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, where: Tensor | None = None) -> Tensor:
+        """[batch, length, hidden] to the same, or to [selected, hidden]."""
         batch, length, _ = x.shape
         split = (batch, length, -1, self.shape.head_dim)
         heads, kv_heads = self.shape.heads, self.shape.kv_heads
@@ -102,7 +102,7 @@ class Attention(nn.Module):
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         out = out.transpose(1, 2).reshape(batch, length, -1)
-        result: Tensor = self.o_proj(out)
+        result: Tensor = self.o_proj(out if where is None else out[where])
         return result
 
 
@@ -133,9 +133,10 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(shape.hidden, shape.norm_eps)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """[batch, length, hidden] to the same."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, where: Tensor | None = None) -> Tensor:
+        """[batch, length, hidden] to the same, or to [selected, hidden] where the mask is set."""
+        mixed = self.self_attn(self.input_layernorm(x), cos, sin, where)
+        x = (x if where is None else x[where]) + mixed
         result: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return result
 
@@ -169,7 +170,9 @@ class Llama(nn.Module):
         length = ids.shape[1]
         cos, sin = self.get_buffer("cos")[:length], self.get_buffer("sin")[:length]
         x = self.embed_tokens(ids)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x, cos, sin)
-        x = self.norm(x[where])
+        # What nobody asks for needs no more than its keys and values there.
+        x = self.norm(last(x, cos, sin, where))
         return functional.linear(x, self.embed_tokens.weight)

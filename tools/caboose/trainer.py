@@ -74,40 +74,67 @@ def second_round(seed: int, steps: int, threads: int) -> Settings:
     )
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: five Newton-Schulz steps.
+def orthogonalize(stack: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrices, roughly: five Newton-Schulz steps.
 
-    Coefficients from Muon (https://kellerjordan.github.io/posts/muon/).
+    Takes and gives [matrices, rows, columns] with no more rows than columns. Coefficients from
+    Muon (https://kellerjordan.github.io/posts/muon/).
     """
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = stack / (stack.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
     for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    result: Tensor = x.T if tall else x
-    return result
+        gram = torch.bmm(x, x.mT)
+        square = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, square, x, beta=3.4445)
+    return x
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    """The matrix, or its transpose where it has more rows than columns."""
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+
+
+# Matrices of one shape that are orthogonalized by one call.
+_STACK = 5
 
 
 class Muon:
     """Momentum, orthogonalized: a step of equal size in every direction of a matrix."""
 
-    def __init__(self, parameters: Iterable[Tensor], momentum: float = 0.95) -> None:
-        self._parameters = list(parameters)
+    def __init__(
+        self, parameters: Iterable[Tensor], pool: ThreadPoolExecutor, momentum: float = 0.95
+    ) -> None:
+        self._pool = pool
         self._momentum = momentum
-        self._buffers = [torch.zeros_like(p) for p in self._parameters]
+        alike: dict[torch.Size, list[Tensor]] = {}
+        for parameter in parameters:
+            alike.setdefault(_wide(parameter).shape, []).append(parameter)
+        # What takes longest comes first, so that no worker waits long for the other at the end.
+        self._stacks = [
+            same[i : i + _STACK]
+            for _, same in sorted(alike.items(), key=lambda item: item[0], reverse=True)
+            for i in range(0, len(same), _STACK)
+        ]
+        self._buffers = [[torch.zeros_like(p) for p in stack] for stack in self._stacks]
 
-    @torch.no_grad()
     def step(self, rate: float) -> None:
         """One update with Nesterov momentum; clears the gradients."""
-        for parameter, buffer in zip(self._parameters, self._buffers, strict=True):
+        list(self._pool.map(lambda *work: self._update(*work, rate), self._stacks, self._buffers))
+
+    @torch.no_grad()
+    def _update(self, parameters: list[Tensor], buffers: list[Tensor], rate: float) -> None:
+        """One stack's part of a step, on one thread."""
+        torch.set_num_threads(1)
+        looking: list[Tensor] = []
+        for parameter, buffer in zip(parameters, buffers, strict=True):
             gradient = parameter.grad
-            if gradient is None:
-                continue
+            assert gradient is not None
             buffer.lerp_(gradient, 1 - self._momentum)
-            update = orthogonalize(gradient.lerp(buffer, self._momentum))
-            scale = max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5
-            parameter.mul_(1 - rate * 0.01).add_(update, alpha=-rate * scale)
+            looking.append(_wide(gradient.lerp(buffer, self._momentum)))
+        for parameter, update in zip(parameters, orthogonalize(torch.stack(looking)), strict=True):
+            rows, columns = parameter.shape
+            scale = max(1.0, rows / columns) ** 0.5
+            back = update.T if rows > columns else update
+            parameter.mul_(1 - rate * 0.01).add_(back, alpha=-rate * scale)
             parameter.grad = None
 
 
@@ -203,9 +230,9 @@ def train(
     feeder = Feeder(tokenizer, settings.seed, plan, settings.round)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    muon = Muon(matrices)
-    adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     pool = ThreadPoolExecutor(settings.threads)
+    muon = Muon(matrices, pool)
+    adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0)
     started, started_processor = time.monotonic(), time.process_time()
     smooth = 0.0
     for step in range(settings.steps):

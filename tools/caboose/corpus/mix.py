@@ -227,12 +227,12 @@ def short_count(rng: Random) -> Exchange:
 # The second round dwells on what the exam asks for, with few made-up words and everyday tools:
 # what the first round had not learnt yet is where to stop, and which of several words to copy.
 _SECOND: tuple[tuple[Maker, float], ...] = (
-    (numbers.addition, 34),
+    (numbers.addition, 28),
     (numbers.difference, 5),
     (short_count, 16),
-    (objects.given, 24),
+    (objects.given, 26),
     (objects.nested, 8),
-    (objects.invented, 12),
+    (objects.invented, 16),
     (objects.described, 9),
     (objects.array, 8),
     (letters.spelling, 2),
