@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,13 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"TRUNKLINE_HOME": str(tmp_path / "home"), "TERM": "dumb"}
 
 
+def _at_terminal() -> None:
+    """A session of its own, with the pseudo-terminal as what Ctrl-C is typed on."""
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+    # Shells start what runs in the background with Ctrl-C ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A program at a pseudo-terminal."""
 
@@ -49,8 +57,7 @@ class Terminal:
             stderr=slave,
             env=environ,
             start_new_session=True,
-            # A session of its own, with the pseudo-terminal as what Ctrl-C is typed on.
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # noqa: PLW1509
+            preexec_fn=_at_terminal,  # noqa: PLW1509
         )
         os.close(slave)
         self.screen = ""
