@@ -19,9 +19,8 @@ Look = Callable[[bytes], Usage | None]
 
 def patched(path: str, raw: RawRequest, terms: Terms, *, named: bool = True) -> Outgoing:
     """The body of `raw`, with the server's name of the model where the dialect has one."""
-    changes = {**lacking(raw.fields, terms.default_body), **terms.extra_body}
-    if named:
-        changes.setdefault("model", terms.model)
+    model = {"model": terms.model} if named else {}
+    changes = {**lacking(raw.fields, terms.default_body), **model, **terms.extra_body}
     return Outgoing(path=path, body=with_fields(raw.fields, changes))
 
 

@@ -16,8 +16,8 @@ from trunkline.wire.asked import Asked, chat_input, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.openai.client_fields import finished, longest
 from trunkline.wire.passing import WholePassing, renaming
-from trunkline.wire.raw import lacking, with_fields
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
+from trunkline.wire.relays import patched
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
 
@@ -75,12 +75,7 @@ class MessagesSpeaker:
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
         """See `Speaker`."""
-        changes = {
-            **lacking(raw.fields, terms.default_body),
-            "model": terms.model,
-            **terms.extra_body,
-        }
-        outgoing = Outgoing(path=_PATH, body=with_fields(raw.fields, changes))
+        outgoing = patched(_PATH, raw, terms)
         sent = [one for one in raw.headers if one[0].startswith("anthropic-")]
         return _with_headers(outgoing, tuple((dict(_HEADERS) | dict(sent)).items()))
 

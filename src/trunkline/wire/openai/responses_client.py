@@ -24,8 +24,8 @@ from trunkline.wire.openai.client_fields import (
 )
 from trunkline.wire.openai.responses_client_answer import ResponseAnswer, ResponseStream, look
 from trunkline.wire.passing import WholePassing, renaming
-from trunkline.wire.raw import lacking, with_fields
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
+from trunkline.wire.relays import patched
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
 
@@ -73,9 +73,7 @@ class ResponsesSpeaker:
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
         """See `Speaker`."""
-        defaults = lacking(raw.fields, _here(terms).default_body)
-        changes = {**defaults, "model": terms.model, **terms.extra_body}
-        return Outgoing(path=_PATH, body=with_fields(raw.fields, changes))
+        return patched(_PATH, raw, _here(terms))
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """See `Speaker`. Raises `UpstreamFailed` for JSON where a stream was asked for."""
