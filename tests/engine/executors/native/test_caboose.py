@@ -74,9 +74,11 @@ def test_perplexity(drivers: dict[str, Driver]) -> None:
     found, right = np.exp(-ours.mean()), np.exp(-theirs.mean())
     print(f"perplexity {found:.5f}, llama.cpp {right:.5f}, largest {abs(ours - theirs).max():.5f}")
     assert abs(found / right - 1) < 0.001
-    # Not by chance: token by token, those that the model holds for all but impossible included.
-    assert np.median(abs(ours - theirs)) < TIE / 10
-    assert abs(ours - theirs).max() < 2 * TIE
+    # Not by chance: token by token. One of them may be as far off as two roundings that add up.
+    apart = np.sort(abs(ours - theirs))
+    assert np.median(apart) < TIE / 10
+    assert apart[-2] < TIE
+    assert apart[-1] < 2 * TIE
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
