@@ -18,6 +18,9 @@ from tests.e2e.gateway.serving import DIALECTS, gateway, health, post, targets, 
 
 CLIENT_KEY = "sk-client-secret-9876543210"
 CHAT = DIALECTS["openai.chat"]
+# Nothing here waits for a limit but a shadow, which nobody waits for.
+LONG = {"connect": 10, "first_token": 30, "idle": 30}
+FALLBACKS = ["other", "long", "lenient", "spare"]
 
 
 def failing(status: int, message: str, code: str = "") -> Answer:
@@ -48,8 +51,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         config = {
             "keys": [CLIENT_KEY],
             "backends": {
-                "first": backend(first, headers={"x-secret": "sk-header-secret-555"}),
-                "second": backend(second, models=["m", "other", "long", "lenient", "spare"]),
+                "first": backend(first, timeouts=LONG, headers={"x-secret": "sk-header-secret-555"}),
+                "second": backend(second, timeouts=LONG, models=[*FALLBACKS, "m"]),
+                "shadow": backend(second, models=["shadow"]),
             },
             "routes": {
                 "kinds": {
@@ -89,7 +93,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
                     **once,
                 },
                 "turns": both(strategy="round_robin"),
-                "shadowed": {"targets": ["first/m"], "shadow": {"route": "other"}, **once},
+                "shadowed": {"targets": ["first/m"], "shadow": {"route": "shadow"}, **once},
                 "fragile": {
                     "targets": ["first/m"],
                     "retries": {"attempts": 0},
@@ -180,8 +184,9 @@ def test_split_is_sticky_and_reported(line: Line) -> None:
     for _ in range(3):
         for number in range(24):
             user = f"user-{number}"
-            arm = ask(line, "split", user=user).headers["x-trunkline-arm"]
-            arms.setdefault(user, set()).add(arm)
+            response = ask(line, "split", user=user)
+            assert response.status_code == 200, response.text
+            arms.setdefault(user, set()).add(response.headers["x-trunkline-arm"])
     assert all(len(seen) == 1 for seen in arms.values())
     assert {arm for seen in arms.values() for arm in seen} == {"a", "b"}
     page = health(line.server, CLIENT_KEY)
@@ -222,7 +227,7 @@ def test_shadow_never_affects(line: Line, shadow: Answer, stream: bool) -> None:
     assert CHAT.text(response.content, stream=stream) == "the real answer"
     assert response.headers["x-trunkline-backend"] == "first"
     line.second.wait(lambda peer: bool(peer.talks))
-    assert line.second.talks[0].asked["model"] == "other"
+    assert line.second.talks[0].asked["model"] == "shadow"
 
 
 def test_breaker_opens_and_closes(line: Line) -> None:
