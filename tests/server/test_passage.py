@@ -23,10 +23,11 @@ from trunkline.gateway.config import (
     Shadow,
     Target,
 )
-from trunkline.server.passage import Passage, passed
+from trunkline.server.passage import Passage, passed, passed_again
 
 # Who takes it.
 _SHORT = "trunkline.server.generate.passed"
+_SHORTER = "trunkline.server.generate.passed_again"
 _BODY = completion()
 _FAULT = json.dumps({"error": {"message": "no", "type": "server_error"}}).encode()
 _CHUNKED = (
@@ -269,21 +270,24 @@ def test_chance_ends_the_same_on_either_way(seed: int, monkeypatch: pytest.Monke
     assert run(_play(seed)) == straight
 
 
-def test_chance_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("way", "begin"), [(_SHORT, passed), (_SHORTER, passed_again)])
+def test_chance_takes_the_short_ways(
+    way: str, begin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[bool] = []
 
     def counted(*call: Any) -> Any:
-        begun = passed(*call)
+        begun = begin(*call)
         taken.append(isinstance(begun, Passage))
         return begun
 
-    monkeypatch.setattr(_SHORT, counted)
-    run(_play(0, 200))
+    monkeypatch.setattr(way, counted)
+    run(_play(0, 800))
     assert taken.count(True) > 20
     assert taken.count(False) > 5
 
 
-async def _play(seed: int, steps: int = 40) -> Mapping[str, Any]:
+async def _play(seed: int, steps: int = 100) -> Mapping[str, Any]:
     """What comes of a script by chance."""
     rng = Random(seed)
     async with wired(*_routes()) as line:

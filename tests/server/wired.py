@@ -231,7 +231,9 @@ class Line:
     async def ask(self, model: str, client: int = 0, times: int = 1, **more: Any) -> None:
         """A chat request, or several at once; `more` are fields. None is no field."""
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
-        data = json.dumps({k: v for k, v in body.items() if v is not None}).encode()
+        sent = {key: value for key, value in body.items() if value is not None}
+        # As a decoder would spell it again.
+        data = json.dumps(sent, separators=(",", ":")).encode()
         head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
         await self.say((head % len(data) + data) * times, client)
 

@@ -48,6 +48,8 @@ class Lane(msgspec.Struct, frozen=True, eq=False):
     path: str
     # Seconds that no answer may take; earlier than that none is late.
     patience: float
+    # The server's name of the model, in JSON, where a body needs no other change; else None.
+    name: bytes | None
 
 
 def lane_of(owner: LaneOwner, speaker: Speaker, terms: Terms) -> Lane | None:
@@ -57,4 +59,5 @@ def lane_of(owner: LaneOwner, speaker: Speaker, terms: Terms) -> Lane | None:
     timeouts = owner.timeouts
     patience = min(timeouts.attempt or inf, timeouts.first_token or inf)
     path = owner.reach(speaker.operation, terms.model, speaker.path)
-    return Lane(owner, speaker, terms, path, patience)
+    name = msgspec.json.encode(terms.model) if speaker.passes(terms) else None
+    return Lane(owner, speaker, terms, path, patience, name)

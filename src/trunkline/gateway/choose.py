@@ -12,7 +12,7 @@ from trunkline.gateway.affinity import rendezvous
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.config import RouteConfig
 from trunkline.gateway.endpoint import Endpoint
-from trunkline.gateway.strategies import STRATEGIES, Weighted
+from trunkline.gateway.strategies import READING, STRATEGIES, Weighted
 
 
 class Chooser:
@@ -29,6 +29,8 @@ class Chooser:
         for endpoint in self._endpoints:
             target = endpoint.target
             arms[target.arm] = arms.get(target.arm, 0.0) + target.weight
+        # True: the choice depends on the prompt, not on who asks alone.
+        self.reads = self._only is None and config.strategy in READING
         # (arm, its name for hashing, its weight)
         self._arms = [(arm, f"{config.name}/{arm}", weight) for arm, weight in arms.items()]
 

@@ -95,6 +95,8 @@ class Gateway:
         self._models = tuple(models)
         self._more = tuple(more)
         self._by_name = by_name
+        # What was found out of names and keys holds for as long as this is the same object.
+        self.epoch = object()
         # Operations that some model has been seen to take.
         self._relayed: set[str] = set()
         self.keys.replace(keys)
@@ -119,6 +121,10 @@ class Gateway:
         if self.draining:
             raise Unavailable(_DRAINING, retry_after=_RETRY_DRAINING)
         return self._by_name.get(name) or self.find(name)
+
+    def configured(self, name: str) -> bool:
+        """Whether `name` is one of those that do not change before `epoch` does."""
+        return name in self._by_name
 
     def find(self, name: str) -> ServedModel:
         """As `resolve`, also while draining."""

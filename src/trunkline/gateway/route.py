@@ -95,6 +95,8 @@ class Route:
         self._plain = not (config.hedge or config.shadow or config.timeout) and not any(
             endpoint.target.tpm for endpoint in self.endpoints
         )
+        # True: nobody looks at a prompt before a target has failed.
+        self.blind = self._plain and not self.state.chooser.reads
         self._several = len(self.endpoints) > 1
         self._card: ModelCard | None = None
         self._card_until = 0.0

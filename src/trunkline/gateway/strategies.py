@@ -190,6 +190,9 @@ STRATEGIES: Mapping[Strategy, Callable[[Random], Chooses]] = {
     "session_affinity": SessionAffinity,
 }
 
+# Those that look at the prompt.
+READING: frozenset[Strategy] = frozenset(("prefix_affinity",))
+
 # Names that other routers have for them: LiteLLM's, smg's, vLLM production-stack's.
 ALIASES: Mapping[str, Strategy] = {
     "simple-shuffle": "weighted",

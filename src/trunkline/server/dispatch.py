@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from starlette.routing import compile_path
 
 from trunkline.core.errors import InternalError, MethodNotAllowed, TrunklineError
+from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway
 from trunkline.server.endpoints import build
 from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
+from trunkline.server.passage import Passage
 from trunkline.server.replies import id_line, new_request_id, retry_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import Errors, errors_for
@@ -74,6 +76,12 @@ class Dispatch:
     def handle(self, exchange: Exchange) -> None:
         """Answer in place what is hot; hand the rest to the endpoints."""
         request = exchange.request
+        chosen: Endpoint | None = None
+        if request.memory:
+            begun = self.generator.again(exchange)
+            if isinstance(begun, Passage):
+                return
+            chosen = begun
         path = request.path
         variables = _NONE
         row = self._paths.exact.get((request.method, path))
@@ -82,9 +90,11 @@ class Dispatch:
         exchange.route = row.name if row is not None else "other"
         codec = row.codec if row is not None else None
         if row is not None and row.shared is not None:
+            # What a head says does not settle it.
+            request.memory = None
             codec = choose(row.shared, request.body)
         if codec is not None:
-            self.generator.handle(exchange, codec, variables)
+            self.generator.handle(exchange, codec, variables, chosen)
             return
         if row is None or row.keyed:
             try:

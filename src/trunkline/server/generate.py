@@ -19,9 +19,10 @@ from trunkline.gateway.route import Route
 from trunkline.server.generation import Active, Generation, Unopened, answer
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.passage import Passage, passed
+from trunkline.server.passage import Passage, passed, passed_again
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
+from trunkline.server.tracks import Track
 from trunkline.wire.codec import Ask, Codec, Incoming, Lookup
 from trunkline.wire.raw import Peeked, affinity_of, peek
 
@@ -43,7 +44,17 @@ class Generator:
         self._active: set[Active] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def handle(self, exchange: Exchange, codec: Codec, path: Mapping[str, str]) -> None:
+    def again(self, exchange: Exchange) -> Passage | Endpoint | None:
+        """Begin a call like one before. Else `handle` it: what is returned is who was chosen."""
+        return passed_again(self._gateway, exchange, self._ids)
+
+    def handle(
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        path: Mapping[str, str],
+        chosen: Endpoint | None = None,
+    ) -> None:
         """Decode, find a backend and begin; `path` are the variables of the route."""
         request_id = codec.id_prefix + self._ids.next()
         request = exchange.request
@@ -58,7 +69,7 @@ class Generator:
             if codec.operation and gateway.relays(codec.operation):
                 peeked = peek(came, streams=codec.streams == "unless_declined")
                 if peeked is not None and self._relay(
-                    exchange, codec, came, peeked, request_id, tenant
+                    exchange, codec, came, peeked, request_id, tenant, chosen=chosen
                 ):
                     return
             asked = codec.decode(came)
@@ -156,11 +167,12 @@ class Generator:
         request_id: str,
         tenant: str,
         kept_by: str | None = None,
+        chosen: Endpoint | None = None,
     ) -> bool:
         """Pass the body on as it is, if the backend of its model takes it so.
 
         `kept_by`: who keeps the earlier response that it goes on from; "" = nobody knows, None =
-        nobody has looked. Raises `TrunklineError`.
+        nobody has looked. `chosen` as of `handle`. Raises `TrunklineError`.
         """
         fields = peeked.fields
         if kept_by is None and codec.refers is not None and codec.refers(fields):
@@ -193,9 +205,12 @@ class Generator:
             translate=unopened.request,
         )
         active, stored, metrics = self._active, self._stored, self._metrics.model(label)
-        chosen: Endpoint | None = None
-        if not (stream or kept_by):
-            begun = passed(active, stored, exchange, unopened, raw, model, metrics)
+        if type(backend) is Route and not (
+            stream or kept_by or codec.kept is not None or "keep_alive" in fields
+        ):
+            on = (active, stored, metrics, model, backend, codec, came, raw, exchange.route, label)
+            track = Track(self._gateway.epoch, *on, ways={})
+            begun = passed(self._gateway, track, exchange, unopened, raw, chosen)
             if isinstance(begun, Passage):
                 return True
             chosen = begun

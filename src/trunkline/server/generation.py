@@ -243,9 +243,10 @@ class Generation:
             return False
         self._active.discard(self)
         self.calls.clear()
-        lines = id_line(self.request_id) + self._found
-        exchange, usage = self._exchange, completed.usage
-        pass_whole(exchange, self._codec, self._metrics, routed, relayed.data, usage, lines, now)
+        exchange = self._exchange
+        took = now - exchange.began
+        lines = id_line(self.request_id) + self._found + _routed_lines(routed, took)
+        pass_whole(exchange, self._codec, self._metrics, relayed.data, completed.usage, lines, took)
         return True
 
     def _send(self, data: bytes, now: float) -> None:
@@ -412,18 +413,16 @@ def pass_whole(
     exchange: Exchange,
     codec: Codec,
     metrics: ModelMetrics,
-    routed: Routed,
     data: bytes,
     usage: Usage,
     lines: bytes,
-    now: float,
+    took: float,
 ) -> None:
-    """Count a whole answer that is relayed, and send it; `lines` begin what its head says."""
-    took = now - exchange.began
+    """Count a whole answer that is relayed, `took` seconds after it was asked for, and send it."""
     metrics.ttft.observe(took)
     metrics.e2e.observe(took)
     _count_tokens(exchange, metrics, usage.prompt_tokens, usage.completion_tokens)
-    exchange.respond(200, data, codec.whole_type, lines + _routed_lines(routed, took))
+    exchange.respond(200, data, codec.whole_type, lines)
 
 
 def _count_tokens(exchange: Exchange, metrics: ModelMetrics, prompt: int, generated: int) -> None:
@@ -438,30 +437,38 @@ def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
 
 
 def _routed_lines(routed: Routed, waited: float) -> bytes:
-    return b"%bserver-timing: ttfb;dur=%.1f\r\n%b" % (
-        _backend_lines(routed.backend, routed.model, routed.retries, routed.fallbacks),
-        waited * 1000,
-        _more_lines(routed.arm, routed.dropped) if routed.arm or routed.dropped else b"",
-    )
+    return routed_form(
+        routed.backend,
+        routed.model,
+        routed.retries,
+        routed.fallbacks,
+        routed.arm,
+        routed.dropped,
+    ) % (waited * 1000)
 
 
 @functools.lru_cache(maxsize=256)
-def _backend_lines(backend: str, model: str, retries: int, fallbacks: int) -> bytes:
+def routed_form(
+    backend: str,
+    model: str,
+    retries: int = 0,
+    fallbacks: int = 0,
+    arm: str = "",
+    dropped: tuple[str, ...] = (),
+) -> bytes:
+    """Lines of a head that say who answers, but for the milliseconds that it took: a format."""
     lines = (
         f"x-trunkline-backend: {_field(backend)}\r\n"
         f"x-trunkline-model: {_field(model)}\r\n"
         f"x-trunkline-retries: {retries}\r\n"
         f"x-trunkline-fallbacks: {fallbacks}\r\n"
     )
-    return lines.encode("latin-1", "replace")
-
-
-def _more_lines(arm: str, dropped: tuple[str, ...]) -> bytes:
-    lines = f"x-trunkline-arm: {_field(arm)}\r\n" if arm else ""
+    more = f"x-trunkline-arm: {_field(arm)}\r\n" if arm else ""
     if dropped:
         names = ", ".join(dropped)
-        lines += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
-    return lines.encode("latin-1", "replace")
+        more += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
+    before, after = (text.replace("%", "%%") for text in (lines, more))
+    return f"{before}server-timing: ttfb;dur=%.1f\r\n{after}".encode("latin-1", "replace")
 
 
 def _field(text: str) -> str:

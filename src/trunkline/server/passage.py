@@ -3,7 +3,8 @@
 Then one object does what takes a handful else: what a client waits for (`Generation`), the tries
 of its route (`Tries`, `Attempt`) and what a server is asked (`RemoteCall`). These are made, in the
 state in which they would be by now, as soon as anything else happens: the answer comes in pieces,
-fails, is late, or nobody waits for it any more.
+fails, is late, or nobody waits for it any more. What a call has in common with those before it is
+its `Track`.
 """
 
 from __future__ import annotations
@@ -13,50 +14,57 @@ import time
 from msgspec.structs import replace
 
 from trunkline.backends.http.transfer import Transfer
-from trunkline.backends.lane import Lane
 from trunkline.backends.remote import RemoteBackend
 from trunkline.backends.remote_call import RemoteCall
 from trunkline.core.errors import TrunklineError
-from trunkline.core.types import RawRequest, Routed
+from trunkline.core.types import RawRequest
 from trunkline.gateway.endpoint import Endpoint
-from trunkline.gateway.gateway import ServedModel
-from trunkline.gateway.route import Route
-from trunkline.server.generation import Active, Generation, Unopened, pass_whole
+from trunkline.gateway.gateway import Gateway
+from trunkline.server.generation import Generation, Unopened, pass_whole
 from trunkline.server.http.exchange import Exchange
-from trunkline.server.metrics import ModelMetrics
-from trunkline.server.replies import id_line
-from trunkline.server.responses import StoredResponses
+from trunkline.server.replies import Ids
+from trunkline.server.tracks import Track, Way, remember, simple, way_to
 from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.passing import renamed
+from trunkline.wire.raw import with_model
 
 _JSON = "application/json"
 _OK = 200
+_POST = "POST"
 
 
 class Passage(Transfer, eq=False):
-    """One call; `passed` makes it. Implements `generation.Active` and `UnderWay`.
+    """One call; `passed` and `passed_again` make it. Implements `generation.Active` and `UnderWay`.
 
     Once it has become a `RemoteCall`, it is that one's carrier, and tells it what it hears.
     """
 
-    active: set[Active]
-    stored: StoredResponses
+    track: Track
+    way: Way
     exchange: Exchange
-    unopened: Unopened
-    raw: RawRequest
-    model: ServedModel
-    metrics: ModelMetrics
-    route: Route
+    id: str
     endpoint: Endpoint
-    lane: Lane
-    outgoing: Outgoing
     # The loop's time when it was sent.
     began: float
+    # The call; where that is not needed, its body as the client sent it.
+    unopened: Unopened | bytes
+    raw: RawRequest | None = None
+    outgoing: Outgoing | None = None
     # Something of the answer has arrived.
     begun: bool = False
     # What it has become.
     generation: Generation | None = None
     call: RemoteCall | None = None
+
+    def send(self) -> None:
+        """Begin."""
+        self.endpoint.begin(self.began, 0)
+        owner = self.way.lane.owner
+        self.track.active.add(self)
+        owner.calls.add(self)
+        self.exchange.on_gone = self.gone
+        owner.site.pool.send(self)
+        owner.watch()
 
     # transfer.Transfer
 
@@ -69,7 +77,7 @@ class Passage(Transfer, eq=False):
 
     def on_whole(self, head: Head, body: bytes) -> None:
         """The answer, if it is one."""
-        fields, lane, raw = head.headers, self.lane, self.raw
+        fields, way, track = head.headers, self.way, self.track
         if (
             head.status != _OK
             or fields.get("content-type") != _JSON
@@ -78,10 +86,11 @@ class Passage(Transfer, eq=False):
         ):
             self._at_last().on_whole(head, body)
             return
+        lane, asked = way.lane, track.raw.asked_model
         try:
             usage = lane.speaker.look(body)
-            if raw.asked_model != lane.terms.model:
-                body = renamed(body, raw.asked_model)
+            if asked != lane.terms.model:
+                body = renamed(body, asked)
         except Exception:  # noqa: BLE001 - the same again, where it is told
             self._at_last().on_whole(head, body)
             return
@@ -89,17 +98,17 @@ class Passage(Transfer, eq=False):
         owner = lane.owner
         owner.heard = True
         owner.calls.discard(self)
-        self.active.discard(self)
-        state, endpoint = self.route.state, self.endpoint
+        track.active.discard(self)
+        state = track.route.state
         now = state.clock.time()
-        endpoint.completed(now, self.began, now, usage, 0)
+        self.endpoint.completed(now, self.began, now, usage, 0)
         if state.waiting.inside:
             state.waiting.look_soon()
-        target = endpoint.target
-        routed = Routed(raw.id, target.backend, endpoint.model, arm=target.arm)
-        exchange, codec, metrics = self.exchange, self.unopened.codec, self.metrics
-        lines = id_line(raw.id)
-        pass_whole(exchange, codec, metrics, routed, body, usage, lines, time.monotonic())
+        exchange = self.exchange
+        took = time.monotonic() - exchange.began
+        name = self.id.encode()
+        lines = way.lines % (name, name, took * 1000)
+        pass_whole(exchange, track.codec, track.metrics, body, usage, lines, took)
 
     def on_head(self, head: Head) -> None:
         """It comes in pieces."""
@@ -124,12 +133,12 @@ class Passage(Transfer, eq=False):
 
     def check(self, now: float) -> None:
         """It may be late; once something has arrived, other limits hold."""
-        if self.begun or now - self.began >= self.lane.patience:
+        if self.begun or now - self.began >= self.way.lane.patience:
             self._become().check(now)
 
     def cancel(self) -> None:
         """As of `Transfer`."""
-        self.lane.owner.calls.discard(self)
+        self.way.lane.owner.calls.discard(self)
         Transfer.cancel(self)
 
     # transfer.Carrier, for the call that it has become
@@ -171,27 +180,33 @@ class Passage(Transfer, eq=False):
     def _become(self) -> RemoteCall:
         if self.call is not None:
             return self.call
-        lane, raw, active = self.lane, self.raw, self.active
-        owner = lane.owner
+        track, lane = self.track, self.way.lane
+        owner, active = lane.owner, track.active
         owner.calls.discard(self)
         active.discard(self)
+        given = self.unopened
+        unopened = track.unopened(given, self.id) if isinstance(given, bytes) else given
+        raw = self.raw or track.call(unopened)
+        outgoing = self.outgoing or Outgoing(
+            path=self.way.path, body=self.body, headers=self.way.headers
+        )
         self.generation = generation = Generation(
             active,
-            self.stored,
+            track.stored,
             self.exchange,
-            self.unopened.codec,
-            raw.id,
+            track.codec,
+            self.id,
             raw.tenant,
-            self.model,
-            self.metrics,
+            track.model,
+            track.metrics,
             raw.stream,
-            self.unopened,
+            unopened,
         )
-        tries, attempt = self.route.taken_over(raw, generation, self.endpoint, self.began)
+        tries, attempt = track.route.taken_over(raw, generation, self.endpoint, self.began)
         generation.calls.append(tries)
         model = lane.terms.model
         there = raw if raw.model == model else replace(raw, model=model)
-        self.call = call = owner.adopt(there, self.outgoing, attempt, self.began)
+        self.call = call = owner.adopt(there, outgoing, attempt, self.began)
         call.carrier = self
         attempt.call = call
         if self.begun:
@@ -200,60 +215,73 @@ class Passage(Transfer, eq=False):
 
 
 def passed(
-    active: set[Active],
-    stored: StoredResponses,
+    gateway: Gateway,
+    track: Track,
     exchange: Exchange,
     unopened: Unopened,
     raw: RawRequest,
-    model: ServedModel,
-    metrics: ModelMetrics,
+    chosen: Endpoint | None = None,
 ) -> Passage | Endpoint | None:
-    """Begin a call for a whole answer, where it needs no more than this.
+    """Begin a call for a whole answer, where it needs no more than this; its track begins with it.
 
-    Else nothing has begun, but a target may have been chosen for it.
+    Else nothing has begun, but a target may have been chosen for it. `chosen` is one that was.
     """
-    route = model.backend
-    if type(route) is not Route or unopened.codec.kept is not None or "keep_alive" in raw.fields:
-        return None
+    route = track.route
     now = route.state.clock.time()
-    endpoint = route.straight(raw, now)
-    if (
-        endpoint is None
-        or not endpoint.model
-        or type(endpoint.backend) is not RemoteBackend
-        or not endpoint.breaker.closed
-    ):
+    endpoint = chosen or route.straight(raw, now)
+    if endpoint is None or not endpoint.model or not endpoint.breaker.closed:
         return endpoint
-    lane = endpoint.backend.lane(endpoint.model, raw.operation)
+    backend = endpoint.backend
+    if type(backend) is not RemoteBackend:
+        return endpoint
+    lane = backend.lane(endpoint.model, raw.operation)
     if lane is None:
         return endpoint
-    site = lane.owner.site
     try:
         outgoing = lane.speaker.patch(raw, lane.terms)
         body = outgoing.body
-        head = site.head(outgoing.method, lane.path, outgoing.headers, body)
+        head = lane.owner.site.head(outgoing.method, lane.path, outgoing.headers, body)
     except TrunklineError:
         return endpoint
+    way = way_to(endpoint, backend, lane, outgoing)
+    remember(gateway, exchange, track, unopened.came.body, endpoint, way)
     passage = Passage(
-        active,
-        stored,
-        exchange,
-        unopened,
-        raw,
-        model,
-        metrics,
-        route,
-        endpoint,
-        lane,
-        outgoing,
-        now,
-        head=head,
-        body=body,
+        track, way, exchange, raw.id, endpoint, now, unopened, raw, outgoing, head=head, body=body
     )
-    endpoint.begin(now, 0)
-    active.add(passage)
-    lane.owner.calls.add(passage)
-    exchange.on_gone = passage.gone
-    site.pool.send(passage)
-    lane.owner.watch()
+    passage.send()
+    return passage
+
+
+def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | Endpoint | None:
+    """Begin a call on a track that was remembered; as `passed`."""
+    request = exchange.request
+    given, memory = request.body, request.memory
+    found = simple.find(given)
+    if found is None or not memory:
+        return None
+    name, at = found
+    track: Track | None = memory.get(name)
+    if track is None or track.epoch is not gateway.epoch or gateway.draining:
+        return None
+    route = track.route
+    now = route.state.clock.time()
+    endpoint = route.straight(track.raw, now)
+    if endpoint is None or not endpoint.breaker.closed:
+        return endpoint
+    way = track.ways.get(endpoint)
+    if way is None:
+        return endpoint
+    lane = way.lane
+    if way.backend.lane(endpoint.model, track.raw.operation) is not lane or lane.name is None:
+        return endpoint
+    body = given if name == lane.name else with_model(given, name, at, lane.name)
+    try:
+        head = lane.owner.site.head(_POST, lane.path, way.headers, body)
+    except TrunklineError:
+        return endpoint
+    exchange.route, exchange.model = track.operation, track.label
+    request.body = b""
+    request_id = track.codec.id_prefix + ids.next()
+    passage = Passage(track, way, exchange, request_id, endpoint, now, given, head=head, body=body)
+    passage.send()
     return passage

@@ -23,6 +23,10 @@ def respond_error(
     exchange.respond(codec.status(error), codec.error(error), JSON, lines)
 
 
+# OpenAI's spelling, and Anthropic's.
+ID_FORM = b"x-request-id: %b\r\nrequest-id: %b\r\n"
+
+
 class Ids:
     """Ids that nobody can guess: 96 random bits each, fetched from the system 128 at a time."""
 
@@ -45,8 +49,7 @@ def new_request_id() -> str:
 def id_line(request_id: str) -> bytes:
     """The header by which a client and its provider speak of a request."""
     name = request_id.encode()
-    # OpenAI's spelling, and Anthropic's.
-    return b"x-request-id: %b\r\nrequest-id: %b\r\n" % (name, name)
+    return ID_FORM % (name, name)
 
 
 def retry_line(error: TrunklineError) -> bytes:

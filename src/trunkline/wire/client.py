@@ -99,7 +99,7 @@ class Head(msgspec.Struct, frozen=True):
     """The beginning of a response."""
 
     status: int
-    # Names in lower case; the first of each.
+    # Names in lower case; the first of each, without `content-length`.
     headers: Mapping[str, str]
 
 
@@ -164,6 +164,9 @@ class PlainSpeaker(Speaker, Protocol):
 
     # Of all requests, as of `Outgoing`.
     path: str
+
+    def passes(self, terms: Terms) -> bool:
+        """Whether nothing but the model's name in a body that asks for no stream is changed."""
 
     def look(self, body: bytes) -> Usage:
         """What a whole answer tells of usage.

@@ -24,6 +24,9 @@ _AFFINITY_FIELDS = ("prompt_cache_key", "session_id", "user", "safety_identifier
 # Most requests have none of these: one look tells.
 _NAMING_HEADERS = frozenset(_AFFINITY_HEADERS)
 _NAMING_FIELDS = frozenset((*_AFFINITY_FIELDS, "metadata"))
+# Fields at the top of a body that matter to whoever passes it on, but for the model's name: those
+# above, a stream, several prompts, how long to keep a model, and what an answer goes on from.
+ASKING = (*_NAMING_FIELDS, "stream", "prompt", "keep_alive", "previous_response_id", "conversation")
 
 # Names of the longest answer: a body has one of them.
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -123,6 +126,13 @@ def with_fields(fields: Mapping[str, Raw], changes: Mapping[str, Any | UnsetType
     if UNSET in changes.values():
         merged = {name: value for name, value in merged.items() if value is not UNSET}
     return _encoder.encode(merged)
+
+
+def with_model(body: bytes, name: bytes, at: int, other: bytes) -> bytes:
+    """`body` with `other` in place of `name`; `name` and `at` as of `Outline.find`."""
+    if at < 0:
+        return with_fields(_fields.decode(body), {"model": Raw(other)})
+    return body[:at] + other + body[at + len(name) :]
 
 
 def lacking(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

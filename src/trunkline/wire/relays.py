@@ -24,6 +24,11 @@ def patched(path: str, raw: RawRequest, terms: Terms, *, named: bool = True) -> 
     return Outgoing(path=path, body=with_fields(raw.fields, changes))
 
 
+def passes(terms: Terms) -> bool:
+    """As of `PlainSpeaker`: what `patched` leaves alone."""
+    return not (terms.default_body or terms.extra_body)
+
+
 class Renamer:
     """Puts the client's name of the model in place of the server's, where it stands first."""
 

@@ -31,7 +31,7 @@ async def test_answers_with_heads_that_came_before() -> None:
             await taker.finished()
             assert taker.answer == body
             assert taker.response is not None
-            assert taker.response.headers["content-length"] == str(len(body))
+            assert taker.response.headers == {}
             # What follows an answer ends its connection.
             assert pool.open == (0 if body == b"five!" else 1)
 

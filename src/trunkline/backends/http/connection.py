@@ -69,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_informational",
         "_keep",
         "_known",
+        "_length",
         "_opening",
         "_owner",
         "_parser",
@@ -114,6 +115,8 @@ class Connection(asyncio.Protocol):
         self._pieces: list[bytes] = []
         self._complete = False
         self._keep = False
+        # What the head says of its body's length, None where it does not.
+        self._length: str | None = None
         # False: the body ends with the connection.
         self._expects_length = True
         # True: nothing has arrived yet.
@@ -207,9 +210,12 @@ class Connection(asyncio.Protocol):
         first = self._silent
         self._silent = False
         if first and (found := self._owner.heads.find(data)) is not None:
-            head, digits, body, missing = found
+            head, _, body, missing = found
+            if not missing:
+                self._take_whole(transfer, head, body, keep=True)
+                return
             if missing <= _GATHERED:
-                self._take(transfer, head, digits, body, missing)
+                self._take(transfer, head, body, missing)
                 return
         elif self._gathering is not None:
             self._gather(transfer, self._gathering, data)
@@ -277,10 +283,12 @@ class Connection(asyncio.Protocol):
         headers: dict[str, str] = {}
         for name, value in fields:
             headers[_name(name)] = str(value, "latin-1")
+        # Heads that differ in this alone are one to whoever gets them: the body tells.
+        self._length = length = headers.pop("content-length", None)
         self._head = Head(status, headers)
         self._keep = self._parser.should_keep_alive()
         self._expects_length = (
-            "content-length" in headers or "transfer-encoding" in headers or status in (204, 304)
+            length is not None or "transfer-encoding" in headers or status in (204, 304)
         )
 
     def on_body(self, body: bytes) -> None:
@@ -314,8 +322,8 @@ class Connection(asyncio.Protocol):
 
     def _learn(self, data: bytes, *, first: bool) -> None:
         """Remember the head of a response that is complete."""
-        head = self._head
-        if head is None or "content-length" not in head.headers or head.status in (204, 304):
+        head, length = self._head, self._length
+        if head is None or length is None or head.status in (204, 304):
             return
         kind = head.headers.get("content-type", "").lower()
         if "stream" in kind or "ndjson" in kind:
@@ -326,22 +334,13 @@ class Connection(asyncio.Protocol):
             # It may be that of an interim response.
             self._opening = opening if opening[9:12] == b"%d" % head.status else b""
         if self._complete and self._keep and self._opening:
-            size = int(head.headers["content-length"])
-            self._owner.heads.learn_head(self._opening, size, head)
+            self._owner.heads.learn_head(self._opening, int(length), head)
 
-    def _take(
-        self, transfer: Transfer, head: Head, digits: bytes, body: bytes, missing: int
-    ) -> None:
-        """A response whose head came before."""
-        length = digits.decode()
-        if head.headers["content-length"] != length:
-            head = Head(head.status, {**head.headers, "content-length": length})
-        if missing:
-            self._known, self._gathering = head, Gathered(body, missing)
-            if body:
-                transfer.on_part()
-        else:
-            self._take_whole(transfer, head, body, keep=True)
+    def _take(self, transfer: Transfer, head: Head, body: bytes, missing: int) -> None:
+        """A response whose head came before, and whose body does not come at once."""
+        self._known, self._gathering = head, Gathered(body, missing)
+        if body:
+            transfer.on_part()
 
     def _gather(self, transfer: Transfer, gathering: Gathered, data: bytes) -> None:
         """More of such a response's body."""

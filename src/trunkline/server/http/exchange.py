@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -58,13 +58,15 @@ class HttpRequest(msgspec.Struct, eq=False):
     # Percent-decoded.
     path: str
     query: bytes
-    # Header fields in order; names in lower case.
+    # Header fields in order, without `content-length`; names in lower case.
     headers: Headers
     # The first of each name.
     fields: dict[bytes, bytes]
     http10: bool
     keep_alive: bool
     body: bytes = b""
+    # What the application keeps for all requests with this head; None where it is no known one.
+    memory: dict[bytes, Any] | None = None
 
 
 class ConnectionSide(Protocol):

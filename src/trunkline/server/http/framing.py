@@ -60,6 +60,8 @@ class Framing:
         # The request that is being parsed; None while its head is.
         self._request: HttpRequest | None = None
         self._url = b""
+        # True: the head says how long the body is.
+        self._sized = False
         # Fields of the head, then of the trailer, which nobody looks at.
         self._headers: Headers = []
         self._body: bytes | bytearray = b""
@@ -88,16 +90,20 @@ class Framing:
         found = self._heads.find(data)
         if found is None:
             return None
-        before, digits, body, missing = found
-        headers, fields = before.headers, before.fields
-        if len(body) + missing > self._limits.max_body or (missing and b"expect" in fields):
+        before, _, body, missing = found
+        if len(body) + missing > self._limits.max_body or (missing and b"expect" in before.fields):
             return None
-        if fields[_LENGTH] != digits:
-            fields = {**fields, _LENGTH: digits}
-            headers = [(name, digits if name == _LENGTH else value) for name, value in headers]
-        target, path, query = before.target, before.path, before.query
         request = HttpRequest(
-            before.method, target, path, query, headers, fields, False, True, body
+            before.method,
+            before.target,
+            before.path,
+            before.query,
+            before.headers,
+            before.fields,
+            False,
+            True,
+            body,
+            before.memory,
         )
         if missing:
             self._request = request
@@ -222,16 +228,21 @@ class Framing:
         url = self._url
         parts = _parts(url) if len(url) <= _REMEMBERED else _parts.__wrapped__(url)
         method = parser.get_method().decode()
+        # The body tells its length: heads that differ in that alone mean the same.
+        length = fields.pop(_LENGTH, None)
+        self._sized = length is not None
+        if length is not None:
+            headers = [pair for pair in headers if pair[0] != _LENGTH]
         self._request = HttpRequest(method, *parts, headers, fields, http10, keep_alive)
         self._allowed = limits.body_timeout
-        if b"content-length" in fields and int(fields[b"content-length"]) > limits.max_body:
+        if length is not None and int(length) > limits.max_body:
             self._refuse_body()
         if b"expect" in fields:
             if fields[b"expect"].lower() != b"100-continue":
                 problem = "the only expectation that is understood is 100-continue"
                 self._refuse(417, InvalidRequest(problem))
             self.wants_continue = not http10
-        several = len(fields) != count and sum(name == b"host" for name, _ in headers) > 1
+        several = len(fields) != len(headers) and sum(name == b"host" for name, _ in headers) > 1
         if several or not (http10 or b"host" in fields):
             self._refuse(400, InvalidRequest("exactly one Host header is needed"))
 
@@ -265,16 +276,20 @@ class Framing:
         if not request.keep_alive:
             self.ended = True
         self._only = request
-        if self._head and _learnable(request):
-            self._heads.learn_head(self._head, len(request.body), replace(request, body=b""))
+        if self._head and self._learnable(request):
+            self._heads.learn_head(self._head, len(request.body), _remembered(request))
         self._receiver.received(request, None)
 
     # internals
 
     def _learn(self, data: bytes, request: HttpRequest) -> None:
         """Remember the head of `request`, which `data` may consist of."""
-        if _learnable(request):
-            self._heads.learn(data, request.body, replace(request, body=b""))
+        if self._learnable(request):
+            self._heads.learn(data, request.body, _remembered(request))
+
+    def _learnable(self, request: HttpRequest) -> bool:
+        """Whether the next request with such a head is like it but for its body."""
+        return request.keep_alive and not request.http10 and self._sized
 
     def _refuse(self, status: int, error: TrunklineError) -> None:
         self.refuse(status, error)
@@ -302,9 +317,9 @@ class Framing:
             self.feed(rest)
 
 
-def _learnable(request: HttpRequest) -> bool:
-    """Whether the next request with such a head is like it but for its body."""
-    return request.keep_alive and not request.http10 and _LENGTH in request.fields
+def _remembered(request: HttpRequest) -> HttpRequest:
+    """What requests with the head of `request` have in common."""
+    return replace(request, body=b"", memory={})
 
 
 def _size(headers: Headers) -> int:

@@ -17,7 +17,7 @@ from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.openai.client_fields import finished, longest
 from trunkline.wire.passing import WholePassing, renaming
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
-from trunkline.wire.relays import patched
+from trunkline.wire.relays import passes, patched
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
 
@@ -40,6 +40,7 @@ class MessagesSpeaker:
     operation = "anthropic.messages"
     path = _PATH
     look = staticmethod(look)
+    passes = staticmethod(passes)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A conversation. Raises `Unsupported` for any other prompt, too."""

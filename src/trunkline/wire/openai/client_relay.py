@@ -62,6 +62,12 @@ def patched(path: str, raw: RawRequest, terms: Terms) -> Outgoing:
     return Outgoing(path=path, body=_encoder.encode(body))
 
 
+def passes(terms: Terms) -> bool:
+    """As of `PlainSpeaker`: what `patched` leaves alone."""
+    renames = "max_completion_tokens" in terms.features
+    return not (renames or terms.default_body or terms.extra_body)
+
+
 def wants_usage(raw: RawRequest) -> bool:
     """Whether the client asks for the usage of a stream; what makes no sense is left alone."""
     options = raw.fields.get("stream_options")

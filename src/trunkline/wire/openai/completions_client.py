@@ -31,7 +31,7 @@ from trunkline.wire.openai.client_fields import (
     place_grammar,
     place_sampling,
 )
-from trunkline.wire.openai.client_relay import look, patched, relay
+from trunkline.wire.openai.client_relay import look, passes, patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
@@ -66,6 +66,7 @@ class CompletionsSpeaker:
     operation = "openai.completions"
     path = _PATH
     look = staticmethod(look)
+    passes = staticmethod(passes)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A prompt of text or token ids. Raises `Unsupported` for any other, too."""

@@ -1,0 +1,120 @@
+"""Calls that are like one that came before, but for what is in their bodies.
+
+What a request's head and its model's name decide (who asks, which codec, which route and what it
+counts on) is found out the long way, once, and remembered with the head. The next one with that
+head and name takes it from there, as long as configuration and keys are the same and nothing in
+its body asks for more.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from trunkline.backends.lane import Lane
+from trunkline.backends.remote import RemoteBackend
+from trunkline.core.outline import Outline
+from trunkline.core.types import RawRequest, Request
+from trunkline.gateway.endpoint import Endpoint
+from trunkline.gateway.gateway import Gateway, ServedModel
+from trunkline.gateway.route import Route
+from trunkline.server.generation import Active, Unopened, routed_form
+from trunkline.server.http.exchange import Exchange
+from trunkline.server.metrics import ModelMetrics
+from trunkline.server.replies import ID_FORM
+from trunkline.server.responses import StoredResponses
+from trunkline.wire.client import Outgoing
+from trunkline.wire.codec import Codec, Incoming
+from trunkline.wire.raw import ASKING, peek
+
+# Models that are remembered with one head.
+_MOST = 64
+
+# Finds the model's name in bodies that ask for nothing else that matters here.
+simple = Outline("model", ASKING)
+
+
+class Way(msgspec.Struct, frozen=True, eq=False):
+    """How calls on a track get to one endpoint, and back."""
+
+    backend: RemoteBackend
+    lane: Lane
+    # As of `Outgoing`.
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    # Lines for the head of the answer: a format of the id, twice, and milliseconds.
+    lines: bytes
+
+
+class Track(msgspec.Struct, frozen=True, eq=False):
+    """What head and model's name of a call decide."""
+
+    # Of the gateway, when that was found out.
+    epoch: object
+    active: set[Active]
+    stored: StoredResponses
+    metrics: ModelMetrics
+    model: ServedModel
+    route: Route
+    codec: Codec
+    # Of the first call, without what was in its body.
+    came: Incoming
+    raw: RawRequest
+    # For log and metrics: as of `Exchange`.
+    operation: str
+    label: str
+    # To the endpoints that were asked before.
+    ways: dict[Endpoint, Way]
+
+    def unopened(self, body: bytes, request_id: str) -> Unopened:
+        """A call with `body`."""
+        came = replace(self.came, body=body)
+        return Unopened(self.codec, came, request_id, self.model.name, self.raw.tenant)
+
+    def call(self, unopened: Unopened) -> RawRequest:
+        """It as backends take it."""
+        peeked = peek(unopened.came)
+        fields = {} if peeked is None else peeked.fields
+        request_id, translate = unopened.request_id, unopened.request
+        return replace(self.raw, id=request_id, fields=fields, translate=translate)
+
+
+def way_to(endpoint: Endpoint, backend: RemoteBackend, lane: Lane, outgoing: Outgoing) -> Way:
+    """What a call that is sent there as `outgoing` shows of the way."""
+    target = endpoint.target
+    form = ID_FORM + routed_form(target.backend, endpoint.model, arm=target.arm)
+    return Way(backend, lane, outgoing.path, outgoing.headers, form)
+
+
+def remember(
+    gateway: Gateway, exchange: Exchange, track: Track, body: bytes, endpoint: Endpoint, way: Way
+) -> None:
+    """Let calls like this one, with `body`, find track and way, where they can be relied on."""
+    memory, codec, raw = exchange.request.memory, track.codec, track.raw
+    if (
+        memory is None
+        or codec.streams != "asked"
+        or codec.find_name is not None
+        or codec.refers is not None
+        or raw.affinity
+        or way.lane.name is None
+        or not track.route.blind
+        or not gateway.configured(raw.asked_model)
+    ):
+        return
+    found = simple.find(body)
+    if found is None:
+        return
+    name, _ = found
+    known = memory.get(name)
+    if known is None or known.epoch is not track.epoch:
+        if len(memory) >= _MOST:
+            memory.clear()
+        came = replace(track.came, body=b"")
+        rest = replace(raw, id="", fields={}, translate=_untold)
+        known = memory[name] = replace(track, came=came, raw=rest)
+    known.ways[endpoint] = way
+
+
+def _untold() -> Request:
+    raise RuntimeError("a track is no call")

@@ -1,0 +1,168 @@
+"""What is remembered of a call, and until when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.server.wired import GOOD, Line, route, run, wired
+from trunkline.gateway.keys import Keys
+from trunkline.server import tracks
+from trunkline.server.passage import Passage, passed_again
+
+_AGAIN = "trunkline.server.generate.passed_again"
+
+
+@pytest.fixture
+def again(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each request with a head that came before, whether it was sent as the one before."""
+    taken: list[bool] = []
+
+    def watched(*call: Any) -> Any:
+        begun = passed_again(*call)
+        taken.append(isinstance(begun, Passage))
+        return begun
+
+    monkeypatch.setattr(_AGAIN, watched)
+    return taken
+
+
+async def _asked(line: Line, model: str = "r", **more: Any) -> None:
+    await line.ask(model, **more)
+    await line.answer(GOOD)
+
+
+async def _known(line: Line) -> None:
+    """The head is known after one, the track after another."""
+    for _ in range(3):
+        await _asked(line)
+
+
+def _play(scenario: Callable[[Line], Any], **more: Any) -> None:
+    async def played() -> None:
+        async with wired(route("r", "one", **more), route("s", "one", "two")) as line:
+            await scenario(line)
+
+    run(played())
+
+
+def test_the_third_call_is_like_the_second(again: list[bool]) -> None:
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        sent = {body for _, _, body in line.seen}
+        assert len(line.seen) == 3
+        assert len(sent) == 1
+        (answers,) = line.answers()
+        assert answers.count(b"HTTP/1.1 200") == 3
+
+    _play(scenario)
+    assert again == [True]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"stream": True},
+        {"user": "me"},
+        {"metadata": {"user_id": "me"}},
+        {"prompt_cache_key": "k"},
+        {"keep_alive": 5},
+        {"previous_response_id": "resp_1"},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_what_asks_for_more_goes_the_long_way(more: dict[str, Any], again: list[bool]) -> None:
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        await _asked(line, **more)
+        sent = json.loads(line.seen[-1][2])
+        assert more.items() <= sent.items()
+
+    _play(scenario)
+    assert again == [True, False]
+
+
+def test_other_keys(again: list[bool]) -> None:
+    """Whose key is taken back is refused with the next request, though its head came before."""
+
+    async def scenario(line: Line) -> None:
+        assert line.routes is not None
+        line.gateway.serve(line.routes.served(), Keys(("sk-mine-12345",)))
+        data = json.dumps({"model": "r", "messages": []}).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\n"
+        mine = (head % b"sk-mine-12345") + b"content-length: %d\r\n\r\n%b" % (len(data), data)
+        for _ in range(3):
+            await line.say(mine)
+            await line.answer(GOOD)
+        line.gateway.serve(line.routes.served(), Keys(("sk-other-12345",)))
+        for _ in range(2):
+            await line.say(mine)
+        (answers,) = line.answers()
+        assert answers.count(b"HTTP/1.1 200") == 3
+        assert answers.count(b"HTTP/1.1 401") == 2
+        assert len(line.seen) == 3
+
+    _play(scenario)
+    assert again == [True, False, False]
+
+
+def test_a_server_that_is_about_to_end_takes_no_more(again: list[bool]) -> None:
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        line.gateway.draining = True
+        await _asked(line)
+        (answers,) = line.answers()
+        assert answers.count(b"HTTP/1.1 503") == 1
+        assert len(line.seen) == 3
+
+    _play(scenario)
+    assert again == [True, False]
+
+
+def test_a_route_that_reads_prompts_is_asked_each_time(again: list[bool]) -> None:
+    async def scenario() -> None:
+        async with wired(route("r", "one", "two", strategy="prefix_affinity")) as line:
+            await _known(line)
+            assert len(line.seen) == 3
+
+    run(scenario())
+    assert not any(again)
+
+
+def test_nothing_of_a_call_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    real = tracks.remember
+
+    def spied(gateway: Any, exchange: Any, *rest: Any) -> None:
+        real(gateway, exchange, *rest)
+        kept.append(exchange.request.memory)
+
+    monkeypatch.setattr("trunkline.server.passage.remember", spied)
+
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        (track,) = kept[-1].values()
+        assert not track.came.body
+        assert not track.raw.fields
+        assert not track.raw.id
+        with pytest.raises(RuntimeError):
+            track.raw.translate()
+
+    _play(scenario)
+
+
+def test_models_that_are_remembered_are_bounded(
+    monkeypatch: pytest.MonkeyPatch, again: list[bool]
+) -> None:
+    monkeypatch.setattr(tracks, "_MOST", 1)
+
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        await _asked(line, "s")
+        await _asked(line)
+
+    _play(scenario)
+    assert again == [True, False, False]
