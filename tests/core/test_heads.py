@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.core.heads import Gathered, Heads, head_of
+from tests.core.twins import twins
+from trunkline.core.heads import Gathered, Heads, PureHeads, head_of
 
 HEAD = b"POST /v1 HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\nX-Key: k\r\n\r\n"
 BODY = b"{}" * 20
@@ -17,18 +18,24 @@ def message(body: bytes, digits: bytes | None = None) -> bytes:
     return HEAD % (b"%d" % len(body) if digits is None else digits) + body
 
 
-def learned(*, found: bool = False) -> Heads[str]:
+def learned(kind: type[Heads[str]], *, found: bool = False) -> Heads[str]:
     """Which know one head; `found`: and have found it last."""
-    heads: Heads[str] = Heads()
+    heads = kind()
     heads.learn(message(BODY), BODY, "it")
     if found:
         assert heads.find(message(BODY)) is not None
     return heads
 
 
+@pytest.fixture(params=twins(PureHeads))
+def kind(request: pytest.FixtureRequest) -> type[Heads[str]]:
+    found: type[Heads[str]] = request.param
+    return found
+
+
 @pytest.fixture(params=[False, True], ids=["learned", "found"])
-def heads(request: pytest.FixtureRequest) -> Heads[str]:
-    return learned(found=request.param)
+def heads(request: pytest.FixtureRequest, kind: type[Heads[str]]) -> Heads[str]:
+    return learned(kind, found=request.param)
 
 
 def test_a_head_is_known_whatever_the_length(heads: Heads[str]) -> None:
@@ -69,36 +76,36 @@ def test_what_is_no_length_is_not_known(heads: Heads[str]) -> None:
         assert heads.find(message(BODY, digits)) is None
 
 
-def test_only_the_length_itself_is_learned() -> None:
+def test_only_the_length_itself_is_learned(kind: type[Heads[str]]) -> None:
     for line in (b"X-Length: 40", b"Content-Length : 40", b"Content-Length:40"):
-        heads: Heads[str] = Heads()
+        heads = kind()
         data = b"POST / HTTP/1.1\r\n%b\r\nContent-Length: 40\r\n\r\n%b" % (line, BODY)
         heads.learn(data, BODY, "it")
         found = heads.find(data)
         assert found is None or found[1:] == (b"40", BODY, 0)
     # The other field comes first: its digits are not what may differ.
-    heads = Heads()
+    heads = kind()
     heads.learn(b"POST / HTTP/1.1\r\nX-Length: 7\r\nContent-Length: 40\r\n\r\n" + BODY, BODY, "it")
     other = b"POST / HTTP/1.1\r\nX-Length: 39\r\nContent-Length: 40\r\n\r\n" + BODY[:39]
     assert heads.find(other) is None
 
 
-def test_heads_that_take_turns() -> None:
+def test_heads_that_take_turns(kind: type[Heads[int]]) -> None:
     """Some are alike but for what follows the length."""
-    heads: Heads[int] = Heads()
+    heads = kind()
     lines = (b"", b"X-Key: k\r\n", b"X-Key: kk\r\n", b"X-Key: k\r\nX: y\r\n")
-    kinds = [b"POST / HTTP/1.1\r\nContent-Length: %d\r\n" + line + b"\r\n" for line in lines]
-    for number, kind in enumerate(kinds):
-        heads.learn(kind % len(BODY) + BODY, BODY, number)
+    forms = [b"POST / HTTP/1.1\r\nContent-Length: %d\r\n" + line + b"\r\n" for line in lines]
+    for number, form in enumerate(forms):
+        heads.learn(form % len(BODY) + BODY, BODY, number)
     for _ in range(2):
-        for number, kind in enumerate(kinds):
+        for number, form in enumerate(forms):
             for body in (BODY, b"x"):
-                found = heads.find(kind % len(body) + body)
+                found = heads.find(form % len(body) + body)
                 assert found == (number, b"%d" % len(body), body, 0)
 
 
-def test_a_head_is_learned_without_its_body() -> None:
-    heads: Heads[str] = Heads()
+def test_a_head_is_learned_without_its_body(kind: type[Heads[str]]) -> None:
+    heads = kind()
     head = head_of(message(BODY))
     assert head == HEAD % b"40"
     for wrong in (b"", head[:-1], head_of(b"\r\n\r\n" + head), head.replace(b"40", b"4x")):
@@ -139,15 +146,47 @@ def test_single_bytes_are_not_kept_one_by_one() -> None:
     assert sys.getsizeof(gathered._pieces) < 200
 
 
+@pytest.mark.parametrize("kind", twins(PureHeads))
 @given(st.booleans(), st.binary(max_size=80), st.integers(0, 130), st.integers(0, 130))
 def test_noise_is_never_more_than_one_message(
-    found: bool, noise: bytes, begin: int, end: int
+    kind: type[Heads[str]], found: bool, noise: bytes, begin: int, end: int
 ) -> None:
     whole = message(BODY)
     data = whole[: min(begin, end)] + noise + whole[max(begin, end) :]
-    known = learned(found=found).find(data)
+    known = learned(kind, found=found).find(data)
     if known is not None:
         head, _, body = data.partition(b"\r\n\r\n")
         assert known == ("it", known[1], body, int(known[1]) - len(body))
         assert known[3] >= 0
         assert head + b"\r\n\r\n" == HEAD % known[1] or known[1] in head
+
+
+starts = [b"POST / HTTP/1.1", b"\r\n", b"\r", b"\n", b"X: y", b"\r\n\r\n", b"\r\n\r\nabcdefg"]
+lengths = [b"Content-Length: ", b"content-LENGTH: ", b"ength: ", b"0", b"7", b"1234567890", b"\xb2"]
+pieces = st.sampled_from([*starts, *lengths, b" "])
+messages = st.lists(pieces, max_size=9).map(b"".join) | st.just(HEAD % b"7" + b"abcdefg")
+
+
+@pytest.mark.parametrize("kind", twins(PureHeads)[1:])
+@given(st.lists(st.tuples(messages, st.integers(0, 3), st.integers(0, 12)), max_size=12))
+def test_both_remember_the_same(
+    kind: type[Heads[int]], steps: list[tuple[bytes, int, int]]
+) -> None:
+    pure, other = PureHeads[int](), kind()
+    for number, (data, what, size) in enumerate(steps):
+        for heads in (pure, other):
+            if what == 1:
+                heads.learn(data, data.partition(b"\r\n\r\n")[2], number)
+            elif what == 2:
+                heads.learn_head(data, size, number)
+        assert pure.find(data) == other.find(data)
+        assert pure.find(data + b"x") == other.find(data + b"x")
+
+
+def test_a_few_hundred_are_remembered(kind: type[Heads[int]]) -> None:
+    heads = kind()
+    data = [b"GET /%d HTTP/1.1\r\nContent-Length: 1\r\n\r\nx" % number for number in range(600)]
+    for number, one in enumerate(data):
+        heads.learn(one, b"x", number)
+    known = [number for number, one in enumerate(data) if heads.find(one)]
+    assert known == list(range(512, 600))

@@ -7,7 +7,9 @@ its head in one piece; the rest of its body may follow (`Gathered`).
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from trunkline.core.speedups import native
 
 _END = b"\r\n\r\n"
 # What the length stands behind, and as much of it as is spelled alike by everybody.
@@ -24,7 +26,7 @@ _SMALL = 4096
 T = TypeVar("T")
 
 
-class Heads(Generic[T]):
+class PureHeads(Generic[T]):
     """What a parser made of heads that have a length, by the rest of their bytes."""
 
     __slots__ = ("_after", "_before", "_last", "_made", "_size")
@@ -86,6 +88,8 @@ class Heads(Generic[T]):
 
         What cannot be found again is passed over.
         """
+        if not head.endswith(_END):
+            return
         end = len(head) - len(_END)
         at = head.find(_TAIL, 0, end) + len(_TAIL)
         stop = head.find(b"\r", at, end + 1)
@@ -100,6 +104,12 @@ class Heads(Generic[T]):
         if len(self._made) >= _MOST:
             self._made.clear()
         self._made[head[:at] + head[stop:end]] = made
+
+
+if TYPE_CHECKING or native is None:
+    Heads = PureHeads
+else:
+    Heads = native.Heads
 
 
 def head_of(data: bytes) -> bytes:

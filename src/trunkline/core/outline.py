@@ -1,41 +1,102 @@
-"""A few top-level fields of a JSON object, found without taking the rest apart."""
+"""A few top-level fields of a JSON object, found without taking the rest apart.
+
+The classes in Python are slower, and give up where the native ones look again; what either finds
+the other does not contradict.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
+
+from trunkline.core.speedups import native
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Outline:
+class PureOutline:
     """Looks for the field `name` in objects that have none of the fields `marks`."""
 
     __slots__ = ("_marks", "_name", "_quoted")
 
     def __init__(self, name: str, marks: Collection[str]) -> None:
-        """Names are ASCII, and need no escapes in JSON."""
+        """Names are printable ASCII, and need no escapes in JSON; ValueError: one is not."""
         self._name = name
         self._marks = frozenset(marks)
-        self._quoted = b'"%b"' % name.encode()
+        self._quoted = _quoted(name)
+        for mark in marks:
+            _quoted(mark)
 
     def find(self, body: bytes) -> tuple[bytes, int] | None:
         """The value of the field as it is spelled, and where in `body` it begins; -1 = not known.
 
-        None: `body` is no JSON object, has not got the field, may have it twice, or has one of the
-        marks, and where that would be hard to tell. Objects within it are not looked into, but what
-        is not JSON is found there too.
+        None: `body` is no JSON object, has not got the field, has it twice or a mark, or that is
+        hard to tell. Objects within it are not looked into, but what is not JSON is found there
+        too.
         """
         if body.count(self._quoted) != 1:
             return None
-        try:
-            fields = _fields.decode(body)
-        except _FAULTS:
-            return None
+        fields = _read(body)
         value = fields.get(self._name)
         if value is None or not fields.keys().isdisjoint(self._marks):
             return None
         return bytes(value), -1
+
+
+class PureWholeAnswer:
+    """Looks for what answers tell of themselves in `told`, an object, beside the array `listed`."""
+
+    __slots__ = ("_faults", "_listed", "_told", "_watched")
+
+    def __init__(self, listed: str, told: str, faults: Collection[str]) -> None:
+        """Names are as those of `Outline`."""
+        self._listed = listed
+        self._told = told
+        self._faults = tuple(faults)
+        self._watched = tuple(map(_quoted, (listed, told, "object", *faults)))
+
+    def find(self, body: bytes) -> bytes | None:
+        """The value of the field `told`, as it is spelled.
+
+        None: `body` is no JSON object, either field is missing or there twice, one of `faults` is
+        there and not null, "object" is "error", or that is hard to tell.
+        """
+        if any(body.count(quoted) > 1 for quoted in self._watched):
+            return None
+        fields = _read(body)
+        value, listed = fields.get(self._told), fields.get(self._listed)
+        if value is None or listed is None:
+            return None
+        told = bytes(value)
+        if told[:1] != b"{" or bytes(listed)[:1] != b"[":
+            return None
+        if any(name in fields and bytes(fields[name]) != b"null" for name in self._faults):
+            return None
+        kind = bytes(fields.get("object", b""))
+        return None if kind == b'"error"' or b"\\" in kind else told
+
+
+def _quoted(name: str) -> bytes:
+    if not (name.isascii() and name.isprintable()) or '"' in name or "\\" in name:
+        raise ValueError(f"a name is plain ASCII, not {name!r}")
+    return b'"%b"' % name.encode()
+
+
+def _read(body: bytes) -> dict[str, Raw]:
+    """The fields of an object; none where it is none."""
+    try:
+        return _fields.decode(body)
+    except _FAULTS:
+        return {}
+
+
+if TYPE_CHECKING or native is None:
+    Outline = PureOutline
+    WholeAnswer = PureWholeAnswer
+else:
+    Outline = native.Outline
+    WholeAnswer = native.WholeAnswer
