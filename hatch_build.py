@@ -16,17 +16,21 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from trunkline.libnative.build import (  # noqa: E402
     LIBRARY,
+    SPEEDUPS,
     BuildFailed,
     NoCompiler,
     build,
+    build_speedups,
     find_compiler,
+    find_headers,
 )
 
 
 class NativeBuild(BuildHookInterface[Any]):
-    """Adds the shared object to wheels and to editable installs.
+    """Adds the shared objects to wheels and to editable installs: the engine and, where Python has
+    its headers, the speedups.
 
-    TRUNKLINE_NATIVE=skip leaves it out, =require makes a build without it fail, and fetches the
+    TRUNKLINE_NATIVE=skip leaves them out, =require makes a build without them fail, and fetches the
     package ziglang where there is no compiler.
     """
 
@@ -45,17 +49,29 @@ class NativeBuild(BuildHookInterface[Any]):
         wish = os.environ.get("TRUNKLINE_NATIVE", "")
         if self.target_name != "wheel" or wish == "skip":
             return
+        headers = find_headers()
         try:
             build(say=self.app.display_info)
+            if headers is not None:
+                build_speedups(headers=headers, say=self.app.display_info)
         except (BuildFailed, OSError) as error:
             if wish == "require":
                 raise
-            self.app.display_warning(f"no native engine in this build, ggml is used: {error}")
+            self.app.display_warning(
+                f"nothing native in this build, ggml and Python are used: {error}"
+            )
             return
+        if headers is None:
+            self.app.display_warning("no speedups in this build: there is no Python.h")
         if version == "editable":
             return
         build_data["artifacts"].append(f"/src/trunkline/libnative/{LIBRARY.name}")
-        # Loaded through ctypes: one file for every Python, but for one platform alone.
+        # The engine is loaded through ctypes, the speedups use the limited API alone: one file each
+        # for every Python, but for one platform alone.
+        python = "py3-none"
+        if headers is not None:
+            build_data["artifacts"].append(f"/src/trunkline/core/{SPEEDUPS.name}")
+            python = "cp311-abi3"
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
-        build_data["tag"] = f"py3-none-{os.environ.get('TRUNKLINE_WHEEL_PLATFORM', platform)}"
+        build_data["tag"] = f"{python}-{os.environ.get('TRUNKLINE_WHEEL_PLATFORM', platform)}"
         build_data["pure_python"] = False

@@ -3,9 +3,19 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from trunkline.core.metrics import Family, Registry, Sample, number
+from tests.core.twins import twins
+from trunkline.core.metrics import (
+    Family,
+    PureCounter,
+    PureHistogram,
+    Registry,
+    Sample,
+    number,
+)
 
 
 def parse(registry: Registry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -91,3 +101,43 @@ def test_the_number_of_labels_is_checked() -> None:
 )
 def test_numbers(value: float, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize("kind", twins(PureCounter))
+def test_a_counter_counts(kind: type[PureCounter]) -> None:
+    counter = kind()
+    counter.inc()
+    counter.inc(2)
+    counter.inc(0.25)
+    assert counter.value == 3.25
+    counter.value = 7
+    counter.value += 1
+    assert counter.value == 8
+    with pytest.raises(TypeError):
+        counter.inc("1")  # type: ignore[arg-type]
+
+
+numbers = st.floats() | st.integers(-(2**50), 2**50)
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=20), st.lists(numbers, max_size=30))
+def test_both_histograms_count_the_same(bounds: list[float], values: list[float]) -> None:
+    bounds.sort()
+    (both,) = zip(*(one.values for one in twins(PureHistogram)), strict=True)
+    pure, *others = (kind(tuple(bounds)) for kind in both)
+    for other in others:
+        for value in values:
+            pure.observe(value)
+            other.observe(value)
+        assert other.counts == pure.counts
+        assert other.bounds == tuple(bounds)
+        assert other.sum == pure.sum or (math.isnan(other.sum) and math.isnan(pure.sum))
+
+
+@pytest.mark.parametrize("kind", twins(PureHistogram))
+def test_a_bucket_takes_its_bound(kind: type[PureHistogram]) -> None:
+    histogram = kind((1, 2.5))
+    for value in (1, 1.0, 1.01, 2.5, 3, math.inf, -math.inf, math.nan):
+        histogram.observe(value)
+    assert histogram.counts == (4, 2, 2)
+    assert kind(()).counts == (0,)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
+from trunkline.core.speedups import load
 from trunkline.libnative import build
 from trunkline.libnative.library import NativeLibrary, NativeUnusable, native
 from trunkline.libnative.structs import ABI
@@ -74,26 +77,91 @@ def test_without_a_compiler(
     with pytest.raises(build.NoCompiler, match="ziglang"):
         make(sources, [])
     assert build.main(["--optional", "--out", str(sources.parent / "x.so")]) == 0
-    assert "ggml is used" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "ggml is used" in told
+    assert build.find_headers() is None or "Python is used" in told
     assert build.main(["--out", str(sources.parent / "x.so")]) == 1
 
 
+@pytest.mark.parametrize(
+    ("broken", "named", "instead"),
+    [("build", "x.so", "ggml"), ("build_speedups", build.SPEEDUPS.name, "Python")],
+)
 def test_a_compiler_that_cannot(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+    named: str,
+    instead: str,
 ) -> None:
-    """Where the engine is optional it is done without, and one of older sources goes."""
-    out = tmp_path / "x.so"
-    out.write_bytes(b"older")
+    """What is optional is done without, and one of older sources goes; the other one stays."""
+    files = [tmp_path / "x.so", tmp_path / build.SPEEDUPS.name]
+    for file in files:
+        file.write_bytes(b"older")
 
     def fail(*_: object, **__: object) -> bool:
         raise build.BuildFailed("c++: unknown instruction")
 
-    monkeypatch.setattr(build, "build", fail)
-    assert build.main(["--out", str(out)]) == 1
-    assert out.exists()
-    assert build.main(["--optional", "--out", str(out)]) == 0
-    assert not out.exists()
-    assert "ggml is used: c++: unknown instruction" in capsys.readouterr().err
+    for name in ("build", "build_speedups"):
+        monkeypatch.setattr(build, name, fail if name == broken else lambda *_, **__: False)
+    monkeypatch.setattr(build, "find_headers", lambda: tmp_path)
+    assert build.main(["--out", str(files[0])]) == 1
+    assert all(file.exists() for file in files)
+    assert build.main(["--optional", "--out", str(files[0])]) == 0
+    assert [file.name for file in files if not file.exists()] == [named]
+    assert f"{instead} is used: c++: unknown instruction" in capsys.readouterr().err
+
+
+MODULE = """#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+namespace {
+PyModuleDef_Slot slots[] = {{0, nullptr}};
+PyModuleDef module = {PyModuleDef_HEAD_INIT, "_speedups", nullptr, 0, nullptr, slots,
+                      nullptr, nullptr, nullptr};
+}
+PyMODINIT_FUNC PyInit__speedups() { return PyModuleDef_Init(&module); }
+"""
+
+
+def test_a_module_is_compiled_for_every_python(tmp_path: Path) -> None:
+    headers = build.find_headers()
+    if headers is None:
+        pytest.skip("this Python has no headers")
+    sources = tmp_path / "native"
+    (sources / "speedups").mkdir(parents=True)
+    out = tmp_path / "_speedups.abi3.so"
+
+    def make_module() -> bool:
+        return build.build_speedups(out, headers=headers, sources=sources, folder=tmp_path, jobs=1)
+
+    with pytest.raises(build.BuildFailed, match="no sources"):
+        make_module()
+    (sources / "speedups" / "module.cpp").write_text(MODULE)
+    assert make_module()
+    assert not make_module()
+    with pytest.raises(ImportError, match="version None"):
+        load(str(out))
+    (sources / "speedups" / "module.cpp").write_text("no c++\n")
+    with pytest.raises(build.BuildFailed, match=r"module\.cpp"):
+        make_module()
+
+
+def test_without_headers_there_is_no_module(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "build", lambda *_, **__: False)
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert build.find_headers() is None
+    assert build.main(["--out", str(tmp_path / "x.so")]) == 0
+    assert "Python.h" in capsys.readouterr().err
+    assert build.main(["--out", str(tmp_path / "x.so"), "--machine", "other"]) == 0
+    assert "another machine" in capsys.readouterr().err
+    (tmp_path / "Python.h").touch()
+    assert build.find_headers() == tmp_path
+    # Without a global lock objects look otherwise.
+    monkeypatch.setattr(sys, "abiflags", "t")
+    assert build.find_headers() is None
 
 
 def test_what_is_not_there_or_does_not_fit(tmp_path: Path) -> None:

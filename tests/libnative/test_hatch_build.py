@@ -69,7 +69,7 @@ def test_without_a_compiler_a_package_is_made_all_the_same(module: Any) -> None:
     assert hook.dependencies() == []
     assert run(hook) == {"artifacts": [], "pure_python": True}
     (warning,) = hook.app.warnings
-    assert "ggml is used: there is no C++20 compiler" in warning
+    assert "ggml and Python are used: there is no C++20 compiler" in warning
 
 
 @pytest.mark.parametrize("error", ["BuildFailed", "OSError"])
@@ -103,18 +103,57 @@ def test_who_requires_it_gets_a_compiler(module: Any, monkeypatch: pytest.Monkey
     assert not hook.app.warnings
 
 
-def test_wheels_are_for_one_platform_and_every_python(
-    module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def compiled(module: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module where all compiles at once, and Python has headers."""
     monkeypatch.setattr(module, "build", lambda **_: True)
-    data = run(module.NativeBuild())
-    assert data["artifacts"] == ["/src/trunkline/libnative/trunkline_native.so"]
-    assert data["tag"].startswith("py3-none-")
-    assert "-" not in data["tag"].removeprefix("py3-none-")
+    monkeypatch.setattr(module, "build_speedups", lambda **_: True)
+    monkeypatch.setattr(module, "find_headers", lambda: Path("include"))
+    return module
+
+
+def test_wheels_are_for_one_platform_and_every_python(
+    compiled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = run(compiled.NativeBuild())
+    assert data["artifacts"] == [
+        "/src/trunkline/libnative/trunkline_native.so",
+        "/src/trunkline/core/_speedups.abi3.so",
+    ]
+    assert data["tag"].startswith("cp311-abi3-")
+    assert "-" not in data["tag"].removeprefix("cp311-abi3-")
     assert data["pure_python"] is False
     # As .github/workflows/wheels.yml names them.
     monkeypatch.setenv("TRUNKLINE_WHEEL_PLATFORM", "manylinux_2_17_x86_64.manylinux2014_x86_64")
-    tag = run(module.NativeBuild())["tag"]
-    assert tag == "py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64"
+    tag = run(compiled.NativeBuild())["tag"]
+    assert tag == "cp311-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64"
     # The folder itself is what runs: it is there already.
-    assert run(module.NativeBuild(), "editable")["artifacts"] == []
+    assert run(compiled.NativeBuild(), "editable")["artifacts"] == []
+
+
+@pytest.mark.parametrize("wish", ["", "require"])
+def test_without_headers_there_are_no_speedups(
+    compiled: Any, monkeypatch: pytest.MonkeyPatch, wish: str
+) -> None:
+    monkeypatch.setenv("TRUNKLINE_NATIVE", wish)
+    monkeypatch.setattr(compiled, "find_headers", lambda: None)
+    monkeypatch.setattr(compiled, "find_compiler", lambda: ["c++"])
+    hook = compiled.NativeBuild()
+    data = run(hook)
+    assert data["artifacts"] == ["/src/trunkline/libnative/trunkline_native.so"]
+    assert data["tag"].startswith("py3-none-")
+    (warning,) = hook.app.warnings
+    assert "Python.h" in warning
+
+
+def test_speedups_that_do_not_compile(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> bool:
+        raise compiled.BuildFailed("unknown word")
+
+    monkeypatch.setattr(compiled, "build_speedups", fail)
+    hook = compiled.NativeBuild()
+    assert run(hook)["artifacts"] == []
+    assert "unknown word" in hook.app.warnings[0]
+    monkeypatch.setenv("TRUNKLINE_NATIVE", "require")
+    with pytest.raises(compiled.BuildFailed):
+        run(compiled.NativeBuild())

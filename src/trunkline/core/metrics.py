@@ -15,9 +15,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import msgspec
+
+from trunkline.core.speedups import native
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -41,8 +43,8 @@ class Family(msgspec.Struct, frozen=True):
     samples: tuple[Sample, ...]
 
 
-class Counter:
-    """A number that only grows."""
+class PureCounter:
+    """What a `Counter` counts in."""
 
     __slots__ = ("value",)
 
@@ -52,6 +54,42 @@ class Counter:
     def inc(self, amount: float = 1.0) -> None:
         """Add `amount`, which is not negative."""
         self.value += amount
+
+
+class PureHistogram:
+    """What a `Histogram` counts in; `bounds` are the buckets' inclusive upper ends, rising."""
+
+    __slots__ = ("_counts", "bounds", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        # Of all observations.
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self._counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Observations in each bucket; the last one has no bound."""
+        return tuple(self._counts)
+
+
+if TYPE_CHECKING or native is None:
+    _Counter = PureCounter
+    _Histogram = PureHistogram
+else:
+    _Counter = native.Counter
+    _Histogram = native.Histogram
+
+
+class Counter(_Counter):
+    """A number that only grows."""
+
+    __slots__ = ()
 
     def samples(self, labels: tuple[tuple[str, str], ...]) -> Iterable[Sample]:
         """Its one line."""
@@ -72,28 +110,18 @@ class Gauge(Counter):
         self.value = value
 
 
-class Histogram:
-    """Observations counted in buckets; `bounds` are their inclusive upper ends, rising."""
+class Histogram(_Histogram):
+    """Observations counted in buckets."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    __slots__ = ()
 
     def samples(self, labels: tuple[tuple[str, str], ...]) -> Iterable[Sample]:
         """Cumulative buckets, sum and count."""
         total = 0
-        for bound, count in zip((*self._bounds, math.inf), self._counts, strict=True):
+        for bound, count in zip((*self.bounds, math.inf), self.counts, strict=True):
             total += count
             yield Sample(total, (*labels, ("le", number(bound))), "_bucket")
-        yield Sample(self._sum, labels, "_sum")
+        yield Sample(self.sum, labels, "_sum")
         yield Sample(total, labels, "_count")
 
 

@@ -6,11 +6,10 @@ from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import Backend, Health, Holder, Usage
 from trunkline.gateway.breaker import CircuitBreaker
 from trunkline.gateway.config import RouteConfig, Target
+from trunkline.gateway.tally import Tally
 from trunkline.gateway.verdict import verdict
 from trunkline.gateway.window import Window
 
-# Weight of the newest sample in the moving averages.
-_NEWEST = 0.15
 _MINUTE = 60.0
 # Errors of other servers: when these say how long to stay away, we do, but no longer than this.
 _TOLD = ("rate_limited", "upstream_failed")
@@ -22,7 +21,7 @@ _SHORTEST_LOAD = 0.1
 _BYTES_PER_TOKEN = 4
 
 
-class Endpoint:
+class Endpoint(Tally):
     """A model of a backend with its counters.
 
     Every `begin` is followed by exactly one of `completed`, `failed` and `given_up`: `in_flight` is
@@ -30,6 +29,7 @@ class Endpoint:
     """
 
     def __init__(self, config: RouteConfig, target: Target, backend: Backend, name: str) -> None:
+        super().__init__()
         self.target = target
         self.backend = backend
         self._rules = (config.breaker, config.retries)
@@ -38,27 +38,8 @@ class Endpoint:
         # Distinct within the route and stable across restarts, for rendezvous hashing.
         self.name = name
         self.breaker = CircuitBreaker(config.breaker)
-        self.in_flight = 0
-        self.requests = 0
-        self.successes = 0
         # By the error's kind.
         self.failures: dict[str, int] = {}
-        self.cancelled = 0
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
-        # Exponentially weighted moving averages over complete answers, and when the last one was;
-        # 0 = there was none. Seconds until the first output, per further token, and of it all.
-        self.measured_at = 0.0
-        self.ttft = 0.0
-        self.per_token = 0.0
-        self.duration = 0.0
-        # In flight when an answer was complete, that one included.
-        self.parallel = 0.0
-        # Tokens of one request, prompt and answer.
-        self.size = 0.0
-        # Sums over the answers that were complete, in seconds.
-        self.ttft_seconds = 0.0
-        self.answer_seconds = 0.0
         # It said that it takes nothing before this, and how.
         self.not_before = 0.0
         self.told: ErrorInfo | None = None
@@ -142,8 +123,7 @@ class Endpoint:
 
     def begin(self, now: float, prompt_size: int) -> bool:
         """A request is sent, its prompt has so many bytes. True: it probes a half-open breaker."""
-        self.in_flight += 1
-        self.requests += 1
+        self.sent()
         self.requests_lately.add(now)
         if self.breaker.tries is not self.requests_lately:
             self.breaker.tries.add(now)
@@ -157,27 +137,10 @@ class Endpoint:
         self, now: float, began: float, first: float, usage: Usage, prompt_size: int
     ) -> None:
         """An answer is complete; `first` is when its first output came."""
-        made = usage.completion_tokens
-        total = usage.prompt_tokens + made
-        ttft, duration = first - began, now - began
         if began == self._load_began:
             self._load_began = 0.0
-            self._load = max(_SHORTEST_LOAD, ttft - self.ttft)
-        newest = _NEWEST if self.measured_at else 1.0
-        self.measured_at = now
-        self.ttft += newest * (ttft - self.ttft)
-        self.duration += newest * (duration - self.duration)
-        self.parallel += newest * (self.in_flight - self.parallel)
-        self.size += newest * (total - self.size)
-        if made > 1:
-            per_token = (now - first) / (made - 1)
-            self.per_token += (newest if self.per_token else 1.0) * (per_token - self.per_token)
-        self.in_flight -= 1
-        self.successes += 1
-        self.ttft_seconds += ttft
-        self.answer_seconds += duration
-        self.prompt_tokens += usage.prompt_tokens
-        self.completion_tokens += made
+            self._load = max(_SHORTEST_LOAD, first - began - self.ttft)
+        total = self.answered(now, began, first, usage.prompt_tokens, usage.completion_tokens)
         self.breaker.row = 0
         guess = prompt_size // _BYTES_PER_TOKEN + 1 if prompt_size else 0
         self.tokens_lately.add(now, total - guess)

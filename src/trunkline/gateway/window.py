@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-class Window:
+from trunkline.core.speedups import native
+
+_MOST_SLOTS = 1 << 16
+
+
+class PureWindow:
     """A sum over the last `seconds`, kept in slots: old ones are forgotten one slot at a time.
 
     A slot counts until all of it is too old, so that the sum is never too small: a limit held
@@ -13,6 +19,8 @@ class Window:
     __slots__ = ("_at", "_counts", "_slot", "_until", "_width", "total")
 
     def __init__(self, seconds: float, slots: int = 30) -> None:
+        if not seconds > 0 or not 1 <= slots <= _MOST_SLOTS:
+            raise ValueError(f"a window has seconds, and 1 to {_MOST_SLOTS} slots")
         self._width = seconds / slots
         self._counts = [0] * (slots + 1)
         # Number of the slot that is being filled, counted from the clock's zero.
@@ -56,3 +64,9 @@ class Window:
         self._at = at
         self._slot = at % size
         self._until = (at + 1) * self._width
+
+
+if TYPE_CHECKING or native is None:
+    Window = PureWindow
+else:
+    Window = native.Window
