@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import UpstreamFailed
+from trunkline.core.outline import WholeAnswer
+from trunkline.core.speedups import native
 from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Head, Outgoing, Relay, Terms
 from trunkline.wire.openai.client_answer import UsageFields
@@ -41,6 +43,9 @@ class _Seen(Reports):
 _options = msgspec.json.Decoder(StreamOptions | None)
 _option_fields = msgspec.json.Decoder(dict[str, Raw] | None)
 _seen = msgspec.json.Decoder(_Seen)
+_usage = msgspec.json.Decoder(UsageFields)
+# Twice as fast as the decoder, where it is native; else of no use.
+_answer = None if native is None else WholeAnswer("choices", "usage", ("error",))
 _encoder = msgspec.json.Encoder()
 _UNTOLD = Usage(0, 0)
 
@@ -100,6 +105,8 @@ def seen(data: bytes) -> _Seen:
 def look(body: bytes) -> Usage:
     """As of `PlainSpeaker`."""
     try:
+        if _answer is not None and (told := _answer.find(body)) is not None:
+            return _usage.decode(told).usage()
         found = _seen.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = seen(body)
