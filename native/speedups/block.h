@@ -1,4 +1,5 @@
-// 64 bytes of text, of which masks are made: bit i stands for byte i.
+// Bytes of text that are looked at together. Special are quotes, backslashes and control characters,
+// those below 0x20.
 #pragma once
 
 #include <bit>
@@ -15,6 +16,30 @@ namespace speedups {
 
 using Byte = unsigned char;
 
+// Eight bytes in a number, the first one lowest.
+inline uint64_t word(const Byte* from) {
+  uint64_t bytes;
+  std::memcpy(&bytes, from, sizeof bytes);
+  if constexpr (std::endian::native == std::endian::big) bytes = __builtin_bswap64(bytes);
+  return bytes;
+}
+
+constexpr uint64_t kOnes = 0x0101010101010101;
+constexpr uint64_t kLow = kOnes * 0x7f;
+
+// The upper bit of each byte that is 0; no carry leaves a byte.
+inline uint64_t zeros(uint64_t bytes) { return ~(((bytes & kLow) + kLow) | bytes | kLow); }
+inline uint64_t equals(uint64_t bytes, char c) { return zeros(bytes ^ kOnes * static_cast<Byte>(c)); }
+// The upper three bits are 0.
+inline uint64_t controls(uint64_t bytes) { return zeros(bytes & kOnes * 0xe0); }
+
+// Which one of eight bytes is the first special one; 8 = none.
+inline int first_special(const Byte* from) {
+  const uint64_t bytes = word(from);
+  return std::countr_zero(equals(bytes, '"') | equals(bytes, '\\') | controls(bytes)) / 8;
+}
+
+// 64 bytes, of which masks are made: bit i stands for byte i.
 #if defined(__SSE2__) && !defined(TRUNKLINE_PORTABLE)
 
 class Block {
@@ -26,7 +51,6 @@ class Block {
       part_[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from) + i);
   }
 
-  // Whether there is a quote, a backslash or a control character.
   bool special() const {
     __m128i any = _mm_setzero_si128();
     for (__m128i part : part_) {
@@ -41,7 +65,6 @@ class Block {
     return mask([&](__m128i part) { return _mm_cmpeq_epi8(part, _mm_set1_epi8(wanted)); });
   }
 
-  // Control characters, those below 0x20.
   uint64_t control() const { return mask(low); }
 
  private:
@@ -70,7 +93,6 @@ class Block {
     for (int i = 0; i < 4; ++i) part_[i] = vld1q_u8(from + 16 * i);
   }
 
-  // Whether there is a quote, a backslash or a control character.
   bool special() const {
     uint8x16_t any = vdupq_n_u8(0);
     for (uint8x16_t part : part_) {
@@ -86,7 +108,6 @@ class Block {
     return mask([&](uint8x16_t part) { return vceqq_u8(part, all); });
   }
 
-  // Control characters, those below 0x20.
   uint64_t control() const { return mask(low); }
 
  private:
@@ -114,31 +135,18 @@ class Block {
   static constexpr int kSize = 64;
 
   explicit Block(const Byte* from) {
-    std::memcpy(part_, from, sizeof part_);
-    if constexpr (std::endian::native == std::endian::big)
-      for (uint64_t& part : part_) part = __builtin_bswap64(part);
+    for (int i = 0; i < 8; ++i) part_[i] = word(from + 8 * i);
   }
 
-  // Whether there is a quote, a backslash or a control character.
   bool special() const { return (equal('"') | equal('\\') | control()) != 0; }
 
   uint64_t equal(char wanted) const {
-    const uint64_t all = kOnes * static_cast<Byte>(wanted);
-    return mask([&](uint64_t part) { return zeros(part ^ all); });
+    return mask([=](uint64_t part) { return equals(part, wanted); });
   }
 
-  // Control characters, those below 0x20: the upper three bits are 0.
-  uint64_t control() const {
-    return mask([](uint64_t part) { return zeros(part & (kOnes * 0xe0)); });
-  }
+  uint64_t control() const { return mask(controls); }
 
  private:
-  static constexpr uint64_t kOnes = 0x0101010101010101;
-  static constexpr uint64_t kLow = kOnes * 0x7f;
-
-  // The upper bit of each byte that is 0; no carry leaves a byte.
-  static uint64_t zeros(uint64_t part) { return ~(((part & kLow) + kLow) | part | kLow); }
-
   // The upper bits of eight bytes are moved into one byte by a product: no two meet.
   template <class Test>
   uint64_t mask(Test test) const {

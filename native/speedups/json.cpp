@@ -52,50 +52,82 @@ bool escape(const Byte* at, const Byte* end, const Byte*& low) {
   return next >= 0xdc00 && next <= 0xdfff;
 }
 
-// The bits behind backslashes that are not escaped themselves; the first one is not.
-uint64_t behind(uint64_t slashes) {
-  if (!(slashes & (slashes << 1))) return slashes << 1;
-  uint64_t escaped = 0;
+// The bits behind backslashes that are not escaped themselves. `carry`: 1 where the first byte is
+// escaped from before, and then where the first one after these is.
+uint64_t behind(uint64_t slashes, uint64_t& carry) {
+  slashes &= ~carry;
+  uint64_t escaped = carry;
+  if (!(slashes & (slashes << 1))) {
+    escaped |= slashes << 1;
+    carry = slashes >> 63;
+    return escaped;
+  }
+  carry = 0;
   while (slashes) {
     const uint64_t slash = slashes & (~slashes + 1);
     escaped |= slash << 1;
+    carry = slash >> 63;
     slashes &= ~(slash | slash << 1);
   }
   return escaped;
 }
 
-// The quote that ends the string whose content begins `at`; null = none does, or it is wrong.
-const Byte* closing(const Byte* at, const Byte* const end) {
+// A string that is being read.
+struct Reading {
+  // Of the text around it.
+  const Byte* end;
+  // As `behind` and `escape` leave them.
+  uint64_t carry = 0;
   const Byte* low = nullptr;
-  for (;;) {
-    Byte rest[Block::kSize];
-    const Byte* from = at;
-    if (end - at < Block::kSize) {
-      // Zeros are control characters, and end it.
-      std::memset(rest, 0, sizeof rest);
-      std::memcpy(rest, at, static_cast<size_t>(end - at));
-      from = rest;
-    }
-    const Block block(from);
-    if (!block.special()) {
-      at += Block::kSize;
-      continue;
-    }
-    const uint64_t slashes = block.equal('\\'), escaped = behind(slashes);
-    const uint64_t quotes = block.equal('"'), closes = quotes & ~escaped;
+  bool wrong = false;
+
+  // The quote that ends it in `block`, whose first `past` bytes stand before `at`; null = none does.
+  const Byte* step(const Block& block, const Byte* at, int past) {
+    const uint64_t slashes = block.equal('\\') >> past, escaped = behind(slashes, carry);
+    const uint64_t quotes = block.equal('"') >> past, closes = quotes & ~escaped;
     // All bits before the first quote that closes.
     const uint64_t inside = closes ? (closes & (~closes + 1)) - 1 : ~uint64_t{0};
-    if (block.control() & inside) return nullptr;
-    if (slashes & inside) {
-      // Those that are told at a glance are nearly all.
-      uint64_t others = escaped & inside & ~(quotes | slashes | block.equal('n'));
-      for (; others; others &= others - 1)
-        if (!escape(at + std::countr_zero(others), end, low)) return nullptr;
-    }
-    if (closes) return at + std::countr_zero(closes);
-    // A backslash that is last comes again, with what is behind it.
-    at += Block::kSize - static_cast<int>((slashes & ~escaped) >> 63);
+    wrong = (block.control() >> past & inside) != 0;
+    // Those escapes that are told at a glance are nearly all.
+    uint64_t others = escaped & inside;
+    if (others) others &= ~(quotes | slashes | block.equal('n') >> past);
+    for (; others && !wrong; others &= others - 1)
+      wrong = !escape(at + std::countr_zero(others), end, low);
+    return closes ? at + std::countr_zero(closes) : nullptr;
   }
+};
+
+// The quote that ends the string whose content begins `at`, in a text that begins at `begin`; null =
+// none does, or it is wrong.
+const Byte* closing(const Byte* const begin, const Byte* at, const Byte* const end) {
+  // Most names are short.
+  for (int i = 0; i < 2 && end - at >= 8; ++i) {
+    const int first = first_special(at);
+    at += first;
+    if (first == 8) continue;
+    if (*at == '"') return at;
+    break;
+  }
+  Reading reading{end};
+  for (; end - at >= Block::kSize; at += Block::kSize) {
+    const Block block(at);
+    if (!reading.carry && !block.special()) continue;
+    const Byte* const quote = reading.step(block, at, 0);
+    if (reading.wrong) return nullptr;
+    if (quote) return quote;
+  }
+  if (at == end) return nullptr;
+  const Byte* quote;
+  if (end - begin >= Block::kSize) {
+    // What the last 64 bytes have before `at` is shifted out.
+    const Byte* const from = end - Block::kSize;
+    quote = reading.step(Block(from), at, static_cast<int>(at - from));
+  } else {
+    Byte rest[Block::kSize] = {};
+    std::memcpy(rest, at, static_cast<size_t>(end - at));
+    quote = reading.step(Block(rest), at, 0);
+  }
+  return quote && !reading.wrong ? quote : nullptr;
 }
 
 }  // namespace
@@ -155,7 +187,7 @@ bool Json::items(int depth) {
 
 bool Json::string(Text* content) {
   if (!take('"')) return false;
-  const Byte* const quote = closing(at_, end_);
+  const Byte* const quote = closing(begin_, at_, end_);
   if (!quote) return false;
   *content = Text{at_, quote};
   at_ = quote + 1;

@@ -25,7 +25,7 @@ class Json {
   // Objects and arrays within each other.
   static constexpr int kDeepest = 128;
 
-  Json(const Byte* begin, const Byte* end) : at_(begin), end_(end) {}
+  Json(const Byte* begin, const Byte* end) : begin_(begin), at_(begin), end_(end) {}
 
   // Whether all of it is one object, and `field(name, value)` was true for each field of it. The
   // name comes without its quotes; one with a backslash or with a byte from 0x80 on is refused.
@@ -76,6 +76,7 @@ class Json {
   bool number();
   bool digits();
 
+  const Byte* const begin_;
   const Byte* at_;
   const Byte* const end_;
 };
