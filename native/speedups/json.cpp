@@ -27,6 +27,7 @@ int hex4(const Byte* at, const Byte* end) {
 // Whether what follows a backslash is an escape. `low`: the backslash that an upper surrogate has
 // announced, behind which the lower one stands; nowhere else may one stand.
 bool escape(const Byte* at, const Byte* end, const Byte*& low) {
+  if (at == end) return false;
   switch (*at) {
     case '"':
     case '\\':
