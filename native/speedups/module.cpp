@@ -3,6 +3,7 @@
 // Each type has a twin in Python, which says what it does and is used where there is no compiler.
 #include <initializer_list>
 
+#include "speedups/pieces.h"
 #include "speedups/types.h"
 
 namespace speedups {
@@ -10,12 +11,12 @@ namespace speedups {
 namespace {
 
 // What core/speedups.py expects; it grows with every change that Python would see.
-constexpr long kVersion = 1;
+constexpr long kVersion = 2;
 
 int fill(PyObject* module) {
   if (PyModule_AddIntConstant(module, "VERSION", kVersion) < 0) return -1;
   for (PyType_Spec* spec : {&outline_spec, &whole_answer_spec, &heads_spec, &window_spec,
-                            &counter_spec, &histogram_spec, &tally_spec}) {
+                            &counter_spec, &histogram_spec, &tally_spec, &events_spec}) {
     PyObject* const type = PyType_FromModuleAndSpec(module, spec, nullptr);
     if (!type) return -1;
     const int failed = PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type));
@@ -25,13 +26,18 @@ int fill(PyObject* module) {
   return 0;
 }
 
+PyMethodDef functions[] = {
+    {"unchunked", unchunked, METH_O, "What is in whole chunks of HTTP's coding; or None."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyModuleDef_Slot slots[] = {
     {Py_mod_exec, slot(fill)},
     {0, nullptr},
 };
 
 PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_speedups", nullptr, 0, nullptr, slots, nullptr, nullptr, nullptr,
+    PyModuleDef_HEAD_INIT, "_speedups", nullptr, 0, functions, slots, nullptr, nullptr, nullptr,
 };
 
 }  // namespace

@@ -12,5 +12,6 @@ extern PyType_Spec window_spec;
 extern PyType_Spec counter_spec;
 extern PyType_Spec histogram_spec;
 extern PyType_Spec tally_spec;
+extern PyType_Spec events_spec;
 
 }  // namespace speedups

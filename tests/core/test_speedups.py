@@ -21,11 +21,11 @@ native: Any = speedups.native
 needs_native = pytest.mark.skipif(native is None, reason="the speedups are not built here")
 
 SHOW = """
-from trunkline.core import heads, metrics, outline, speedups
+from trunkline.core import heads, metrics, outline, pieces, speedups
 from trunkline.gateway import endpoint, tally, window
 print(speedups.native is None, outline.Outline.__name__, outline.WholeAnswer.__name__,
       heads.Heads.__name__, metrics.Counter.__base__.__name__, metrics.Histogram.__base__.__name__,
-      window.Window.__name__, endpoint.Endpoint.__base__.__name__)
+      window.Window.__name__, endpoint.Endpoint.__base__.__name__, pieces.Events.__name__)
 """
 
 
@@ -39,7 +39,7 @@ def shown(**variables: str) -> list[str]:
     return done.stdout.split()
 
 
-NAMES = ["Outline", "WholeAnswer", "Heads", "Counter", "Histogram", "Window", "Tally"]
+NAMES = ["Outline", "WholeAnswer", "Heads", "Counter", "Histogram", "Window", "Tally", "Events"]
 
 
 def test_python_does_without() -> None:

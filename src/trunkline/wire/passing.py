@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import UpstreamFailed
+from trunkline.core.pieces import Events
 from trunkline.core.types import Completed, Event, Relayed, Timing, Usage
 from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import MAX_WHOLE, decoded, too_long
@@ -29,6 +30,8 @@ class EventPassing:
 
     # What stands once in each event that brings a token; None: every event does.
     _token: bytes | None = None
+    # What stands in each event that must be looked at; None: `_special` alone can tell.
+    _plain: Events | None = None
     # What ends an event, an empty line; the first answer may show that there it is another.
     _gap = b"\n\n"
 
@@ -43,6 +46,12 @@ class EventPassing:
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """What `data` completes. Raises what the server reports."""
+        if self._plain is not None and self._begun and not self._rest:
+            tokens = self._plain.count(data)
+            if tokens >= 0:
+                # Most pieces of most streams.
+                self._counted += tokens
+                return (Relayed(self._id, self._finally(data), tokens),)
         if self._rest:
             data = self._rest + data
         gap = self._gap
@@ -62,7 +71,6 @@ class EventPassing:
             self._rest, data = data[end:], data[:end]
         if not self._begun or self._special(data):
             return self._passed(data)
-        # Most pieces of most streams.
         tokens = data.count(self._token or gap)
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)

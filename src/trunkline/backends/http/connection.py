@@ -17,6 +17,7 @@ import httptools
 from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.heads import Gathered, Heads, head_of
+from trunkline.core.pieces import unchunked
 from trunkline.wire.client import Head
 
 # A body up to this size is copied behind its head, to be one buffer; a larger one is not.
@@ -60,6 +61,7 @@ class Connection(asyncio.Protocol):
     """Carries one transfer at a time. Its ``on_`` methods are for the parser."""
 
     __slots__ = (
+        "_between",
         "_complete",
         "_dirty",
         "_expects_length",
@@ -113,6 +115,8 @@ class Connection(asyncio.Protocol):
         # True: the receiver knows the head.
         self._told = False
         self._pieces: list[bytes] = []
+        # True: the last that the parser has taken was the end of a chunk.
+        self._between = False
         self._complete = False
         self._keep = False
         # What the head says of its body's length, None where it does not.
@@ -207,6 +211,13 @@ class Connection(asyncio.Protocol):
             self.close()
             self._owner.lost(self)
             return
+        if self._between:
+            # Most of what comes: the parser, had it seen whole chunks, would be where it is.
+            body = unchunked(data)
+            if body is not None:
+                transfer.on_data(body)
+                return
+            self._between = False
         first = self._silent
         self._silent = False
         if first and (found := self._owner.heads.find(data)) is not None:
@@ -229,6 +240,9 @@ class Connection(asyncio.Protocol):
             problem = "switched protocols"
         except httptools.HttpParserError as error:
             problem = f"sent what is no HTTP response ({error})"
+        if self._between and (not data.endswith(b"\r\n") or self._surplus or problem):
+            # A part of the next chunk's size may have come with it.
+            self._between = False
         bound = self._owner.max_header_bytes
         if self._unseen > bound and not self._complete:
             problem = f"sent a head or chunk that is over the limit of {bound} bytes"
@@ -297,8 +311,17 @@ class Connection(asyncio.Protocol):
         if not self._surplus:
             self._pieces.append(body)
 
+    def on_chunk_header(self) -> None:
+        """A chunk begins, or the end of all."""
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        """A chunk has ended."""
+        self._between = True
+
     def on_message_complete(self) -> None:
         """The response is complete."""
+        self._between = False
         if self._informational:
             self._informational = False
         else:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import ContentRefused
+from trunkline.core.pieces import Events
 from trunkline.core.types import ChatInput, Event, FinishReason, Request, ToolCallDelta, Usage
 from trunkline.wire.asked import text_of
 from trunkline.wire.passing import EventPassing, event_data, renamed, with_data
@@ -235,6 +236,7 @@ class MessagePassing(EventPassing):
     """Passes a stream on."""
 
     _token = b'"content_block_delta"'
+    _plain = Events(b"\n\n", _token, (b'"message_', b'"error"'))
 
     def __init__(self, request_id: str, name: str | None) -> None:
         super().__init__(request_id)

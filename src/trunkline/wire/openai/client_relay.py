@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from trunkline.core.errors import UpstreamFailed
 from trunkline.core.outline import WholeAnswer
+from trunkline.core.pieces import Events
 from trunkline.core.speedups import native
 from trunkline.core.types import RawRequest, Usage
 from trunkline.wire.client import Head, Outgoing, Relay, Terms
@@ -119,6 +120,8 @@ def look(body: bytes) -> Usage:
 
 class _Stream(EventPassing):
     """Passes a stream on."""
+
+    _plain = Events(b"\n\n", b"\n\n", (b'"error"', b'"usage"'))
 
     def __init__(self, raw: RawRequest, name: str | None) -> None:
         super().__init__(raw.id)
