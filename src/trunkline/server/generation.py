@@ -397,9 +397,11 @@ class Generation:
 
     def _settle(self) -> None:
         """Count the tokens, whether or not all of them reached a client."""
-        used = self._usage
+        used, metrics = self._usage, self._metrics
         generated = used.completion_tokens if self._open == 0 else self._generated
-        _count_tokens(self._exchange, self._metrics, used.prompt_tokens, generated)
+        self._exchange.tokens = (used.prompt_tokens, generated)
+        metrics.prompt_tokens.inc(used.prompt_tokens)
+        metrics.generation_tokens.inc(generated)
 
     def _cancel(self) -> None:
         self._active.discard(self)
@@ -421,14 +423,10 @@ def pass_whole(
     """Count a whole answer that is relayed, `took` seconds after it was asked for, and send it."""
     metrics.ttft.observe(took)
     metrics.e2e.observe(took)
-    _count_tokens(exchange, metrics, usage.prompt_tokens, usage.completion_tokens)
-    exchange.respond(200, data, codec.whole_type, lines)
-
-
-def _count_tokens(exchange: Exchange, metrics: ModelMetrics, prompt: int, generated: int) -> None:
-    exchange.tokens = (prompt, generated)
+    exchange.tokens = prompt, generated = usage.prompt_tokens, usage.completion_tokens
     metrics.prompt_tokens.inc(prompt)
     metrics.generation_tokens.inc(generated)
+    exchange.respond(200, data, codec.whole_type, lines)
 
 
 def answer(request_id: str, asked: str, model: ServedModel) -> Answer:

@@ -77,13 +77,8 @@ class Passage(Transfer, eq=False):
 
     def on_whole(self, head: Head, body: bytes) -> None:
         """The answer, if it is one."""
-        fields, way, track = head.headers, self.way, self.track
-        if (
-            head.status != _OK
-            or fields.get("content-type") != _JSON
-            or "content-encoding" in fields
-            or self.call is not None
-        ):
+        way, track = self.way, self.track
+        if self.call is not None or not (head is way.head or _passes(head)):
             self._at_last().on_whole(head, body)
             return
         lane, asked = way.lane, track.raw.asked_model
@@ -95,6 +90,7 @@ class Passage(Transfer, eq=False):
             self._at_last().on_whole(head, body)
             return
         self.done = True
+        way.head = head
         owner = lane.owner
         owner.heard = True
         owner.calls.discard(self)
@@ -212,6 +208,16 @@ class Passage(Transfer, eq=False):
         if self.begun:
             call.on_part()
         return call
+
+
+def _passes(head: Head) -> bool:
+    """Whether an answer with such a head passes as it is."""
+    fields = head.headers
+    return (
+        head.status == _OK
+        and fields.get("content-type") == _JSON
+        and "content-encoding" not in fields
+    )
 
 
 def passed(

@@ -23,7 +23,7 @@ from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import ID_FORM
 from trunkline.server.responses import StoredResponses
-from trunkline.wire.client import Outgoing
+from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.codec import Codec, Incoming
 from trunkline.wire.raw import ASKING, peek
 
@@ -34,7 +34,7 @@ _MOST = 64
 simple = Outline("model", ASKING)
 
 
-class Way(msgspec.Struct, frozen=True, eq=False):
+class Way(msgspec.Struct, eq=False):
     """How calls on a track get to one endpoint, and back."""
 
     backend: RemoteBackend
@@ -44,6 +44,8 @@ class Way(msgspec.Struct, frozen=True, eq=False):
     headers: tuple[tuple[str, str], ...]
     # Lines for the head of the answer: a format of the id, twice, and milliseconds.
     lines: bytes
+    # Of the answer that passed last: the next one's is often the same.
+    head: Head | None = None
 
 
 class Track(msgspec.Struct, frozen=True, eq=False):

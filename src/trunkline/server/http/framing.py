@@ -93,18 +93,9 @@ class Framing:
         before, _, body, missing = found
         if len(body) + missing > self._limits.max_body or (missing and b"expect" in before.fields):
             return None
-        request = HttpRequest(
-            before.method,
-            before.target,
-            before.path,
-            before.query,
-            before.headers,
-            before.fields,
-            False,
-            True,
-            body,
-            before.memory,
-        )
+        # As copy.copy would.
+        request: HttpRequest = before.__copy__()
+        request.body = body
         if missing:
             self._request = request
             self.gathering = Gathered(body, missing)
