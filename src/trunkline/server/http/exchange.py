@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -67,6 +67,11 @@ class HttpRequest(msgspec.Struct, eq=False):
     body: bytes = b""
     # What the application keeps for all requests with this head; None where it is no known one.
     memory: dict[bytes, Any] | None = None
+
+    if TYPE_CHECKING:
+
+        def __copy__(self) -> HttpRequest:
+            """Every struct has it, which its stubs do not know."""
 
 
 class ConnectionSide(Protocol):
