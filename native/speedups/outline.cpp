@@ -48,8 +48,13 @@ PyObject* find(PyObject* self, PyObject* body) {
     return true;
   });
   if (!is_object || !found.begin) Py_RETURN_NONE;
-  return Py_BuildValue("(y#n)", found.begin, static_cast<Py_ssize_t>(found.size()),
-                       static_cast<Py_ssize_t>(found.begin - begin));
+  PyObject* const value = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(found.begin),
+                                                    static_cast<Py_ssize_t>(found.size()));
+  PyObject* const at = PyLong_FromSsize_t(found.begin - begin);
+  PyObject* const both = value && at ? PyTuple_Pack(2, value, at) : nullptr;
+  Py_XDECREF(value);
+  Py_XDECREF(at);
+  return both;
 }
 
 PyMethodDef methods[] = {

@@ -1,10 +1,15 @@
 // Python's limited API: what is built against it once serves every CPython from 3.11 on.
+//
+// Headers of later ones take two things for granted that 3.11 does not know. Formats of arguments and
+// values have no "#", which those of 3.13 leave to itself; and None is counted.
 #pragma once
 
-#define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 #include <structmember.h>
+
+#undef Py_RETURN_NONE
+#define Py_RETURN_NONE return Py_NewRef(Py_None)
 
 namespace speedups {
 
