@@ -15,6 +15,8 @@ from msgspec import Raw
 from trunkline.core.speedups import native
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
+# Bytes of what is looked at twice here: in more, it is hard to tell.
+_LONG = 8192
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -38,7 +40,7 @@ class PureOutline:
         hard to tell. Objects within it are not looked into, but what is not JSON is found there
         too.
         """
-        if body.count(self._quoted) != 1:
+        if len(body) > _LONG or body.count(self._quoted) != 1:
             return None
         fields = _read(body)
         value = fields.get(self._name)
@@ -65,7 +67,7 @@ class PureWholeAnswer:
         None: `body` is no JSON object, either field is missing or there twice, one of `faults` is
         there and not null, "object" is "error", or that is hard to tell.
         """
-        if any(body.count(quoted) > 1 for quoted in self._watched):
+        if len(body) > _LONG or any(body.count(quoted) > 1 for quoted in self._watched):
             return None
         fields = _read(body)
         value, listed = fields.get(self._told), fields.get(self._listed)

@@ -51,7 +51,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         config = {
             "keys": [CLIENT_KEY],
             "backends": {
-                "first": backend(first, timeouts=LONG, headers={"x-secret": "sk-header-secret-555"}),
+                "first": backend(
+                    first, timeouts=LONG, headers={"x-secret": "sk-header-secret-555"}
+                ),
                 "second": backend(second, timeouts=LONG, models=[*FALLBACKS, "m"]),
                 "shadow": backend(second, models=["shadow"]),
             },
