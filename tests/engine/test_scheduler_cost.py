@@ -54,6 +54,25 @@ def test_one_hiccup_changes_little_and_a_new_pace_is_learned() -> None:
     assert model.seconds(128, 4, 10_000) == pytest.approx(3 * before, rel=0.3)
 
 
+@pytest.mark.parametrize("prices", [*MACHINES, (0.012, 0.0048, 0.016, 4e-7)])
+def test_the_first_chunk_of_all_is_no_gamble(prices: tuple[float, ...]) -> None:
+    """Decoding rows do not pay for what is not known yet; soon it is, and chunks are as usual."""
+    a, b, c, d = prices
+    model = CostModel()
+    chunks: list[int] = []
+    steps: list[float] = []
+    for _ in range(10):
+        model.observe(0, 4, 400, a + 4 * c + 400 * d)
+    for _ in range(6):
+        left = StepBudget(model, 0.19 - model.seconds(0, 4, 400), 2048, 16, 16)
+        chunks.append(left.chunk(10_000, 0))
+        seen = attended(chunks[-1], 0) + 400
+        steps.append(a + b * chunks[-1] + 4 * c + seen * d)
+        model.observe(chunks[-1], 4, seen, steps[-1])
+    assert max(steps) < 0.2 or chunks == [16] * 6
+    assert chunks[-1] >= min(2048, 0.75 * (0.19 - a - 4 * c) / b - 16)
+
+
 @pytest.mark.parametrize("span", [0, 1000, 100_000])
 def test_tokens_and_seconds_are_inverse(span: int) -> None:
     model = CostModel()
@@ -66,15 +85,17 @@ def test_tokens_and_seconds_are_inverse(span: int) -> None:
 
 
 def budget(seconds: float, tokens: int = 2048, least: int = 32) -> StepBudget:
-    """With one millisecond per token."""
-    return StepBudget(CostModel(), seconds, tokens, least, 32)
+    """With one millisecond per token, as is well known."""
+    model = CostModel()
+    drive(model, (2e-3, 1e-3, 2e-3, 1e-8), 150, noise=0)
+    return StepBudget(model, seconds, tokens, least, 32)
 
 
 def test_chunks_are_whole_grains_without_crumbs() -> None:
-    assert budget(0.1001).chunk(1000, 0) == 96
+    assert budget(0.11).chunk(1000, 0) == 96
     # The rest would be a crumb: it comes along.
-    assert budget(0.1001).chunk(110, 0) == 110
-    assert budget(0.1001).chunk(20, 0) == 20
+    assert budget(0.11).chunk(110, 0) == 110
+    assert budget(0.11).chunk(20, 0) == 20
     assert budget(10.0, tokens=50).chunk(1000, 0) == 50
 
 
@@ -83,7 +104,7 @@ def test_only_the_first_chunk_is_guaranteed() -> None:
     assert short.chunk(1000, 0) == 32
     short.spend(32, 0)
     assert short.chunk(1000, 0) == 0
-    rest = budget(0.1001)
+    rest = budget(0.11)
     rest.spend(96, 0)
     assert rest.chunk(1000, 0) == 0
     assert rest.chunk(3, 0) == 3

@@ -30,6 +30,8 @@ class CostModel:
         self._weights: _Floats = np.array(_PRIOR)
         self._covariance: _Floats = np.diag((_UNCERTAIN * self._weights) ** 2)
         self._least: _Floats = self._weights * 1e-5
+        # How far off the price of a prefill token may be, relative; what was known of it stays so.
+        self._doubt = _UNCERTAIN
 
     def seconds(self, prefill: int, rows: int, attended: int) -> float:
         """Predicted time of a step."""
@@ -37,14 +39,17 @@ class CostModel:
         return float(a + b * prefill + c * rows + d * attended)
 
     def prefill_seconds(self, tokens: int, attended: int) -> float:
-        """What `tokens` prefill tokens add to a step."""
-        return float(self._weights[1]) * tokens + float(self._weights[3]) * attended
+        """What `tokens` prefill tokens add to a step, if they cost what they well may."""
+        return self._token() * tokens + float(self._weights[3]) * attended
 
     def prefill_tokens(self, seconds: float, span: int) -> int:
-        """Tokens of one prompt that fit in `seconds`, the first of which attends to `span`."""
+        """Tokens of one prompt that fit in `seconds`, the first of which attends to `span`.
+
+        As `prefill_seconds`: what little is known of is planned with care.
+        """
         if seconds <= 0:
             return 0
-        b, d = float(self._weights[1]), float(self._weights[3])
+        b, d = self._token(), float(self._weights[3])
         # d/2 t^2 + (b + d span) t = seconds, in the form that is stable for small d.
         linear = b + d * span
         return int(2 * seconds / (linear + math.sqrt(linear * linear + 2 * d * seconds)))
@@ -62,6 +67,16 @@ class CostModel:
         error = min(max(seconds - float(x @ self._weights), -most), most)
         self._weights = np.maximum(self._weights + gain * (error / variance), self._least)
         self._covariance -= np.outer(gain, gain) / variance
+        deviation = math.sqrt(max(float(self._covariance[1, 1]), 0.0))
+        self._doubt = min(self._doubt, deviation / float(self._weights[1]))
+
+    def _token(self) -> float:
+        """Seconds of a prefill token, one deviation more than is expected.
+
+        Rows that decode wait for a chunk: that it is too long costs all of them, that it is too
+        short one more step. After a few chunks the deviation is a twentieth.
+        """
+        return float(self._weights[1]) * (1.0 + self._doubt)
 
 
 class StepBudget:
