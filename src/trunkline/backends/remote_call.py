@@ -151,7 +151,10 @@ class RemoteCall(Transfer, eq=False):
             self._failed_reading(error)
         else:
             if events:
-                self._tell(events)
+                if self.told and self.sink is not None:
+                    self.sink.on_events(events)
+                else:
+                    self._tell(events)
 
     def on_end(self) -> None:
         """The last events, or the error."""

@@ -12,6 +12,10 @@ from trunkline.core.types import Call, Completed, Event, EventSink, Failed, Rout
 from trunkline.gateway.endpoint import Endpoint
 
 
+# Types of what ends an answer.
+_LAST = frozenset((Completed, Failed))
+
+
 class Owner(Protocol):
     """The call that a try belongs to."""
 
@@ -54,11 +58,9 @@ class Attempt(msgspec.Struct, eq=False):
         owner = self.owner
         if owner is None or not events:
             return
-        if self.plain:
-            last = type(events[-1])
-            if last is not Completed and last is not Failed:
-                owner.sink.on_events(events)
-                return
+        if self.plain and type(events[-1]) not in _LAST:
+            owner.sink.on_events(events)
+            return
         if self.won:
             owner.passed(self, events)
             return
