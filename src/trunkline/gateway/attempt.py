@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from trunkline.core.types import Call, Completed, Event, EventSink, Failed, Routed
 from trunkline.gateway.endpoint import Endpoint
 
-
 # Types of what ends an answer.
 _LAST = frozenset((Completed, Failed))
 
