@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.wired import GOOD, Line, route, run, wired
+from tests.server.wired import GOOD, Line, route, run, whole, wired
 from trunkline.gateway.keys import Keys
 from trunkline.server import tracks
 from trunkline.server.passage import Passage, passed_again
@@ -107,6 +107,27 @@ def test_other_keys(again: list[bool]) -> None:
 
     _play(scenario)
     assert again == [True, False, False]
+
+
+def test_a_body_that_is_not_taken_apart(again: list[bool]) -> None:
+    """It is whole for the second target as well, though it could pass to the first as it is."""
+
+    async def scenario() -> None:
+        async with wired(route("r", "one", "two")) as line:
+            for _ in range(5):
+                await _asked(line)
+            line.seen.clear()
+            await line.ask("r", messages=[{"role": "user", "content": ":" * 1_100_000}])
+            await line.answer(whole(b"{}", 500))
+            await line.answer(GOOD)
+            assert {name for name, _, _ in line.seen} == {"one", "two"}
+            for _, _, body in line.seen:
+                (message,) = json.loads(body)["messages"]
+                assert len(message["content"]) == 1_100_000
+
+    run(scenario())
+    assert again[-1] is False
+    assert True in again
 
 
 def test_a_server_that_is_about_to_end_takes_no_more(again: list[bool]) -> None:

@@ -26,7 +26,7 @@ from trunkline.server.replies import Ids
 from trunkline.server.tracks import Track, Way, remember, simple, way_to
 from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.passing import renamed
-from trunkline.wire.raw import with_model
+from trunkline.wire.raw import teems, with_model
 
 _JSON = "application/json"
 _OK = 200
@@ -262,8 +262,11 @@ def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | En
     """Begin a call on a track that was remembered; as `passed`."""
     request = exchange.request
     given, memory = request.body, request.memory
+    # Whoever has to take it over takes it apart.
+    if not memory or teems(given):
+        return None
     found = simple.find(given)
-    if found is None or not memory:
+    if found is None:
         return None
     name, at = found
     track: Track | None = memory.get(name)

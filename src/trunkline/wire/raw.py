@@ -63,6 +63,11 @@ _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 T = TypeVar("T")
 
 
+def teems(body: bytes) -> bool:
+    """Whether there may be more in `body` than is taken apart: `peek` leaves that alone."""
+    return len(body) > _LARGE and body.count(b":") > _MOST_COLONS
+
+
 def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
     """Take the top level of a body apart.
 
@@ -71,7 +76,7 @@ def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
     has the wrong type, or there are several prompts.
     """
     body = incoming.body
-    if len(body) > _LARGE and body.count(b":") > _MOST_COLONS:
+    if teems(body):
         return None
     try:
         fields = _fields.decode(body)
