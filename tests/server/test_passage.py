@@ -73,6 +73,8 @@ ANSWERS: Mapping[str, Sequence[bytes | None]] = {
     "no object": (whole(b"x" * len(_BODY)),),
     "no choices": (whole(b"{}".ljust(len(_BODY))),),
     "no usage": (whole(b'{"choices":[]}'),),
+    "numbers": (whole(b'{"choices":[],"usage":{"prompt_tokens":1%b}}' % (b"0" * 400)),),
+    "less than none": (whole(b'{"choices":[],"usage":{"completion_tokens":-5}}'),),
     "events": (whole(b'data: {"choices":[]}\n\n', kind="text/event-stream"),),
     "no HTTP": (b"what?\r\n\r\n",),
     "stuck": (GOOD[:-10],),
@@ -162,6 +164,30 @@ def test_a_target_that_failed_has_its_turn_again() -> None:
                 await line.answer(*ANSWERS["whole"])
             assert state(asyncio.get_running_loop().time()) == "closed"
             assert ill.successes == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("how", ["numbers", "less than none"])
+@pytest.mark.parametrize("short", [False, True])
+def test_tokens_that_nobody_can_count(
+    how: str, short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server tells of them is passed on, and no counter goes beyond its range or back."""
+    if not short:
+        monkeypatch.setattr(_SHORT, lambda *call: None)
+
+    async def scenario() -> None:
+        async with wired(*_routes()) as line:
+            for _ in range(3):
+                await line.ask("alone")
+                await line.answer(*ANSWERS[how])
+            (answers,) = line.answers()
+            assert answers.count(b"HTTP/1.1 200") == 3
+            text = line.server.metrics.registry.render()
+            counted = re.findall(r"vllm:(?:prompt|generation)_tokens_total{.*alone.*} (\S+)", text)
+            assert counted
+            assert all(0 <= float(one) <= 3 << 40 for one in counted)
 
     run(scenario())
 

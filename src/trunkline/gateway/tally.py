@@ -9,7 +9,7 @@ from trunkline.core.speedups import native
 # Weight of the newest sample in the moving averages.
 _NEWEST = 0.15
 # Tokens that one request is taken to have at most, whatever another server tells.
-_MOST_TOKENS = 1 << 40
+MOST_TOKENS = 1 << 40
 
 
 class PureTally:
@@ -49,8 +49,8 @@ class PureTally:
 
         `prompt` and `made` are tokens, of the prompt and of the answer; gives how many it took.
         """
-        prompt = min(max(prompt, 0), _MOST_TOKENS)
-        made = min(max(made, 0), _MOST_TOKENS)
+        prompt = min(max(prompt, 0), MOST_TOKENS)
+        made = min(max(made, 0), MOST_TOKENS)
         total = prompt + made
         ttft, duration = first - began, now - began
         newest = _NEWEST if self.measured_at else 1.0

@@ -33,6 +33,7 @@ from trunkline.core.types import (
 )
 from trunkline.gateway.gateway import ServedModel
 from trunkline.gateway.route import Route
+from trunkline.gateway.tally import MOST_TOKENS
 from trunkline.server.http.exchange import EVENT_STREAM_HEADERS, Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
@@ -399,9 +400,7 @@ class Generation:
         """Count the tokens, whether or not all of them reached a client."""
         used, metrics = self._usage, self._metrics
         generated = used.completion_tokens if self._open == 0 else self._generated
-        self._exchange.tokens = (used.prompt_tokens, generated)
-        metrics.prompt_tokens.inc(used.prompt_tokens)
-        metrics.generation_tokens.inc(generated)
+        _count(self._exchange, metrics, used.prompt_tokens, generated)
 
     def _cancel(self) -> None:
         self._active.discard(self)
@@ -423,10 +422,18 @@ def pass_whole(
     """Count a whole answer that is relayed, `took` seconds after it was asked for, and send it."""
     metrics.ttft.observe(took)
     metrics.e2e.observe(took)
-    exchange.tokens = prompt, generated = usage.prompt_tokens, usage.completion_tokens
+    _count(exchange, metrics, usage.prompt_tokens, usage.completion_tokens)
+    exchange.respond(200, data, codec.whole_type, lines)
+
+
+def _count(exchange: Exchange, metrics: ModelMetrics, prompt: int, generated: int) -> None:
+    """Count tokens; another server may tell any number of them."""
+    if not (0 <= prompt <= MOST_TOKENS and 0 <= generated <= MOST_TOKENS):
+        prompt = min(max(prompt, 0), MOST_TOKENS)
+        generated = min(max(generated, 0), MOST_TOKENS)
+    exchange.tokens = (prompt, generated)
     metrics.prompt_tokens.inc(prompt)
     metrics.generation_tokens.inc(generated)
-    exchange.respond(200, data, codec.whole_type, lines)
 
 
 def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
