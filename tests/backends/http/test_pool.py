@@ -212,6 +212,7 @@ async def test_two_responses_at_once_end_the_connection() -> None:
     ("answer", "message"),
     [
         (b"SSH-2.0-OpenSSH_9.2\r\n", "no HTTP response"),
+        (b"HTTP/1.1 099 Well\r\ncontent-length: 4\r\n\r\nbody", "no HTTP response"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", "in the middle of its answer"),
         (
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",

@@ -284,6 +284,9 @@ class Connection(asyncio.Protocol):
         fields, self._fields = self._fields, []
         status = self._parser.get_status_code()
         if status < 200:
+            if status < 100:
+                # It would have a body, before the head of any answer.
+                raise _Refused
             self._informational = True
             return
         if self._surplus:
