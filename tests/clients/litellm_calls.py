@@ -10,6 +10,7 @@ Runs in an environment of its own (scripts/setup_clients); tests/e2e/test_litell
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -177,6 +178,22 @@ def main(url: str, model: str, bundled: str) -> None:
     print(json.dumps(told))
 
 
+def _stay_here() -> None:
+    """Know no names of other machines.
+
+    litellm looks its models up on their hub, as often as not: where there is no network, that lasts
+    for as long as asking for a name there does.
+    """
+    real = socket.getaddrinfo
+
+    def here(host: Any, *rest: Any, **more: Any) -> Any:
+        if host not in ("127.0.0.1", "localhost", None):
+            raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is not asked for here")
+        return real(host, *rest, **more)
+
+    socket.getaddrinfo = here
+
+
 def _ask(asks: tuple[Ask, ...], model: str, base: str) -> dict[str, Any]:
     call = {"model": model, "api_base": base, "api_key": "none", "max_retries": 0, "timeout": 30}
     told: dict[str, Any] = {}
@@ -189,4 +206,5 @@ def _ask(asks: tuple[Ask, ...], model: str, base: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    _stay_here()
     main(*sys.argv[1:])
