@@ -46,6 +46,24 @@ def vllm() -> Engine:
     )
 
 
+@pytest.mark.parametrize("provider", [{}, {"metrics_port": "9"}])
+async def test_nothing_stays_open(provider: dict[str, str]) -> None:
+    """A server that is reloaded for months makes backends again and again."""
+    async with vllm().serving() as port:
+        client = HttpClient()
+        settings: dict[str, Any] = {"name": "one", "kind": "vllm", "probe": False}
+        config = BackendConfig(url=f"http://127.0.0.1:{port}", provider=provider, **settings)
+        remote = connect(config, client, SAY, {})
+        await remote.watcher.look()
+        pools = set(client._pools)
+        assert pools == set(remote.pools)
+        assert any(pool.open for pool in pools)
+        await remote.close(client)
+        assert not any(pool.open for pool in pools)
+        assert not client._pools
+        await client.close()
+
+
 async def test_one_round() -> None:
     engine = vllm()
     async with watched(engine) as remote:

@@ -15,7 +15,7 @@ from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.fetch import fetch
 from trunkline.backends.http.origin import Origin, parse_url
-from trunkline.backends.http.pool import PoolLimits
+from trunkline.backends.http.pool import Pool, PoolLimits
 from trunkline.backends.kind import Kind, Value
 from trunkline.backends.kinds import find_kind
 from trunkline.backends.remote import RemoteBackend
@@ -47,6 +47,14 @@ class Remote(msgspec.Struct, frozen=True):
 
     backend: RemoteBackend
     watcher: Watcher
+    # All that are its own, of the client that it was made with.
+    pools: tuple[Pool, ...]
+
+    async def close(self, client: HttpClient) -> None:
+        """Stop watching, and close every connection."""
+        await self.watcher.close()
+        for pool in self.pools:
+            await client.drop(pool)
 
 
 def connect(
@@ -72,7 +80,9 @@ def connect(
     side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
     backend = RemoteBackend(config, kind, main, speakers, client.ticker, values, missing)
     metrics = _metrics_site(kind, config, origin, side, client)
-    return Remote(backend, Watcher(backend, side, metrics))
+    sites = (main, side) if metrics is None else (main, side, metrics)
+    pools = tuple({site.pool: None for site in sites})
+    return Remote(backend, Watcher(backend, side, metrics), pools)
 
 
 def check(config: BackendConfig, environ: Mapping[str, str]) -> None:

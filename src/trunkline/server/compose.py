@@ -143,8 +143,7 @@ class _Opener:
         remote.watcher.start()
 
         async def close() -> None:
-            await remote.watcher.close()
-            await self._client.drop(remote.backend.site.pool)
+            await remote.close(self._client)
 
         return Held(config, remote.backend, close)
 
@@ -161,7 +160,7 @@ class _Opener:
         async def close() -> None:
             await self._residency.remove(tenant)
             for remote in remotes:
-                await self._client.drop(remote.backend.site.pool)
+                await remote.close(self._client)
 
         return Held(config, tenant.backend, close)
 
