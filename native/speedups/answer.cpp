@@ -35,9 +35,10 @@ void destroy(PyObject* self) {
   release(self);
 }
 
-// Whether a value of "object" is "error", or could be: escapes are not undone.
-bool is_error(Text value) {
-  return value.is("\"error\"", 7) || std::memchr(value.begin, '\\', value.size());
+// Whether a value of "object" is a string, and not "error", which escapes could spell, or null.
+bool is_kind(Text value) {
+  if (*value.begin != '"') return value.is("null", 4);
+  return !value.is("\"error\"", 7) && !std::memchr(value.begin, '\\', value.size());
 }
 
 PyObject* find(PyObject* self, PyObject* body) {
@@ -50,7 +51,7 @@ PyObject* find(PyObject* self, PyObject* body) {
   bool listed = false;
   const bool is_answer = Json(begin, begin + size).object([&](Text name, Text value) {
     if (answer.faults.holds(name) && !value.is("null", 4)) return false;
-    if (name.is("object", 6) && is_error(value)) return false;
+    if (name.is("object", 6) && !is_kind(value)) return false;
     if (answer.listed.holds(name)) {
       if (listed || *value.begin != '[') return false;
       listed = true;

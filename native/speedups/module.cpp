@@ -11,7 +11,7 @@ namespace speedups {
 namespace {
 
 // What core/speedups.py expects; it grows with every change that Python would see.
-constexpr long kVersion = 2;
+constexpr long kVersion = 3;
 
 int fill(PyObject* module) {
   if (PyModule_AddIntConstant(module, "VERSION", kVersion) < 0) return -1;

@@ -85,6 +85,19 @@ def test_what_asks_for_more_goes_the_long_way(more: dict[str, Any], again: list[
     assert again == [True, False]
 
 
+@pytest.mark.parametrize("more", [{"stream": False}, {"user": False, "stream": False}])
+def test_what_asks_for_nothing_goes_the_short_way(
+    more: dict[str, Any], again: list[bool]
+) -> None:
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        await _asked(line, **more)
+        assert more.items() <= json.loads(line.seen[-1][2]).items()
+
+    _play(scenario)
+    assert again == [True, True]
+
+
 def test_other_keys(again: list[bool]) -> None:
     """Whose key is taken back is refused with the next request, though its head came before."""
 

@@ -15,13 +15,17 @@ from msgspec import Raw
 from trunkline.core.speedups import native
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_NOTHING = (b"null", b"false")
 # Bytes of what is looked at twice here: in more, it is hard to tell.
 _LONG = 8192
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class PureOutline:
-    """Looks for the field `name` in objects that have none of the fields `marks`."""
+    """Looks for the field `name` in objects in which none of the fields `marks` says anything.
+
+    A mark that is null or false says nothing.
+    """
 
     __slots__ = ("_marks", "_name", "_quoted")
 
@@ -44,7 +48,8 @@ class PureOutline:
             return None
         fields = _read(body)
         value = fields.get(self._name)
-        if value is None or not fields.keys().isdisjoint(self._marks):
+        marks = self._marks & fields.keys()
+        if value is None or any(bytes(fields[mark]) not in _NOTHING for mark in marks):
             return None
         return bytes(value), -1
 
@@ -65,7 +70,7 @@ class PureWholeAnswer:
         """The value of the field `told`, as it is spelled.
 
         None: `body` is no JSON object, either field is missing or there twice, one of `faults` is
-        there and not null, "object" is "error", or that is hard to tell.
+        there and not null, "object" is "error" or no string, or that is hard to tell.
         """
         if len(body) > _LONG or any(body.count(quoted) > 1 for quoted in self._watched):
             return None
@@ -78,8 +83,10 @@ class PureWholeAnswer:
             return None
         if any(name in fields and bytes(fields[name]) != b"null" for name in self._faults):
             return None
-        kind = bytes(fields.get("object", b""))
-        return None if kind == b'"error"' or b"\\" in kind else told
+        kind = bytes(fields.get("object", b"null"))
+        if kind != b"null" and (kind[:1] != b'"' or kind == b'"error"' or b"\\" in kind):
+            return None
+        return told
 
 
 def _quoted(name: str) -> bytes:
