@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -86,9 +87,7 @@ def test_what_asks_for_more_goes_the_long_way(more: dict[str, Any], again: list[
 
 
 @pytest.mark.parametrize("more", [{"stream": False}, {"user": False, "stream": False}])
-def test_what_asks_for_nothing_goes_the_short_way(
-    more: dict[str, Any], again: list[bool]
-) -> None:
+def test_what_asks_for_nothing_goes_the_short_way(more: dict[str, Any], again: list[bool]) -> None:
     async def scenario(line: Line) -> None:
         await _known(line)
         await _asked(line, **more)
@@ -178,7 +177,8 @@ def test_nothing_of_a_call_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario(line: Line) -> None:
         await _known(line)
-        (track,) = kept[-1].values()
+        (found,) = kept[-1].values()
+        track = found()
         assert not track.came.body
         assert not track.raw.fields
         assert not track.raw.id
@@ -186,6 +186,37 @@ def test_nothing_of_a_call_stays(monkeypatch: pytest.MonkeyPatch) -> None:
             track.raw.translate()
 
     _play(scenario)
+
+
+def test_what_was_remembered_ends_with_the_configuration(again: list[bool]) -> None:
+    """Routes and keys that are no more are not kept by heads that do not come again."""
+
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        gone = [weakref.ref(track) for track in line.gateway.epoch.kept]
+        assert len(gone) == 1
+        line.load()
+        assert [track() for track in gone] == [None]
+        for _ in range(2):
+            await _asked(line)
+
+    _play(scenario)
+    assert again == [True, False, True]
+
+
+def test_tracks_are_bounded(monkeypatch: pytest.MonkeyPatch, again: list[bool]) -> None:
+    monkeypatch.setattr(tracks, "_MOST_TRACKS", 1)
+
+    async def scenario(line: Line) -> None:
+        for _ in range(3):
+            for model in ("r", "s"):
+                await _asked(line, model)
+        assert len(line.gateway.epoch.kept) == 1
+        (answers,) = line.answers()
+        assert answers.count(b"HTTP/1.1 200") == 6
+
+    _play(scenario)
+    assert not any(again)
 
 
 def test_models_that_are_remembered_are_bounded(

@@ -62,6 +62,16 @@ class Names(Protocol):
         """Those that are known now."""
 
 
+class Epoch:
+    """A time in which names and keys stay what they are."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self) -> None:
+        # What nobody but this keeps, so that it ends with it.
+        self.kept: list[object] = []
+
+
 class Gateway:
     """Finds the backend for a name; the first model is the default."""
 
@@ -70,6 +80,8 @@ class Gateway:
     ) -> None:
         # True: no new request is accepted.
         self.draining = False
+        # What was found out of names and keys holds for as long as this is the same object.
+        self.epoch = Epoch()
         self.keys = keys
         # How routes do, where there are some: `gateway.report.RouteReport`s.
         self.report: Callable[[], Sequence[msgspec.Struct]] | None = None
@@ -95,8 +107,8 @@ class Gateway:
         self._models = tuple(models)
         self._more = tuple(more)
         self._by_name = by_name
-        # What was found out of names and keys holds for as long as this is the same object.
-        self.epoch = object()
+        self.epoch.kept.clear()
+        self.epoch = Epoch()
         # Operations that some model has been seen to take.
         self._relayed: set[str] = set()
         self.keys.replace(keys)

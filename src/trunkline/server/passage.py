@@ -23,7 +23,7 @@ from trunkline.gateway.gateway import Gateway
 from trunkline.server.generation import Generation, Unopened, pass_whole
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.replies import Ids
-from trunkline.server.tracks import Track, Way, remember, simple, way_to
+from trunkline.server.tracks import Track, Way, recalled, remember, simple, way_to
 from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.passing import renamed
 from trunkline.wire.raw import teems, with_model
@@ -269,7 +269,7 @@ def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | En
     if found is None:
         return None
     name, at = found
-    track: Track | None = memory.get(name)
+    track = recalled(memory, name)
     if track is None or track.epoch is not gateway.epoch or gateway.draining:
         return None
     route = track.route

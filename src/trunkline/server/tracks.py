@@ -8,6 +8,9 @@ its body asks for more.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from weakref import ref
+
 import msgspec
 from msgspec.structs import replace
 
@@ -16,7 +19,7 @@ from trunkline.backends.remote import RemoteBackend
 from trunkline.core.outline import Outline
 from trunkline.core.types import RawRequest, Request
 from trunkline.gateway.endpoint import Endpoint
-from trunkline.gateway.gateway import Gateway, ServedModel
+from trunkline.gateway.gateway import Epoch, Gateway, ServedModel
 from trunkline.gateway.route import Route
 from trunkline.server.generation import Active, Unopened, routed_form
 from trunkline.server.http.exchange import Exchange
@@ -27,8 +30,9 @@ from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.codec import Codec, Incoming
 from trunkline.wire.raw import ASKING, peek
 
-# Models that are remembered with one head.
+# Models that are remembered with one head, and tracks in all.
 _MOST = 64
+_MOST_TRACKS = 4096
 
 # Finds the model's name in bodies that ask for nothing else that matters here.
 simple = Outline("model", ASKING)
@@ -48,11 +52,11 @@ class Way(msgspec.Struct, eq=False):
     head: Head | None = None
 
 
-class Track(msgspec.Struct, frozen=True, eq=False):
+class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """What head and model's name of a call decide."""
 
-    # Of the gateway, when that was found out.
-    epoch: object
+    # Of the gateway, when that was found out; it keeps the track, heads only refer to it.
+    epoch: Epoch
     active: set[Active]
     stored: StoredResponses
     metrics: ModelMetrics
@@ -108,14 +112,25 @@ def remember(
     if found is None:
         return
     name, _ = found
-    known = memory.get(name)
+    known = recalled(memory, name)
     if known is None or known.epoch is not track.epoch:
         if len(memory) >= _MOST:
             memory.clear()
         came = replace(track.came, body=b"")
         rest = replace(raw, id="", fields={}, translate=_untold)
-        known = memory[name] = replace(track, came=came, raw=rest)
+        known = replace(track, came=came, raw=rest)
+        kept = track.epoch.kept
+        if len(kept) >= _MOST_TRACKS:
+            kept.clear()
+        kept.append(known)
+        memory[name] = ref(known)
     known.ways[endpoint] = way
+
+
+def recalled(memory: Mapping[bytes, Callable[[], Track | None]], name: bytes) -> Track | None:
+    """What is remembered with a head for a model, by its name in JSON."""
+    found = memory.get(name)
+    return None if found is None else found()
 
 
 def _untold() -> Request:
