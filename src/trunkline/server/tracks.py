@@ -72,6 +72,9 @@ class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
     # To the endpoints that were asked before.
     ways: dict[Endpoint, Way]
 
+    # The head may hold a key, which must not get into a log.
+    __repr__ = object.__repr__
+
     def unopened(self, body: bytes, request_id: str) -> Unopened:
         """A call with `body`."""
         came = replace(self.came, body=body)
