@@ -9,7 +9,12 @@ from trunkline.core.speedups import native
 # Weight of the newest sample in the moving averages.
 _NEWEST = 0.15
 # Tokens that one request is taken to have at most, whatever another server tells.
-MOST_TOKENS = 1 << 40
+_MOST_TOKENS = 1 << 40
+
+
+def bounded(tokens: int) -> int:
+    """As many `tokens` as are counted, where another server has told how many there were."""
+    return tokens if 0 <= tokens <= _MOST_TOKENS else min(max(tokens, 0), _MOST_TOKENS)
 
 
 class PureTally:
@@ -49,8 +54,7 @@ class PureTally:
 
         `prompt` and `made` are tokens, of the prompt and of the answer; gives how many it took.
         """
-        prompt = min(max(prompt, 0), MOST_TOKENS)
-        made = min(max(made, 0), MOST_TOKENS)
+        prompt, made = bounded(prompt), bounded(made)
         total = prompt + made
         ttft, duration = first - began, now - began
         newest = _NEWEST if self.measured_at else 1.0

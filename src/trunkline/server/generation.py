@@ -33,7 +33,7 @@ from trunkline.core.types import (
 )
 from trunkline.gateway.gateway import ServedModel
 from trunkline.gateway.route import Route
-from trunkline.gateway.tally import MOST_TOKENS
+from trunkline.gateway.tally import bounded
 from trunkline.server.http.exchange import EVENT_STREAM_HEADERS, Exchange
 from trunkline.server.metrics import ModelMetrics
 from trunkline.server.replies import id_line, respond_error
@@ -398,9 +398,9 @@ class Generation:
 
     def _settle(self) -> None:
         """Count the tokens, whether or not all of them reached a client."""
-        used, metrics = self._usage, self._metrics
+        used = self._usage
         generated = used.completion_tokens if self._open == 0 else self._generated
-        _count(self._exchange, metrics, used.prompt_tokens, generated)
+        _count(self._exchange, self._metrics, used.prompt_tokens, generated)
 
     def _cancel(self) -> None:
         self._active.discard(self)
@@ -428,9 +428,7 @@ def pass_whole(
 
 def _count(exchange: Exchange, metrics: ModelMetrics, prompt: int, generated: int) -> None:
     """Count tokens; another server may tell any number of them."""
-    if not (0 <= prompt <= MOST_TOKENS and 0 <= generated <= MOST_TOKENS):
-        prompt = min(max(prompt, 0), MOST_TOKENS)
-        generated = min(max(generated, 0), MOST_TOKENS)
+    prompt, generated = bounded(prompt), bounded(generated)
     exchange.tokens = (prompt, generated)
     metrics.prompt_tokens.inc(prompt)
     metrics.generation_tokens.inc(generated)

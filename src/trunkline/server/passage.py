@@ -288,7 +288,7 @@ def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | En
         head = lane.owner.site.head(_POST, lane.path, way.headers, body)
     except TrunklineError:
         return endpoint
-    exchange.route, exchange.model = track.operation, track.label
+    exchange.route, exchange.model = track.route_name, track.label
     request.body = b""
     request_id = track.codec.id_prefix + ids.next()
     passage = Passage(track, way, exchange, request_id, endpoint, now, given, head=head, body=body)

@@ -67,7 +67,7 @@ class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
     came: Incoming
     raw: RawRequest
     # For log and metrics: as of `Exchange`.
-    operation: str
+    route_name: str
     label: str
     # To the endpoints that were asked before.
     ways: dict[Endpoint, Way]

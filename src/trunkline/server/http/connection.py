@@ -104,9 +104,6 @@ class Connection(asyncio.Protocol):
             self._held = bytes(self._held) + data
         else:
             request = framing.known(data)
-            if request is not None and self._current is None and not self._queue:
-                self._start(Exchange(self, request, self._client, time.monotonic()))
-                return
             if request is None and framing.gathering is None:
                 if len(data) > _SLICE:
                     self._held = memoryview(data)
@@ -171,14 +168,10 @@ class Connection(asyncio.Protocol):
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
         self._current = None
-        pool = self._pool
-        pool.active -= 1
-        if pool.awaited is not None:
-            pool.awaited.set()
-        self._application.finished(exchange)
+        self._ended(exchange)
         if exchange.refusal is not None:
             self._linger()
-        elif not keep_alive or pool.draining:
+        elif not keep_alive or self._pool.draining:
             self.close()
         else:
             self._deadline = time.monotonic() + self._limits.keepalive_timeout
@@ -302,9 +295,12 @@ class Connection(asyncio.Protocol):
         exchange, self._current = self._current, None
         if exchange is not None:
             exchange.lost(because)
-            self._pool.active -= 1
-            self._pool.changed()
-            self._application.finished(exchange)
+            self._ended(exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        self._pool.active -= 1
+        self._pool.changed()
+        self._application.finished(exchange)
 
 
 def _nowhere(data: bytes) -> None:
