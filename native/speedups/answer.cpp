@@ -1,4 +1,6 @@
 // WholeAnswer: what a complete answer tells of what it took.
+#include <initializer_list>
+
 #include "speedups/names.h"
 #include "speedups/types.h"
 
@@ -6,21 +8,25 @@ namespace speedups {
 
 namespace {
 
+// Digits of a count that is taken.
+constexpr size_t kMostDigits = 15;
+
 struct WholeAnswer {
   PyObject_HEAD
-  Names listed, told, faults;
+  Names listed, told, faults, prompt, made, besides;
 };
 
 PyObject* create(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
-  static const char* const words[] = {"listed", "told", "faults", nullptr};
-  PyObject *listed, *told, *faults;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUO", const_cast<char**>(words), &listed, &told,
-                                   &faults))
+  static const char* const words[] = {"listed", "told", "faults", "counts", "besides", nullptr};
+  PyObject *listed, *told, *faults, *prompt, *made, *besides;
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "UUO(UU)O", const_cast<char**>(words), &listed,
+                                   &told, &faults, &prompt, &made, &besides))
     return nullptr;
   PyObject* const self = allocate(type);
   if (!self) return nullptr;
   WholeAnswer* const answer = reinterpret_cast<WholeAnswer*>(self);
-  if (!answer->listed.add(listed) || !answer->told.add(told) || !answer->faults.take(faults)) {
+  if (!answer->listed.add(listed) || !answer->told.add(told) || !answer->faults.take(faults) ||
+      !answer->prompt.add(prompt) || !answer->made.add(made) || !answer->besides.take(besides)) {
     Py_DECREF(self);
     return nullptr;
   }
@@ -29,9 +35,9 @@ PyObject* create(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 
 void destroy(PyObject* self) {
   WholeAnswer* const answer = reinterpret_cast<WholeAnswer*>(self);
-  answer->listed.clear();
-  answer->told.clear();
-  answer->faults.clear();
+  for (Names* names : {&answer->listed, &answer->told, &answer->faults, &answer->prompt,
+                       &answer->made, &answer->besides})
+    names->clear();
   release(self);
 }
 
@@ -39,6 +45,37 @@ void destroy(PyObject* self) {
 bool is_kind(Text value) {
   if (*value.begin != '"') return value.is("null", 4);
   return !value.is("\"error\"", 7) && !std::memchr(value.begin, '\\', value.size());
+}
+
+// A number of JSON without sign, fraction or exponent. False: it is none, or has many digits.
+bool count_of(Text value, long long* count) {
+  if (value.size() > kMostDigits) return false;
+  *count = 0;
+  for (const Byte* at = value.begin; at != value.end; ++at) {
+    if (*at < '0' || *at > '9') return false;
+    *count = *count * 10 + (*at - '0');
+  }
+  return true;
+}
+
+// What `told` has in its fields for counts. False: that is hard to tell.
+bool counts_of(const WholeAnswer& answer, Text told, long long* prompt, long long* made) {
+  bool has_prompt = false, has_made = false;
+  *prompt = *made = 0;
+  return Json(told.begin, told.end).object([&](Text name, Text value) {
+    const bool is_prompt = answer.prompt.holds(name), is_made = answer.made.holds(name);
+    if (is_prompt || is_made) {
+      bool& seen = is_prompt ? has_prompt : has_made;
+      if (seen) return false;
+      seen = true;
+    }
+    if (value.is("null", 4)) return true;
+    long long count;
+    if (!count_of(value, &count)) return false;
+    if (is_prompt) *prompt = count;
+    if (is_made) *made = count;
+    return is_prompt || is_made || answer.besides.holds(name);
+  });
 }
 
 PyObject* find(PyObject* self, PyObject* body) {
@@ -62,13 +99,19 @@ PyObject* find(PyObject* self, PyObject* body) {
     }
     return true;
   });
-  if (!is_answer || !listed || !found.begin) Py_RETURN_NONE;
-  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(found.begin),
-                                   static_cast<Py_ssize_t>(found.size()));
+  long long prompt, made;
+  if (!is_answer || !listed || !found.begin || !counts_of(answer, found, &prompt, &made))
+    Py_RETURN_NONE;
+  PyObject* const first = PyLong_FromLongLong(prompt);
+  PyObject* const second = PyLong_FromLongLong(made);
+  PyObject* const both = first && second ? PyTuple_Pack(2, first, second) : nullptr;
+  Py_XDECREF(first);
+  Py_XDECREF(second);
+  return both;
 }
 
 PyMethodDef methods[] = {
-    {"find", find, METH_O, "What the answer tells of itself, as it is spelled; or None."},
+    {"find", find, METH_O, "The two counts that the answer tells; or None."},
     {nullptr, nullptr, 0, nullptr},
 };
 

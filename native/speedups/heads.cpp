@@ -96,17 +96,16 @@ void destroy(PyObject* self) {
   release(self);
 }
 
-// (made, digits, body, missing), or None where there is more than one message.
-PyObject* result(PyObject* made, string_view digits, size_t number, string_view body) {
+// (made, body, missing), or None where there is more than one message.
+PyObject* result(PyObject* made, size_t number, string_view body) {
   if (number < body.size()) Py_RETURN_NONE;
   // What is allocated may run a collection, and that anything.
   Py_INCREF(made);
-  PyObject* const fields[] = {as_bytes(digits), as_bytes(body),
-                              PyLong_FromSize_t(number - body.size())};
-  PyObject* const found = fields[0] && fields[1] && fields[2]
-                              ? PyTuple_Pack(4, made, fields[0], fields[1], fields[2])
-                              : nullptr;
-  for (PyObject* field : fields) Py_XDECREF(field);
+  PyObject* const rest = as_bytes(body);
+  PyObject* const missing = PyLong_FromSize_t(number - body.size());
+  PyObject* const found = rest && missing ? PyTuple_Pack(3, made, rest, missing) : nullptr;
+  Py_XDECREF(rest);
+  Py_XDECREF(missing);
   Py_DECREF(made);
   return found;
 }
@@ -123,7 +122,7 @@ PyObject* find_again(const Heads& heads, string_view data) {
   const string_view more = behind(rest, count);
   if (!count || !more.starts_with(after) || !behind(more, after.size()).starts_with(kEnd))
     return nullptr;
-  return result(heads.last, until(rest, count), number, behind(more, after.size() + kEnd.size()));
+  return result(heads.last, number, behind(more, after.size() + kEnd.size()));
 }
 
 PyObject* join(string_view before, string_view after) {
@@ -170,8 +169,7 @@ PyObject* find(PyObject* self, PyObject* bytes) {
   heads.key = key;
   heads.before = at;
   heads.last = made;
-  PyObject* const found =
-      result(made, until(behind(data, at), count), number, behind(data, end + kEnd.size()));
+  PyObject* const found = result(made, number, behind(data, end + kEnd.size()));
   Py_XDECREF(old_key);
   Py_XDECREF(old);
   return found;
@@ -230,7 +228,7 @@ PyObject* learn_head(PyObject* self, PyObject* const* args, Py_ssize_t count) {
 
 PyMethodDef methods[] = {
     {"find", find, METH_O,
-     "(what the head means, the digits of its length, the body, bytes to come), or None."},
+     "(what the head means, the body, how many bytes of that are still to come), or None."},
     {"learn", method(learn), METH_FASTCALL, "Remember the head of a message with its body."},
     {"learn_head", method(learn_head), METH_FASTCALL, "Remember a head that had such a length."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},

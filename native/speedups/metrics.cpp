@@ -1,17 +1,12 @@
-// Counter and Histogram: what core/metrics.py counts in; it makes the samples.
+#include "speedups/metrics.h"
+
 #include <cstddef>
-#include <cstdint>
 
 #include "speedups/types.h"
 
 namespace speedups {
 
 namespace {
-
-struct Counter {
-  PyObject_HEAD
-  double value;
-};
 
 PyObject* inc(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   double amount = 1.0;
@@ -35,15 +30,6 @@ PyType_Slot counter_slots[] = {
     {Py_tp_methods, counter_methods},
     {Py_tp_members, counter_members},
     {0, nullptr},
-};
-
-struct Histogram {
-  PyObject_HEAD
-  double sum;
-  // Buckets but the last one, which has no bound; their bounds and, one more, their counts.
-  Py_ssize_t size;
-  double* bounds;
-  uint64_t* counts;
 };
 
 Histogram& histogram_of(PyObject* self) { return *reinterpret_cast<Histogram*>(self); }
@@ -77,20 +63,9 @@ void destroy(PyObject* self) {
 }
 
 PyObject* observe(PyObject* self, PyObject* observed) {
-  Histogram& histogram = histogram_of(self);
   double value;
   if (!number(observed, &value)) return nullptr;
-  // As bisect.bisect_left does it.
-  Py_ssize_t low = 0, high = histogram.size;
-  while (low < high) {
-    const Py_ssize_t middle = (low + high) / 2;
-    if (histogram.bounds[middle] < value)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  ++histogram.counts[low];
-  histogram.sum += value;
+  histogram_of(self).observe(value);
   Py_RETURN_NONE;
 }
 
@@ -146,6 +121,20 @@ PyType_Slot histogram_slots[] = {
 };
 
 }  // namespace
+
+void Histogram::observe(double value) {
+  // As bisect.bisect_left does it.
+  Py_ssize_t low = 0, high = size;
+  while (low < high) {
+    const Py_ssize_t middle = (low + high) / 2;
+    if (bounds[middle] < value)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  ++counts[low];
+  sum += value;
+}
 
 PyType_Spec counter_spec = {
     "trunkline.core._speedups.Counter",

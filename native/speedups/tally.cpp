@@ -1,4 +1,5 @@
-// Tally: counters and moving averages of one target (gateway/tally.py says what they mean).
+#include "speedups/tally.h"
+
 #include <cstddef>
 
 #include "speedups/types.h"
@@ -12,12 +13,6 @@ constexpr double kNewest = 0.15;
 // Tokens that one request is taken to have at most, so that no sum of them ends.
 constexpr long long kMostTokens = 1LL << 40;
 
-struct Tally {
-  PyObject_HEAD
-  long long in_flight, requests, successes, cancelled, prompt_tokens, completion_tokens;
-  double measured_at, ttft, per_token, duration, parallel, size, ttft_seconds, answer_seconds;
-};
-
 Tally& tally_of(PyObject* self) { return *reinterpret_cast<Tally*>(self); }
 
 // Sums without overflow: what is told by another server may be anything.
@@ -26,19 +21,8 @@ void add(long long& sum, long long amount) {
                                static_cast<unsigned long long>(amount));
 }
 
-// `object` as a number of tokens, within what one request can have. False: an error is set.
-bool tokens(PyObject* object, long long* count) {
-  int overflow;
-  *count = PyLong_AsLongLongAndOverflow(object, &overflow);
-  if (*count == -1 && !overflow && PyErr_Occurred()) return false;
-  if (overflow > 0 || *count > kMostTokens) *count = kMostTokens;
-  if (overflow < 0 || *count < 0) *count = 0;
-  return true;
-}
-
 PyObject* sent(PyObject* self, PyObject*) {
-  add(tally_of(self).in_flight, 1);
-  add(tally_of(self).requests, 1);
+  tally_of(self).sent();
   Py_RETURN_NONE;
 }
 
@@ -49,26 +33,7 @@ PyObject* answered(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   if (!number(args[0], &now) || !number(args[1], &began) || !number(args[2], &first) ||
       !tokens(args[3], &prompt) || !tokens(args[4], &made))
     return nullptr;
-  Tally& tally = tally_of(self);
-  const long long total = prompt + made;
-  const double ttft = first - began, duration = now - began;
-  const double newest = tally.measured_at != 0 ? kNewest : 1.0;
-  tally.measured_at = now;
-  tally.ttft += newest * (ttft - tally.ttft);
-  tally.duration += newest * (duration - tally.duration);
-  tally.parallel += newest * (static_cast<double>(tally.in_flight) - tally.parallel);
-  tally.size += newest * (static_cast<double>(total) - tally.size);
-  if (made > 1) {
-    const double per_token = (now - first) / static_cast<double>(made - 1);
-    tally.per_token += (tally.per_token != 0 ? newest : 1.0) * (per_token - tally.per_token);
-  }
-  add(tally.in_flight, -1);
-  add(tally.successes, 1);
-  tally.ttft_seconds += ttft;
-  tally.answer_seconds += duration;
-  add(tally.prompt_tokens, prompt);
-  add(tally.completion_tokens, made);
-  return PyLong_FromLongLong(total);
+  return PyLong_FromLongLong(tally_of(self).answered(now, began, first, prompt, made));
 }
 
 PyMethodDef methods[] = {
@@ -106,6 +71,43 @@ PyType_Slot slots[] = {
 };
 
 }  // namespace
+
+bool tokens(PyObject* object, long long* count) {
+  int overflow;
+  *count = PyLong_AsLongLongAndOverflow(object, &overflow);
+  if (*count == -1 && !overflow && PyErr_Occurred()) return false;
+  if (overflow > 0 || *count > kMostTokens) *count = kMostTokens;
+  if (overflow < 0 || *count < 0) *count = 0;
+  return true;
+}
+
+void Tally::sent() {
+  add(in_flight, 1);
+  add(requests, 1);
+}
+
+long long Tally::answered(double now, double began, double first, long long prompt,
+                          long long made) {
+  const long long total = prompt + made;
+  const double its_ttft = first - began, its_duration = now - began;
+  const double newest = measured_at != 0 ? kNewest : 1.0;
+  measured_at = now;
+  ttft += newest * (its_ttft - ttft);
+  duration += newest * (its_duration - duration);
+  parallel += newest * (static_cast<double>(in_flight) - parallel);
+  size += newest * (static_cast<double>(total) - size);
+  if (made > 1) {
+    const double its_per_token = (now - first) / static_cast<double>(made - 1);
+    per_token += (per_token != 0 ? newest : 1.0) * (its_per_token - per_token);
+  }
+  add(in_flight, -1);
+  add(successes, 1);
+  ttft_seconds += its_ttft;
+  answer_seconds += its_duration;
+  add(prompt_tokens, prompt);
+  add(completion_tokens, made);
+  return total;
+}
 
 PyType_Spec tally_spec = {
     "trunkline.core._speedups.Tally",

@@ -13,5 +13,6 @@ extern PyType_Spec counter_spec;
 extern PyType_Spec histogram_spec;
 extern PyType_Spec tally_spec;
 extern PyType_Spec events_spec;
+extern PyType_Spec account_spec;
 
 }  // namespace speedups

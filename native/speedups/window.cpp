@@ -1,6 +1,6 @@
-// Window: how much happened lately (gateway/window.py says how).
+#include "speedups/window.h"
+
 #include <cmath>
-#include <cstdint>
 
 #include "speedups/types.h"
 
@@ -9,20 +9,6 @@ namespace speedups {
 namespace {
 
 constexpr Py_ssize_t kMostSlots = 1 << 16;
-
-struct Window {
-  PyObject_HEAD
-  double width;
-  // When the next slot begins.
-  double until;
-  // Number of the slot that is being filled, counted from the clock's zero; its place.
-  int64_t at;
-  int64_t slot;
-  int64_t size;
-  // Without a sign, as what is added is taken away again: sums may wrap in between.
-  uint64_t total;
-  uint64_t* counts;
-};
 
 Window& window_of(PyObject* self) { return *reinterpret_cast<Window*>(self); }
 
@@ -82,7 +68,7 @@ bool roll(Window& window, double now) {
 
 // As of the time in `object`, which is given back. False: an error is set.
 bool turn(Window& window, PyObject* object, double* now) {
-  return number(object, now) && (!(*now >= window.until) || roll(window, *now));
+  return number(object, now) && window.turn(*now);
 }
 
 PyObject* total_of(const Window& window) {
@@ -94,9 +80,8 @@ PyObject* add(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   if (count != 1 && count != 2) return PyErr_Format(PyExc_TypeError, "add(now, amount=1)");
   const long long amount = count == 2 ? PyLong_AsLongLong(args[1]) : 1;
   double now;
-  if ((amount == -1 && PyErr_Occurred()) || !turn(window, args[0], &now)) return nullptr;
-  window.counts[window.slot] += static_cast<uint64_t>(amount);
-  window.total += static_cast<uint64_t>(amount);
+  if ((amount == -1 && PyErr_Occurred()) || !number(args[0], &now) || !window.add(now, amount))
+    return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -141,6 +126,15 @@ PyType_Slot slots[] = {
 };
 
 }  // namespace
+
+bool Window::turn(double now) { return !(now >= until) || roll(*this, now); }
+
+bool Window::add(double now, long long amount) {
+  if (!turn(now)) return false;
+  counts[slot] += static_cast<uint64_t>(amount);
+  total += static_cast<uint64_t>(amount);
+  return true;
+}
 
 PyType_Spec window_spec = {
     "trunkline.core._speedups.Window",

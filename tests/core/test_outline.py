@@ -258,19 +258,47 @@ ANSWER = (
     b'"usage":{"prompt_tokens":3,"completion_tokens":4}, "error":null}'
 )
 USAGE = b'{"prompt_tokens":3,"completion_tokens":4}'
+COUNTS = ("prompt_tokens", "completion_tokens")
 
 
-def tell(kind: Any, body: bytes) -> bytes | None:
-    found = kind("choices", "usage", ("error", "detail")).find(body)
-    assert found is None or isinstance(found, bytes)
+def tell(kind: Any, body: bytes) -> tuple[int, int] | None:
+    found: tuple[int, int] | None
+    found = kind("choices", "usage", ("error", "detail"), COUNTS, ("total",)).find(body)
     return found
 
 
 @answers
 def test_what_an_answer_tells(kind: Any) -> None:
-    assert tell(kind, ANSWER) == USAGE
-    assert tell(kind, b'{"usage":{},"choices":[]}') == b"{}"
-    assert tell(kind, b'{"usage":{},"choices":[],"detail":null,"error":null}') == b"{}"
+    assert tell(kind, ANSWER) == (3, 4)
+    assert tell(kind, b'{"usage":{},"choices":[]}') == (0, 0)
+    assert tell(kind, b'{"usage":{},"choices":[],"detail":null,"error":null}') == (0, 0)
+
+
+@answers
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        (b'{"completion_tokens":7}', (0, 7)),
+        (b'{"prompt_tokens":null,"completion_tokens":0}', (0, 0)),
+        (b'{ "total" : 9 ,"prompt_tokens": 2 ,\n"details":null}', (2, 0)),
+        (b'{"prompt_tokens":999999999999999}', (999999999999999, 0)),
+        (b'{"prompt_tokens":1000000000000000}', None),
+        (b'{"prompt_tokens":-1}', None),
+        (b'{"prompt_tokens":1.0}', None),
+        (b'{"prompt_tokens":1e2}', None),
+        (b'{"prompt_tokens":"1"}', None),
+        (b'{"prompt_tokens":true}', None),
+        (b'{"prompt_tokens":1,"prompt_tokens":2}', None),
+        (b'{"completion_tokens":1,"completion_tokens":null}', None),
+        (b'{"details":1}', None),
+        (b'{"details":{}}', None),
+        (b'{"total":{}}', None),
+        (b'{"prompt_tokens":1,"t\\u006ftal":1}', None),
+    ],
+)
+def test_counts_of_an_answer(kind: Any, usage: bytes, counts: tuple[int, int] | None) -> None:
+    found = tell(kind, b'{"choices":[],"usage":%b}' % usage)
+    assert found == counts or (kind is PureWholeAnswer and b"\\" in usage)
 
 
 @answers
@@ -311,7 +339,7 @@ def test_what_is_no_whole_answer(kind: Any, body: bytes) -> None:
         st.tuples(
             st.sampled_from(["choices", "usage", "error", "object", "id", "detail"]),
             st.sampled_from(
-                ["[]", "{}", "null", '"error"', '"x"', "5", '[{"usage":1}]', '{"a":"}"}']
+                ["[]", "{}", "null", '"error"', '"x"', "5", '[{"usage":1}]', '{"total":7}']
             ),
         ),
         max_size=6,
@@ -329,6 +357,6 @@ def test_what_is_told_is_what_is_read(kind: Any, pairs: list[tuple[str, str]]) -
     )
     if found is not None:
         assert good
-        assert found == fields["usage"].encode()
+        assert found == (0, 0)
     elif good and kind is not PureWholeAnswer:
         assert len(fields) < len(pairs)

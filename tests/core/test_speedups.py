@@ -23,9 +23,11 @@ needs_native = pytest.mark.skipif(native is None, reason="the speedups are not b
 SHOW = """
 from trunkline.core import heads, metrics, outline, pieces, speedups
 from trunkline.gateway import endpoint, tally, window
+from trunkline.server import account
 print(speedups.native is None, outline.Outline.__name__, outline.WholeAnswer.__name__,
       heads.Heads.__name__, metrics.Counter.__base__.__name__, metrics.Histogram.__base__.__name__,
-      window.Window.__name__, endpoint.Endpoint.__base__.__name__, pieces.Events.__name__)
+      window.Window.__name__, endpoint.Endpoint.__base__.__name__, pieces.Events.__name__,
+      account.Account.__name__)
 """
 
 
@@ -39,7 +41,10 @@ def shown(**variables: str) -> list[str]:
     return done.stdout.split()
 
 
-NAMES = ["Outline", "WholeAnswer", "Heads", "Counter", "Histogram", "Window", "Tally", "Events"]
+NAMES = [
+    *("Outline", "WholeAnswer", "Heads", "Counter", "Histogram", "Window", "Tally", "Events"),
+    "Account",
+]
 
 
 def test_python_does_without() -> None:
@@ -88,7 +93,9 @@ def test_types_are_made_of_the_right_arguments() -> None:
         (native.Histogram, ([1.0],)),
         (native.Histogram, (("x",),)),
         (native.WholeAnswer, ("a", "b")),
-        (native.WholeAnswer, ("a", b"b", ())),
+        (native.WholeAnswer, ("a", b"b", (), ("c", "d"), ())),
+        (native.WholeAnswer, ("a", "b", (), ("c",), ())),
+        (native.WholeAnswer, ("a", "b", (), ("c", "d"), 1)),
     ]:
         with pytest.raises(TypeError):
             make(*wrong)
@@ -148,7 +155,8 @@ def _use(head: bytes) -> None:
     """Make one of each, do something with it, and let go of it."""
     native.Outline("a", ("b", "c")).find(b'{"a":1}')
     native.Outline("a", ("b",)).find(b'{"a":[')
-    native.WholeAnswer("a", "b", ("c",)).find(b'{"a":[],"b":{}}')
+    answer = native.WholeAnswer("a", "b", ("c",), ("d", "e"), ("f",))
+    assert answer.find(b'{"a":[],"b":{"d":5,"f":1}}') == (5, 0)
     heads = native.Heads()
     heads.learn_head(head, 1, "it")
     assert heads.find(head + b"x")
@@ -157,6 +165,12 @@ def _use(head: bytes) -> None:
     window.free_in(100.0)
     histogram = native.Histogram((1.0, 2.0))
     histogram.observe(1e300)
+    counter = native.Counter()
+    account = native.Account(
+        native.Tally(), window, window, window, histogram, histogram, counter, counter
+    )
+    account.began(200.0)
+    assert account.passed(201.0, 200.0, 1.0, 3, 4) == (3, 4)
     assert len(histogram.counts) == len(histogram.bounds) + 1
     native.Counter().inc(1e300)
     native.Tally().answered(1e9, 2e8, 3e8, 10**9, 10**9)

@@ -277,6 +277,7 @@ class Holding(FakeBackend):
     def __init__(self, name: str, held: bool) -> None:
         super().__init__(name)
         self.held = held
+        self.loads = True
 
     def holds(self, model: str) -> bool:
         assert model == "m"

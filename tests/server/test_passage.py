@@ -27,7 +27,7 @@ from trunkline.server.passage import Passage, passed, passed_again
 
 # Who takes it.
 _SHORT = "trunkline.server.generate.passed"
-_SHORTER = "trunkline.server.generate.passed_again"
+_SHORTER = "trunkline.server.dispatch.passed_again"
 _BODY = completion()
 _FAULT = json.dumps({"error": {"message": "no", "type": "server_error"}}).encode()
 _CHUNKED = (

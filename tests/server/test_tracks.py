@@ -14,7 +14,7 @@ from trunkline.gateway.keys import Keys
 from trunkline.server import tracks
 from trunkline.server.passage import Passage, passed_again
 
-_AGAIN = "trunkline.server.generate.passed_again"
+_AGAIN = "trunkline.server.dispatch.passed_again"
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ class LaneOwner(Protocol):
     timeouts: Timeouts
     heard: bool
     calls: set[UnderWay]
+    # Whether `watch` has been called and still holds.
+    watched: bool
 
     def reach(self, operation: str, model: str, path: str) -> str:
         """Where the server has what the dialect of an operation has at `path`."""
@@ -34,7 +36,7 @@ class LaneOwner(Protocol):
         """A call that somebody else has sent; whoever did tells it what he hears from now on."""
 
 
-class Lane(msgspec.Struct, frozen=True, eq=False):
+class Lane(msgspec.Struct, eq=False):
     """What a backend knows beforehand of relaying one operation of one of its models.
 
     For whoever sends a `Transfer` of its own, and has a `RemoteCall` made of it (`adopt`) when
@@ -50,6 +52,8 @@ class Lane(msgspec.Struct, frozen=True, eq=False):
     patience: float
     # The server's name of the model, in JSON, where a body needs no other change; else None.
     name: bytes | None
+    # False: the server is known to be another by now; there may be a new lane.
+    open: bool = True
 
 
 def lane_of(owner: LaneOwner, speaker: Speaker, terms: Terms) -> Lane | None:

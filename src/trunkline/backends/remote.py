@@ -97,14 +97,15 @@ class RemoteBackend:
         self._speakers = speakers
         self.calls: set[UnderWay] = set()
         # True: the ticker has us.
-        self._watched = False
+        self.watched = False
         self._time = site.pool.loop.time
         self._terms: dict[tuple[str, str], Terms] = {}
-        # By model and operation.
+        # By model and operation, as long as what they rest on holds.
         self._lanes: dict[tuple[str, str], Lane | None] = {}
         self._listed: dict[str, ModelCard] = {}
         self._stats: BackendStats | None = None
-        # Models in memory, where it tells them.
+        # As of `Holder`: it tells which models are in memory.
+        self.loads = kind.metrics is not None and kind.metrics.shape == "ollama"
         self._resident: frozenset[str] | None = None
         self._health = Health("ready")
         if missing:
@@ -176,7 +177,7 @@ class RemoteBackend:
         key = (model, operation)
         if key not in self._lanes:
             if len(self._lanes) >= _MAX_TERMS:
-                self._lanes.clear()
+                self._forget_terms()
             lane = None
             if operation in self._paths and not self._missing:
                 lane = lane_of(self, self._speakers[operation], self.terms(model, operation))
@@ -200,8 +201,8 @@ class RemoteBackend:
 
     def watch(self) -> None:
         """As of `LaneOwner`."""
-        if not self._watched:
-            self._watched = True
+        if not self.watched:
+            self.watched = True
             self.ticker.add(self)
 
     async def count_tokens(self, request: Request) -> int:
@@ -269,7 +270,7 @@ class RemoteBackend:
     def set_stats(self, stats: BackendStats) -> None:
         """What a scrape brought."""
         self._stats = stats
-        if self.kind.metrics is not None and self.kind.metrics.shape == "ollama":
+        if self.loads:
             self._resident = frozenset(stats.resident_models)
 
     def set_models(self, cards: tuple[ModelCard, ...]) -> None:
@@ -296,7 +297,7 @@ class RemoteBackend:
         for call in tuple(self.calls):
             call.check(now)
         if not self.calls:
-            self._watched = False
+            self.watched = False
             self.ticker.discard(self)
 
     def cut(self) -> None:
@@ -325,6 +326,9 @@ class RemoteBackend:
 
     def _forget_terms(self) -> None:
         self._terms.clear()
+        for lane in self._lanes.values():
+            if lane is not None:
+                lane.open = False
         self._lanes.clear()
 
     def _encode(self, request: Request) -> tuple[Speaker, Terms, Outgoing]:

@@ -62,18 +62,23 @@ class Site:
         Raises `InvalidRequest` where path or fields cannot be sent.
         """
         auth = self.auth
-        key = (method, path, headers, auth.fields())
+        known = self.opening(method, path, headers, auth.fields())
+        if not auth.signs:
+            return known + length_line(len(body))
+        signed = auth.sign(method, self.origin.authority, self._target(path), headers, body)
+        more = "".join(f"{name}: {value}\r\n" for name, value in signed).encode()
+        return b"%bcontent-length: %d\r\n%b\r\n" % (known, len(body), more)
+
+    def opening(self, method: str, path: str, headers: Fields, credentials: Fields) -> bytes:
+        """What a head begins with, as of `head`; `length_line` ends it, where nothing is signed."""
+        key = (method, path, headers, credentials)
         known = self._heads.get(key)
         if known is None:
             known = self._build(*key)
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             self._heads[key] = known
-        if not auth.signs:
-            return known + _length(len(body))
-        signed = auth.sign(method, self.origin.authority, self._target(path), headers, body)
-        more = "".join(f"{name}: {value}\r\n" for name, value in signed).encode()
-        return b"%bcontent-length: %d\r\n%b\r\n" % (known, len(body), more)
+        return known
 
     async def fetch(
         self,
@@ -118,8 +123,8 @@ class Site:
 
 
 @functools.lru_cache(maxsize=4096)
-def _length(size: int) -> bytes:
-    """What ends a head."""
+def length_line(size: int) -> bytes:
+    """What ends the head of a request whose body has `size` bytes."""
     return b"content-length: %d\r\n\r\n" % size
 
 

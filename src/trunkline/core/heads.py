@@ -39,9 +39,8 @@ class PureHeads(Generic[T]):
         self._after = _END
         self._last: T | None = None
 
-    def find(self, data: bytes) -> tuple[T, bytes, bytes, int] | None:
-        """What the head of `data` means, the digits of its length, the body, and how many bytes
-        of that are still to come.
+    def find(self, data: bytes) -> tuple[T, bytes, int] | None:
+        """What the head of `data` means, the body, and how many bytes of that are still to come.
 
         None where the head is not known, or there is more than one message.
         """
@@ -55,7 +54,7 @@ class PureHeads(Generic[T]):
                 body = data[stop + len(after) :]
                 if len(digits) <= _MOST_DIGITS and digits.isdigit():
                     missing = int(digits) - len(body)
-                    return (made, digits, body, missing) if missing >= 0 else None
+                    return (made, body, missing) if missing >= 0 else None
                 return None
         end = data.find(_END)
         at = data.find(_TAIL, 0, end) + len(_TAIL)
@@ -72,7 +71,7 @@ class PureHeads(Generic[T]):
         if len(digits) > _MOST_DIGITS or not digits.isdigit():
             return None
         missing = int(digits) - len(body)
-        return (made, digits, body, missing) if missing >= 0 else None
+        return (made, body, missing) if missing >= 0 else None
 
     def learn(self, data: bytes, body: bytes, made: T) -> None:
         """`data` is one message with `body`, and begins where a message may begin.

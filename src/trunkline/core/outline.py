@@ -18,6 +18,8 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _NOTHING = (b"null", b"false")
 # Bytes of what is looked at twice here: in more, it is hard to tell.
 _LONG = 8192
+# Digits of a count that is taken.
+_MOST_DIGITS = 15
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -57,20 +59,33 @@ class PureOutline:
 class PureWholeAnswer:
     """Looks for what answers tell of themselves in `told`, an object, beside the array `listed`."""
 
-    __slots__ = ("_faults", "_listed", "_told", "_watched")
+    __slots__ = ("_besides", "_counts", "_faults", "_listed", "_told", "_watched")
 
-    def __init__(self, listed: str, told: str, faults: Collection[str]) -> None:
-        """Names are as those of `Outline`."""
+    def __init__(
+        self,
+        listed: str,
+        told: str,
+        faults: Collection[str],
+        counts: tuple[str, str],
+        besides: Collection[str],
+    ) -> None:
+        """Names are as those of `Outline`.
+
+        `counts` are what is looked for in `told`, where those of `besides` are numbers as well.
+        """
         self._listed = listed
         self._told = told
         self._faults = tuple(faults)
-        self._watched = tuple(map(_quoted, (listed, told, "object", *faults)))
+        self._counts = counts
+        self._besides = frozenset((*counts, *besides))
+        self._watched = tuple(map(_quoted, (listed, told, "object", *faults, *counts)))
 
-    def find(self, body: bytes) -> bytes | None:
-        """The value of the field `told`, as it is spelled.
+    def find(self, body: bytes) -> tuple[int, int] | None:
+        """The two counts; one that is null or missing is 0.
 
-        None: `body` is no JSON object, either field is missing or there twice, one of `faults` is
-        there and not null, "object" is "error" or no string, or that is hard to tell.
+        None: `body` is no JSON object, a field is missing or there twice, one of `faults` is there
+        and not null, "object" is "error" or no string, `told` has more in it than numbers that are
+        known (null is nothing), or that is hard to tell.
         """
         if len(body) > _LONG or any(body.count(quoted) > 1 for quoted in self._watched):
             return None
@@ -86,7 +101,19 @@ class PureWholeAnswer:
         kind = bytes(fields.get("object", b"null"))
         if kind != b"null" and (kind[:1] != b'"' or kind == b'"error"' or b"\\" in kind):
             return None
-        return told
+        return self._counted(told)
+
+    def _counted(self, told: bytes) -> tuple[int, int] | None:
+        numbers: dict[str, int] = {}
+        for name, value in _read(told).items():
+            spelled = bytes(value)
+            if spelled == b"null":
+                continue
+            if name not in self._besides or not spelled.isdigit() or len(spelled) > _MOST_DIGITS:
+                return None
+            numbers[name] = int(spelled)
+        prompt, made = self._counts
+        return numbers.get(prompt, 0), numbers.get(made, 0)
 
 
 def _quoted(name: str) -> bytes:

@@ -458,7 +458,11 @@ class Able(Protocol):
 
 @runtime_checkable
 class Holder(Protocol):
-    """What a backend can besides whose server loads models as they are asked for."""
+    """What a backend can besides whose server may load models as they are asked for."""
+
+    @property
+    def loads(self) -> bool:
+        """Whether it does; else `holds` has nothing to tell."""
 
     def holds(self, model: str) -> bool:
         """Whether `model` is in memory there, or nobody knows."""

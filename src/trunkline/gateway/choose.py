@@ -21,7 +21,8 @@ class Chooser:
     def __init__(self, config: RouteConfig, endpoints: Sequence[Endpoint], rng: Random) -> None:
         self._config = config
         self._endpoints = tuple(endpoints)
-        self._only = self._endpoints[0] if len(self._endpoints) == 1 else None
+        # Who is chosen where there is no choice.
+        self.only = self._endpoints[0] if len(self._endpoints) == 1 else None
         self._strategy = STRATEGIES[config.strategy](rng)
         self._weighted = Weighted(rng)
         self._ordered = len({endpoint.target.order for endpoint in self._endpoints}) > 1
@@ -30,13 +31,13 @@ class Chooser:
             target = endpoint.target
             arms[target.arm] = arms.get(target.arm, 0.0) + target.weight
         # True: the choice depends on the prompt, not on who asks alone.
-        self.reads = self._only is None and config.strategy in READING
+        self.reads = self.only is None and config.strategy in READING
         # (arm, its name for hashing, its weight)
         self._arms = [(arm, f"{config.name}/{arm}", weight) for arm, weight in arms.items()]
 
     def choose(self, ask: Ask, now: float, without: Collection[Endpoint] = ()) -> Endpoint | None:
         """Who is to answer, none of `without`; None: nobody may take it now."""
-        only = self._only
+        only = self.only
         if only is not None:
             return only if only.usable(now) and only not in without else None
         among = [one for one in self._endpoints if one.usable(now) and one not in without]

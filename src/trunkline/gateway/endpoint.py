@@ -48,10 +48,10 @@ class Endpoint(Tally):
         )
         self.tokens_lately = Window(_MINUTE)
         # Who knows whether the model is in memory, and how long a load has lasted.
-        self._holder = backend if isinstance(backend, Holder) else None
+        self.holder = backend if isinstance(backend, Holder) and backend.loads else None
         self._load = _LOAD
         # When a request was sent that had to load it; 0 = none.
-        self._load_began = 0.0
+        self.load_began = 0.0
         self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
         self._longest_wait = config.retries.retry_after
         self._shortest_wait = config.retries.base / 2
@@ -129,21 +129,31 @@ class Endpoint(Tally):
             self.breaker.tries.add(now)
         if prompt_size:
             self.tokens_lately.add(now, prompt_size // _BYTES_PER_TOKEN + 1)
-        if self._holder is not None and self._is_cold():
-            self._load_began = now
+        if self.holder is not None:
+            self.look_for_load(now)
         return not self.breaker.closed and self.breaker.begin()
+
+    def look_for_load(self, now: float) -> None:
+        """A part of `begin`, where there is a `holder`: the request may have to load the model."""
+        if self._is_cold():
+            self.load_began = now
 
     def completed(
         self, now: float, began: float, first: float, usage: Usage, prompt_size: int
     ) -> None:
         """An answer is complete; `first` is when its first output came."""
-        if began == self._load_began:
-            self._load_began = 0.0
-            self._load = max(_SHORTEST_LOAD, first - began - self.ttft)
+        if self.load_began:
+            self.note_load(began, first)
         total = self.answered(now, began, first, usage.prompt_tokens, usage.completion_tokens)
         self.breaker.row = 0
         guess = prompt_size // _BYTES_PER_TOKEN + 1 if prompt_size else 0
         self.tokens_lately.add(now, total - guess)
+
+    def note_load(self, began: float, first: float) -> None:
+        """A part of `completed`, where there is a `load_began`: it may be this request's."""
+        if began == self.load_began:
+            self.load_began = 0.0
+            self._load = max(_SHORTEST_LOAD, first - began - self.ttft)
 
     def failed(self, now: float, error: ErrorInfo, probe: bool) -> None:
         """A request failed with `error`."""
@@ -172,7 +182,7 @@ class Endpoint(Tally):
             self.breaker.released()
 
     def _is_cold(self) -> bool:
-        holder = self._holder
+        holder = self.holder
         return holder is not None and bool(self.model) and not holder.holds(self.model)
 
     def _within_limits(self, now: float) -> bool:

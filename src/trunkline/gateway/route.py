@@ -97,7 +97,6 @@ class Route:
         )
         # True: nobody looks at a prompt before a target has failed.
         self.blind = self._plain and not self.state.chooser.reads
-        self._several = len(self.endpoints) > 1
         self._card: ModelCard | None = None
         self._card_until = 0.0
 
@@ -139,7 +138,10 @@ class Route:
         state = self.state
         if not self._plain or state.waiting.inside:
             return None
-        if self._several and not self.relays(raw.operation):
+        only = state.chooser.only
+        if only is not None:
+            return only if only.usable(now) else None
+        if not self.relays(raw.operation):
             # It will be decoded, and somebody is chosen for it then.
             return None
         return state.chooser.choose(Ask(raw, raw), now)

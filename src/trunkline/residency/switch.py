@@ -131,6 +131,11 @@ class SwitchBackend:
             raise response_not_found(ask.response_id)
         return await there.kept(ask)
 
+    @property
+    def loads(self) -> bool:
+        """Whether what answers does is not known before it is there."""
+        return True
+
     def holds(self, model: str) -> bool:
         """As what answers."""
         current = self._current

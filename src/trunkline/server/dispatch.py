@@ -17,7 +17,7 @@ from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
 from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.passage import Passage
+from trunkline.server.passage import Passage, passed_again
 from trunkline.server.replies import id_line, new_request_id, retry_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import Errors, errors_for
@@ -26,6 +26,7 @@ from trunkline.wire.table import ROUTES, Route
 
 access = logging.getLogger("trunkline.access")
 
+_LEFT = 499
 # Variables of a path that has none.
 _NONE: Mapping[str, str] = {}
 
@@ -78,7 +79,7 @@ class Dispatch:
         request = exchange.request
         chosen: Endpoint | None = None
         if request.memory:
-            begun = self.generator.again(exchange)
+            begun = passed_again(self._gateway, exchange, self.generator.ids)
             if isinstance(begun, Passage):
                 return
             chosen = begun
@@ -131,7 +132,9 @@ class Dispatch:
 
     def finished(self, exchange: Exchange) -> None:
         """Count it, and write its line into the log."""
-        self._metrics.request(exchange.route or "other", exchange.status, exchange.model)
+        # Clients that leave before there is one have their own.
+        status = exchange.status or _LEFT
+        self._metrics.request(exchange.route or "other", status, exchange.model)
         if not access.isEnabledFor(logging.INFO):
             return
         request = exchange.request
@@ -146,7 +149,7 @@ class Dispatch:
             exchange.client,
             request.method,
             path,
-            exchange.status,
+            status,
             model,
             tokens,
             took,

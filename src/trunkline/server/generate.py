@@ -19,7 +19,7 @@ from trunkline.gateway.route import Route
 from trunkline.server.generation import Active, Generation, Unopened, answer
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.passage import Passage, passed, passed_again
+from trunkline.server.passage import Passage, passed
 from trunkline.server.replies import Ids, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.server.tracks import Track
@@ -39,14 +39,10 @@ class Generator:
         self._gateway = gateway
         self._stored = stored
         self._metrics = metrics
-        self._ids = Ids()
+        self.ids = Ids()
         # Calls under way.
         self._active: set[Active] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def again(self, exchange: Exchange) -> Passage | Endpoint | None:
-        """Begin a call like one before. Else `handle` it: what is returned is who was chosen."""
-        return passed_again(self._gateway, exchange, self._ids)
 
     def handle(
         self,
@@ -56,7 +52,7 @@ class Generator:
         chosen: Endpoint | None = None,
     ) -> None:
         """Decode, find a backend and begin; `path` are the variables of the route."""
-        request_id = codec.id_prefix + self._ids.next()
+        request_id = codec.id_prefix + self.ids.next()
         request = exchange.request
         fields = request.fields
         gateway = self._gateway

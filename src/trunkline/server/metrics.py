@@ -104,7 +104,7 @@ class ServerMetrics:
         if counter is None:
             counter = self._requests.labels(route, str(status), model)
             self._answers[route, status, model] = counter
-        counter.value += 1
+        counter.inc()
 
     def _add_aliases(self) -> None:
         alias = self.registry.alias

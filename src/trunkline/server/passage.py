@@ -20,17 +20,16 @@ from trunkline.core.errors import TrunklineError
 from trunkline.core.types import RawRequest
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway
-from trunkline.server.generation import Generation, Unopened, pass_whole
+from trunkline.server.generation import Generation, Unopened
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.replies import Ids
-from trunkline.server.tracks import Track, Way, recalled, remember, simple, way_to
+from trunkline.server.tracks import Track, Way, remember, simple, way_to
 from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.passing import renamed
 from trunkline.wire.raw import teems, with_model
 
 _JSON = "application/json"
 _OK = 200
-_POST = "POST"
 
 
 class Passage(Transfer, eq=False):
@@ -58,13 +57,17 @@ class Passage(Transfer, eq=False):
 
     def send(self) -> None:
         """Begin."""
-        self.endpoint.begin(self.began, 0)
-        owner = self.way.lane.owner
+        way, endpoint = self.way, self.endpoint
+        way.account.began(self.began)
+        if endpoint.holder is not None:
+            endpoint.look_for_load(self.began)
+        owner = way.lane.owner
         self.track.active.add(self)
         owner.calls.add(self)
         self.exchange.on_gone = self.gone
         owner.site.pool.send(self)
-        owner.watch()
+        if not owner.watched:
+            owner.watch()
 
     # transfer.Transfer
 
@@ -77,34 +80,38 @@ class Passage(Transfer, eq=False):
 
     def on_whole(self, head: Head, body: bytes) -> None:
         """The answer, if it is one."""
-        way, track = self.way, self.track
+        way = self.way
         if self.call is not None or not (head is way.head or _passes(head)):
             self._at_last().on_whole(head, body)
             return
-        lane, asked = way.lane, track.raw.asked_model
+        lane = way.lane
         try:
             usage = lane.speaker.look(body)
-            if asked != lane.terms.model:
-                body = renamed(body, asked)
+            if way.name is not None:
+                body = renamed(body, way.name)
         except Exception:  # noqa: BLE001 - the same again, where it is told
             self._at_last().on_whole(head, body)
             return
         self.done = True
         way.head = head
-        owner = lane.owner
+        track, owner, endpoint, exchange = self.track, lane.owner, self.endpoint, self.exchange
         owner.heard = True
         owner.calls.discard(self)
         track.active.discard(self)
-        state = track.route.state
+        state, began = track.route.state, self.began
         now = state.clock.time()
-        self.endpoint.completed(now, self.began, now, usage, 0)
+        if endpoint.load_began:
+            endpoint.note_load(began, now)
+        took = time.monotonic() - exchange.began
+        exchange.tokens = way.account.passed(
+            now, began, took, usage.prompt_tokens, usage.completion_tokens
+        )
+        endpoint.breaker.row = 0
         if state.waiting.inside:
             state.waiting.look_soon()
-        exchange = self.exchange
-        took = time.monotonic() - exchange.began
         name = self.id.encode()
         lines = way.lines % (name, name, took * 1000)
-        pass_whole(exchange, track.codec, track.metrics, body, usage, lines, took)
+        exchange.respond(_OK, body, track.codec.whole_type, lines)
 
     def on_head(self, head: Head) -> None:
         """It comes in pieces."""
@@ -180,6 +187,7 @@ class Passage(Transfer, eq=False):
         owner, active = lane.owner, track.active
         owner.calls.discard(self)
         active.discard(self)
+        self.exchange.request.body = b""
         given = self.unopened
         unopened = track.unopened(given, self.id) if isinstance(given, bytes) else given
         raw = self.raw or track.call(unopened)
@@ -249,7 +257,7 @@ def passed(
         head = lane.owner.site.head(outgoing.method, lane.path, outgoing.headers, body)
     except TrunklineError:
         return endpoint
-    way = way_to(endpoint, backend, lane, outgoing)
+    way = way_to(track, endpoint, lane, outgoing)
     remember(gateway, exchange, track, unopened.came.body, endpoint, way)
     passage = Passage(
         track, way, exchange, raw.id, endpoint, now, unopened, raw, outgoing, head=head, body=body
@@ -263,13 +271,14 @@ def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | En
     request = exchange.request
     given, memory = request.body, request.memory
     # Whoever has to take it over takes it apart.
-    if not memory or teems(given):
+    if memory is None or teems(given):
         return None
     found = simple.find(given)
     if found is None:
         return None
     name, at = found
-    track = recalled(memory, name)
+    kept = memory.get(name)
+    track: Track | None = None if kept is None else kept()
     if track is None or track.epoch is not gateway.epoch or gateway.draining:
         return None
     route = track.route
@@ -281,15 +290,14 @@ def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | En
     if way is None:
         return endpoint
     lane = way.lane
-    if way.backend.lane(endpoint.model, track.raw.operation) is not lane or lane.name is None:
+    if not lane.open or not lane.owner.site.auth.ready:
         return endpoint
-    body = given if name == lane.name else with_model(given, name, at, lane.name)
+    body = given if name == way.named else with_model(given, name, at, way.named)
     try:
-        head = lane.owner.site.head(_POST, lane.path, way.headers, body)
+        head = way.head_for(len(body))
     except TrunklineError:
         return endpoint
     exchange.route, exchange.model = track.route_name, track.label
-    request.body = b""
     request_id = track.codec.id_prefix + ids.next()
     passage = Passage(track, way, exchange, request_id, endpoint, now, given, head=head, body=body)
     passage.send()

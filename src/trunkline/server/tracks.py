@@ -8,19 +8,20 @@ its body asks for more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from weakref import ref
 
 import msgspec
 from msgspec.structs import replace
 
+from trunkline.backends.auth.schemes import Fields
 from trunkline.backends.lane import Lane
-from trunkline.backends.remote import RemoteBackend
+from trunkline.backends.site import length_line
 from trunkline.core.outline import Outline
 from trunkline.core.types import RawRequest, Request
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Epoch, Gateway, ServedModel
 from trunkline.gateway.route import Route
+from trunkline.server.account import Account
 from trunkline.server.generation import Active, Unopened, routed_form
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ModelMetrics
@@ -33,6 +34,7 @@ from trunkline.wire.raw import ASKING, peek
 # Models that are remembered with one head, and tracks in all.
 _MOST = 64
 _MOST_TRACKS = 4096
+_POST = "POST"
 
 # Finds the model's name in bodies that ask for nothing else that matters here.
 simple = Outline("model", ASKING)
@@ -41,15 +43,30 @@ simple = Outline("model", ASKING)
 class Way(msgspec.Struct, eq=False):
     """How calls on a track get to one endpoint, and back."""
 
-    backend: RemoteBackend
     lane: Lane
+    account: Account
     # As of `Outgoing`.
     path: str
-    headers: tuple[tuple[str, str], ...]
+    headers: Fields
     # Lines for the head of the answer: a format of the id, twice, and milliseconds.
     lines: bytes
+    # The server's name of the model, in JSON; and the client's, where answers have another.
+    named: bytes
+    name: str | None
+    # What the server is sent before the length of a body, and what that says of who we are.
+    opening: bytes = b""
+    credentials: Fields | None = None
     # Of the answer that passed last: the next one's is often the same.
     head: Head | None = None
+
+    def head_for(self, size: int) -> bytes:
+        """The head of a request whose body has `size` bytes. Raises as `Site.head`."""
+        site = self.lane.owner.site
+        credentials = site.auth.fields()
+        if credentials is not self.credentials:
+            self.opening = site.opening(_POST, self.lane.path, self.headers, credentials)
+            self.credentials = credentials
+        return self.opening + length_line(size)
 
 
 class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
@@ -88,11 +105,23 @@ class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
         return replace(self.raw, id=request_id, fields=fields, translate=translate)
 
 
-def way_to(endpoint: Endpoint, backend: RemoteBackend, lane: Lane, outgoing: Outgoing) -> Way:
+def way_to(track: Track, endpoint: Endpoint, lane: Lane, outgoing: Outgoing) -> Way:
     """What a call that is sent there as `outgoing` shows of the way."""
-    target = endpoint.target
+    target, metrics = endpoint.target, track.metrics
     form = ID_FORM + routed_form(target.backend, endpoint.model, arm=target.arm)
-    return Way(backend, lane, outgoing.path, outgoing.headers, form)
+    account = Account(
+        endpoint,
+        endpoint.requests_lately,
+        endpoint.breaker.tries,
+        endpoint.tokens_lately,
+        metrics.ttft,
+        metrics.e2e,
+        metrics.prompt_tokens,
+        metrics.generation_tokens,
+    )
+    asked = track.raw.asked_model
+    name = asked if asked != lane.terms.model else None
+    return Way(lane, account, outgoing.path, outgoing.headers, form, lane.name or b"", name)
 
 
 def remember(
@@ -115,25 +144,20 @@ def remember(
     if found is None:
         return
     name, _ = found
-    known = recalled(memory, name)
+    kept = memory.get(name)
+    known = None if kept is None else kept()
     if known is None or known.epoch is not track.epoch:
         if len(memory) >= _MOST:
             memory.clear()
         came = replace(track.came, body=b"")
         rest = replace(raw, id="", fields={}, translate=_untold)
         known = replace(track, came=came, raw=rest)
-        kept = track.epoch.kept
-        if len(kept) >= _MOST_TRACKS:
-            kept.clear()
-        kept.append(known)
+        tracks = track.epoch.kept
+        if len(tracks) >= _MOST_TRACKS:
+            tracks.clear()
+        tracks.append(known)
         memory[name] = ref(known)
     known.ways[endpoint] = way
-
-
-def recalled(memory: Mapping[bytes, Callable[[], Track | None]], name: bytes) -> Track | None:
-    """What is remembered with a head for a model, by its name in JSON."""
-    found = memory.get(name)
-    return None if found is None else found()
 
 
 def _untold() -> Request:

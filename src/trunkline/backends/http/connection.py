@@ -30,6 +30,8 @@ _GATHERED = 256 * 1024
 _STALE = 1.0
 # Seconds less than the backend's own bound on an idle connection.
 _MARGIN = 1.0
+# A time until which it may be kept that is not known before somebody asks.
+_UNSEEN = -inf
 
 
 class Owner(Protocol):
@@ -68,9 +70,11 @@ class Connection(asyncio.Protocol):
         "_fields",
         "_gathering",
         "_head",
+        "_idle_until",
         "_informational",
         "_keep",
         "_known",
+        "_last",
         "_length",
         "_opening",
         "_owner",
@@ -78,6 +82,7 @@ class Connection(asyncio.Protocol):
         "_pieces",
         "_reading",
         "_silent",
+        "_since",
         "_surplus",
         "_time",
         "_told",
@@ -85,7 +90,6 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_unseen",
         "_used",
-        "idle_until",
     )
 
     def __init__(self, owner: Owner) -> None:
@@ -95,13 +99,16 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._time = owner.loop.time
         self._reading = True
-        # True: it has carried a transfer before this one.
+        # True: it has carried a transfer before this one; and the loop's time when it took this.
         self._used = False
+        self._since = 0.0
         # A head that came before, and its body, while the rest of that is to come.
         self._known: Head | None = None
         self._gathering: Gathered | None = None
+        # Of the response that it carried last.
+        self._last: Head | None = None
         # The loop's time until which it may be kept without a request.
-        self.idle_until = inf
+        self._idle_until = _UNSEEN
         self._begin()
 
     def _begin(self) -> None:
@@ -139,6 +146,17 @@ class Connection(asyncio.Protocol):
         """Whether a request can be written to it."""
         return self._transport is not None and not self._transport.is_closing()
 
+    def idles(self, now: float) -> bool:
+        """Whether it has been without a request for long, at the loop's time; asked again and again
+        while it is.
+        """
+        if self._idle_until == _UNSEEN:
+            seconds = self._owner.keepalive
+            if self._last is not None and "keep-alive" in self._last.headers:
+                seconds = min(seconds, _announced(self._last.headers["keep-alive"]))
+            self._idle_until = now + seconds
+        return self._idle_until <= now
+
     def start(self, transfer: Transfer) -> bool:
         """Write a request. The connection carries nothing. False: it is not usable."""
         transport = self._transport
@@ -151,7 +169,7 @@ class Connection(asyncio.Protocol):
             self._begin()
         self._silent = True
         if self._used:
-            transfer.since = self._time()
+            self._since = self._time()
         body = transfer.body
         if len(body) <= _COPY:
             transport.write(transfer.head + body)
@@ -221,9 +239,12 @@ class Connection(asyncio.Protocol):
         first = self._silent
         self._silent = False
         if first and (found := self._owner.heads.find(data)) is not None:
-            head, _, body, missing = found
+            head, body, missing = found
             if not missing:
-                self._take_whole(transfer, head, body, keep=True)
+                self._release(head, keep=True)
+                transfer.carrier = None
+                transfer.body = b""
+                transfer.on_whole(head, body)
                 return
             if missing <= _GATHERED:
                 self._take(transfer, head, body, missing)
@@ -261,7 +282,7 @@ class Connection(asyncio.Protocol):
             return
         if self._head is not None and not self._expects_length and exc is None:
             self._finish(transfer)
-        elif self._silent and self._used and not transfer.retried and self._died_early(transfer):
+        elif self._silent and self._used and not transfer.retried and self._died_early():
             transfer.retried = True
             self._owner.again(transfer)
         else:
@@ -377,10 +398,8 @@ class Connection(asyncio.Protocol):
         head = self._known
         assert head is not None
         self._known = self._gathering = None
-        self._take_whole(transfer, head, gathering.body(), keep=not surplus)
-
-    def _take_whole(self, transfer: Transfer, head: Head, body: bytes, *, keep: bool) -> None:
-        self._release(head, keep=keep)
+        body = gathering.body()
+        self._release(head, keep=not surplus)
         transfer.carrier = None
         transfer.body = b""
         transfer.on_whole(head, body)
@@ -399,10 +418,8 @@ class Connection(asyncio.Protocol):
         if not self._reading:
             self.set_reading(True)
         self._used = True
-        seconds = self._owner.keepalive
-        if "keep-alive" in head.headers:
-            seconds = min(seconds, _announced(head.headers["keep-alive"]))
-        self.idle_until = self._time() + seconds
+        self._last = head
+        self._idle_until = _UNSEEN
         self._owner.released(self)
 
     def _finish(self, transfer: Transfer) -> None:
@@ -410,8 +427,8 @@ class Connection(asyncio.Protocol):
         transfer.body = b""
         transfer.on_end()
 
-    def _died_early(self, transfer: Transfer) -> bool:
-        return self._time() - transfer.since < _STALE
+    def _died_early(self) -> bool:
+        return self._time() - self._since < _STALE
 
 
 @functools.lru_cache(maxsize=256)

@@ -159,7 +159,7 @@ class Pool:
 
     def check(self, now: float) -> None:
         """Close what has been idle too long; fail who has waited too long."""
-        for connection in [one for one in self._idle if one.idle_until <= now]:
+        for connection in [one for one in self._idle if one.idles(now)]:
             self._idle.remove(connection)
             self._connections.discard(connection)
             connection.close()
@@ -216,7 +216,6 @@ class Pool:
         else:
             made.remove(connection)
             self._connections.add(connection)
-            connection.idle_until = self.loop.time() + self.keepalive
             self.released(connection)
         finally:
             # Those that came too late, or after `close`.

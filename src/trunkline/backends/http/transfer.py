@@ -40,7 +40,7 @@ class Transfer(msgspec.Struct, eq=False, kw_only=True):
     # True: it was sent again after a kept connection turned out to be dead.
     retried: bool = False
     paused: bool = False
-    # The loop's time when it was queued, or written to a kept connection.
+    # The loop's time when it was queued.
     since: float = 0.0
 
     # The head may hold a key, which must not get into a log.

@@ -31,6 +31,8 @@ _SLICE = 16 * 1024
 # Seconds that a refused client may go on sending (and be ignored) before the connection is reset;
 # a reset could destroy the refusal before the client has read it (RFC 9112, 9.6).
 _LINGER = 2.0
+# A deadline that the next `check` sets: a connection has just become idle.
+_IDLE = -inf
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -168,13 +170,14 @@ class Connection(asyncio.Protocol):
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
         self._current = None
-        self._ended(exchange)
+        pool = self._pool
+        pool.ended(exchange)
         if exchange.refusal is not None:
             self._linger()
-        elif not keep_alive or self._pool.draining:
+        elif not keep_alive or pool.draining:
             self.close()
         else:
-            self._deadline = time.monotonic() + self._limits.keepalive_timeout
+            self._deadline = _IDLE
             if self._queue or self._held or not self._reading or self._framing.wants_continue:
                 self._pump()
 
@@ -202,6 +205,8 @@ class Connection(asyncio.Protocol):
                 return
             self._stalled_size = size
             self._stalled_until = now + self._limits.write_timeout
+        if self._deadline == _IDLE:
+            self._deadline = now + self._limits.keepalive_timeout
         if now >= self._framing.deadline:
             self._framing.refuse_late()
             self._pump()
@@ -295,12 +300,7 @@ class Connection(asyncio.Protocol):
         exchange, self._current = self._current, None
         if exchange is not None:
             exchange.lost(because)
-            self._ended(exchange)
-
-    def _ended(self, exchange: Exchange) -> None:
-        self._pool.active -= 1
-        self._pool.changed()
-        self._application.finished(exchange)
+            self._pool.ended(exchange)
 
 
 def _nowhere(data: bytes) -> None:

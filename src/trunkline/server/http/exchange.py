@@ -28,25 +28,31 @@ class Clock:
     """What heads of responses begin with, formatted once a second."""
 
     def __init__(self) -> None:
-        self._second = 0
+        # time.time() until which the lines hold, and from when on.
+        self._until = 0.0
+        self._since = 0.0
         self._lines = b""
         # (status, content type) -> head up to there, this second.
         self._heads: dict[tuple[int, bytes], bytes] = {}
 
     def head(self, status: int, content_type: bytes) -> bytes:
         """Status line, `date`, `server` and, where there is one, `content-type`."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._heads.clear()
-            date = formatdate(second, usegmt=True)
-            self._lines = f"date: {date}\r\nserver: trunkline\r\n".encode()
+        if not self._since <= time.time() < self._until:
+            self._turn()
         head = self._heads.get((status, content_type))
         if head is None:
             line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
             kind = b"content-type: %b\r\n" % content_type if content_type else b""
             head = self._heads[status, content_type] = line + self._lines + kind
         return head
+
+    def _turn(self) -> None:
+        """Another second has begun."""
+        second = int(time.time())
+        self._since, self._until = second, second + 1
+        self._heads.clear()
+        date = formatdate(second, usegmt=True)
+        self._lines = f"date: {date}\r\nserver: trunkline\r\n".encode()
 
 
 class HttpRequest(msgspec.Struct, eq=False):
@@ -115,13 +121,11 @@ class Exchange(msgspec.Struct, eq=False):
     _chunked: bool = False
     # True: what is written is not sent, as the response has no body.
     _silent: bool = False
-    # True once the head of the response is written.
-    started: bool = False
     # True once the response is complete or the client gone.
     closed: bool = False
     # Why the client did not get the whole response, or "".
     gone_because: str = ""
-    # Status of the response; 499 when the client went before there was one.
+    # Status of the response; 0 = its head is not written yet.
     status: int = 0
     on_gone: Callable[[], None] | None = None
     # Called about once a second with time.monotonic() and seconds of silence to break
@@ -134,6 +138,11 @@ class Exchange(msgspec.Struct, eq=False):
 
     # Its request may hold a key, which must not get into a log.
     __repr__ = object.__repr__
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the response is written."""
+        return self.status != 0
 
     def respond(
         self,
@@ -152,7 +161,6 @@ class Exchange(msgspec.Struct, eq=False):
         request, connection = self.request, self._connection
         keep_alive = request.keep_alive
         if keep_alive and not request.http10:
-            self.started = True
             self.status = status
             head = connection.clock.head(status, content_type) + headers
         else:
@@ -166,7 +174,9 @@ class Exchange(msgspec.Struct, eq=False):
             data = b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body)
         connection.write(data)
         self.closed = True
-        self.on_gone = self.on_tick = None
+        self.on_gone = None
+        if self.on_tick is not None:
+            self.on_tick = None
         connection.finished(self, keep_alive=keep_alive)
 
     def begin(self, status: int, content_type: bytes, headers: bytes = b"") -> None:
@@ -221,13 +231,11 @@ class Exchange(msgspec.Struct, eq=False):
         self.closed = True
         self.on_tick = None
         self.gone_because = self.gone_because or because
-        self.status = self.status or 499
         callback, self.on_gone = self.on_gone, None
         if callback is not None:
             callback()
 
     def _head(self, status: int, content_type: bytes, headers: bytes, *, keep_alive: bool) -> bytes:
-        self.started = True
         self.status = status
         if not keep_alive:
             headers += b"connection: close\r\n"

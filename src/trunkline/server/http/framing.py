@@ -90,7 +90,7 @@ class Framing:
         found = self._heads.find(data)
         if found is None:
             return None
-        before, _, body, missing = found
+        before, body, missing = found
         if len(body) + missing > self._limits.max_body or (missing and b"expect" in before.fields):
             return None
         # As copy.copy would.

@@ -77,7 +77,14 @@ class ConnectionPool:
             self.awaited = None
         return True
 
+    def ended(self, exchange: Exchange) -> None:
+        """A response is complete, or its client gone."""
+        self.active -= 1
+        if self.awaited is not None:
+            self.awaited.set()
+        self.application.finished(exchange)
+
     def changed(self) -> None:
-        """A response or a connection has ended."""
+        """A connection has ended."""
         if self.awaited is not None:
             self.awaited.set()
