@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trunkline.core import speedups
 from trunkline.core.metrics import Counter, Histogram, PureCounter, PureHistogram
-from trunkline.core.speedups import native
 from trunkline.gateway.tally import PureTally, Tally
 from trunkline.gateway.window import PureWindow, Window
 from trunkline.server.account import PureAccount
 
+native: Any = speedups.native
 KINDS: list[Any] = [
     pytest.param((PureAccount, PureTally, PureWindow, PureHistogram, PureCounter), id="python")
 ]

@@ -15,7 +15,7 @@ from trunkline.gateway.gateway import Gateway
 from trunkline.server.endpoints import build
 from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
-from trunkline.server.http.exchange import JSON, Exchange
+from trunkline.server.http.exchange import JSON, Exchange, HttpRequest, PassingSide
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.passage import Passage, passed_again
 from trunkline.server.replies import id_line, new_request_id, retry_line
@@ -73,16 +73,23 @@ class Dispatch:
         self.generator = Generator(gateway, metrics, stored)
         self.bridge = Bridge(build(gateway, metrics, stored), self._fault)
         self._paths = Paths(ROUTES)
+        # The target of the request that `handle` gets next, where `again` has found one.
+        self._chosen: Endpoint | None = None
+
+    def again(
+        self, connection: PassingSide, known: HttpRequest, body: bytes, began: float
+    ) -> Passage | None:
+        """Begin a call like one before, where it needs no more than that one."""
+        begun = passed_again(self._gateway, connection, known, body, began, self.generator.ids)
+        if isinstance(begun, Passage):
+            return begun
+        self._chosen = begun
+        return None
 
     def handle(self, exchange: Exchange) -> None:
         """Answer in place what is hot; hand the rest to the endpoints."""
         request = exchange.request
-        chosen: Endpoint | None = None
-        if request.memory:
-            begun = passed_again(self._gateway, exchange, self.generator.ids)
-            if isinstance(begun, Passage):
-                return
-            chosen = begun
+        chosen, self._chosen = self._chosen, None
         path = request.path
         variables = _NONE
         row = self._paths.exact.get((request.method, path))
@@ -135,26 +142,36 @@ class Dispatch:
         # Clients that leave before there is one have their own.
         status = exchange.status or _LEFT
         self._metrics.request(exchange.route or "other", status, exchange.model)
-        if not access.isEnabledFor(logging.INFO):
-            return
-        request = exchange.request
-        # Without the query, where somebody may have put a key.
-        path = request.target.partition(b"?")[0].decode("ascii", "backslashreplace")
-        tokens = "" if exchange.tokens is None else " tokens={}+{}".format(*exchange.tokens)
-        model = f" model={exchange.model}" if exchange.model else ""
-        gone = f" ({exchange.gone_because})" if exchange.gone_because else ""
-        took = (time.monotonic() - exchange.began) * 1e3
-        access.info(
-            '%s "%s %s" %d%s%s %.1fms%s',
-            exchange.client,
-            request.method,
-            path,
-            status,
-            model,
-            tokens,
-            took,
-            gone,
-        )
+        if access.isEnabledFor(logging.INFO):
+            _log(exchange, status)
+
+    def passed(self, passage: Passage) -> None:
+        """As `finished`."""
+        track = passage.track
+        self._metrics.request(track.route_name, 200, track.label)
+        if access.isEnabledFor(logging.INFO):
+            _log(passage.exchanged(), 200)
 
     def _fault(self, exchange: Exchange) -> None:
         self.refuse(exchange, 500, InternalError("A fault of this server; its log says more."))
+
+
+def _log(exchange: Exchange, status: int) -> None:
+    request = exchange.request
+    # Without the query, where somebody may have put a key.
+    path = request.target.partition(b"?")[0].decode("ascii", "backslashreplace")
+    tokens = "" if exchange.tokens is None else " tokens={}+{}".format(*exchange.tokens)
+    model = f" model={exchange.model}" if exchange.model else ""
+    gone = f" ({exchange.gone_because})" if exchange.gone_because else ""
+    took = (time.monotonic() - exchange.began) * 1e3
+    access.info(
+        '%s "%s %s" %d%s%s %.1fms%s',
+        exchange.client,
+        request.method,
+        path,
+        status,
+        model,
+        tokens,
+        took,
+        gone,
+    )

@@ -10,6 +10,7 @@ its `Track`.
 from __future__ import annotations
 
 import time
+from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -21,7 +22,7 @@ from trunkline.core.types import RawRequest
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway
 from trunkline.server.generation import Generation, Unopened
-from trunkline.server.http.exchange import Exchange
+from trunkline.server.http.exchange import Exchange, HttpRequest, PassingSide
 from trunkline.server.replies import Ids
 from trunkline.server.tracks import Track, Way, remember, simple, way_to
 from trunkline.wire.client import Head, Outgoing
@@ -40,13 +41,18 @@ class Passage(Transfer, eq=False):
 
     track: Track
     way: Way
-    exchange: Exchange
     id: str
     endpoint: Endpoint
-    # The loop's time when it was sent.
+    # The loop's time when it was sent, and time.monotonic() when it was asked for.
     began: float
+    asked: float
     # The call; where that is not needed, its body as the client sent it.
     unopened: Unopened | bytes
+    # Where the answer goes: an exchange, else a connection of which one is made if need be.
+    exchange: Exchange | None = None
+    connection: PassingSide | None = None
+    # Of that, what the request has in common with others.
+    known: HttpRequest | None = None
     raw: RawRequest | None = None
     outgoing: Outgoing | None = None
     # Something of the answer has arrived.
@@ -54,6 +60,11 @@ class Passage(Transfer, eq=False):
     # What it has become.
     generation: Generation | None = None
     call: RemoteCall | None = None
+    # Of an answer that needed no exchange.
+    tokens: tuple[int, int] | None = None
+
+    # As of `exchange.Underway`: an exchange has it.
+    on_tick: ClassVar[None] = None
 
     def send(self) -> None:
         """Begin."""
@@ -64,7 +75,8 @@ class Passage(Transfer, eq=False):
         owner = way.lane.owner
         self.track.active.add(self)
         owner.calls.add(self)
-        self.exchange.on_gone = self.gone
+        if self.exchange is not None:
+            self.exchange.on_gone = self.gone
         owner.site.pool.send(self)
         if not owner.watched:
             owner.watch()
@@ -94,7 +106,7 @@ class Passage(Transfer, eq=False):
             return
         self.done = True
         way.head = head
-        track, owner, endpoint, exchange = self.track, lane.owner, self.endpoint, self.exchange
+        track, owner, endpoint = self.track, lane.owner, self.endpoint
         owner.heard = True
         owner.calls.discard(self)
         track.active.discard(self)
@@ -102,8 +114,8 @@ class Passage(Transfer, eq=False):
         now = state.clock.time()
         if endpoint.load_began:
             endpoint.note_load(began, now)
-        took = time.monotonic() - exchange.began
-        exchange.tokens = way.account.passed(
+        took = time.monotonic() - self.asked
+        self.tokens = tokens = way.account.passed(
             now, began, took, usage.prompt_tokens, usage.completion_tokens
         )
         endpoint.breaker.row = 0
@@ -111,7 +123,16 @@ class Passage(Transfer, eq=False):
             state.waiting.look_soon()
         name = self.id.encode()
         lines = way.lines % (name, name, took * 1000)
-        exchange.respond(_OK, body, track.codec.whole_type, lines)
+        exchange, kind = self.exchange, track.codec.whole_type
+        if exchange is not None:
+            exchange.tokens = tokens
+            exchange.respond(_OK, body, kind, lines)
+            return
+        connection = self.connection
+        assert connection is not None
+        top = connection.clock.head(_OK, kind)
+        form = b"%b%bcontent-length: %d\r\n\r\n%b"
+        connection.passed(self, form % (top, lines, len(body), body))
 
     def on_head(self, head: Head) -> None:
         """It comes in pieces."""
@@ -155,6 +176,21 @@ class Passage(Transfer, eq=False):
         """As of the connection."""
         self._set_paused(not wanted)
 
+    # exchange.Underway
+
+    def exchanged(self) -> Exchange:
+        """Make one of what the connection has of it."""
+        exchange = self.exchange
+        if exchange is None:
+            assert self.connection is not None
+            assert self.known is not None
+            exchange = self.connection.exchange(self, self.known, self.asked)
+            exchange.route, exchange.model = self.track.route_name, self.track.label
+            exchange.tokens = self.tokens
+            exchange.on_gone = self.gone
+            self.exchange = exchange
+        return exchange
+
     # generation.Active
 
     def give_up(self, error: TrunklineError) -> None:
@@ -165,7 +201,7 @@ class Passage(Transfer, eq=False):
         """The client has left."""
         self._generation().gone()
         # It has made itself known to an exchange that is over, and would keep it alive.
-        self.exchange.on_gone = None
+        self.exchanged().on_gone = None
 
     # internals
 
@@ -187,7 +223,6 @@ class Passage(Transfer, eq=False):
         owner, active = lane.owner, track.active
         owner.calls.discard(self)
         active.discard(self)
-        self.exchange.request.body = b""
         given = self.unopened
         unopened = track.unopened(given, self.id) if isinstance(given, bytes) else given
         raw = self.raw or track.call(unopened)
@@ -197,7 +232,7 @@ class Passage(Transfer, eq=False):
         self.generation = generation = Generation(
             active,
             track.stored,
-            self.exchange,
+            self.exchanged(),
             track.codec,
             self.id,
             raw.tenant,
@@ -260,16 +295,36 @@ def passed(
     way = way_to(track, endpoint, lane, outgoing)
     remember(gateway, exchange, track, unopened.came.body, endpoint, way)
     passage = Passage(
-        track, way, exchange, raw.id, endpoint, now, unopened, raw, outgoing, head=head, body=body
+        track,
+        way,
+        raw.id,
+        endpoint,
+        now,
+        exchange.began,
+        unopened,
+        exchange,
+        raw=raw,
+        outgoing=outgoing,
+        head=head,
+        body=body,
     )
     passage.send()
     return passage
 
 
-def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | Endpoint | None:
-    """Begin a call on a track that was remembered; as `passed`."""
-    request = exchange.request
-    given, memory = request.body, request.memory
+def passed_again(
+    gateway: Gateway,
+    connection: PassingSide,
+    known: HttpRequest,
+    given: bytes,
+    asked: float,
+    ids: Ids,
+) -> Passage | Endpoint | None:
+    """Begin a call on a track that was remembered; as `passed`.
+
+    `known` is the request but for its body, `given`; it was complete at time.monotonic() `asked`.
+    """
+    memory = known.memory
     # Whoever has to take it over takes it apart.
     if memory is None or teems(given):
         return None
@@ -297,8 +352,20 @@ def passed_again(gateway: Gateway, exchange: Exchange, ids: Ids) -> Passage | En
         head = way.head_for(len(body))
     except TrunklineError:
         return endpoint
-    exchange.route, exchange.model = track.route_name, track.label
     request_id = track.codec.id_prefix + ids.next()
-    passage = Passage(track, way, exchange, request_id, endpoint, now, given, head=head, body=body)
+    passage = Passage(
+        track,
+        way,
+        request_id,
+        endpoint,
+        now,
+        asked,
+        given,
+        None,
+        connection,
+        known,
+        head=head,
+        body=body,
+    )
     passage.send()
     return passage

@@ -12,7 +12,7 @@ from trunkline.core.errors import TrunklineError
 from trunkline.server.http.address import Address
 from trunkline.server.http.asgi import AsgiApp, Bridge, ClientGone
 from trunkline.server.http.connection import Connection
-from trunkline.server.http.exchange import Exchange
+from trunkline.server.http.exchange import Exchange, HttpRequest, PassingSide
 from trunkline.server.http.limits import Limits
 from trunkline.server.http.listener import Listener
 
@@ -22,6 +22,12 @@ class Through:
 
     def __init__(self, app: AsgiApp) -> None:
         self.bridge = Bridge(app, lambda exchange: exchange.respond(500, b"failed"))
+
+    def again(self, connection: PassingSide, known: HttpRequest, body: bytes, began: float) -> None:
+        pass
+
+    def passed(self, passing: Any) -> None:
+        raise AssertionError("nothing was begun again")
 
     def handle(self, exchange: Exchange) -> None:
         self.bridge.handle(exchange)

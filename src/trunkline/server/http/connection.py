@@ -20,7 +20,7 @@ from collections.abc import Callable
 from math import inf
 
 from trunkline.core.errors import InternalError, TrunklineError, Unavailable
-from trunkline.server.http.exchange import Exchange, HttpRequest
+from trunkline.server.http.exchange import Exchange, HttpRequest, Underway
 from trunkline.server.http.framing import Framing
 from trunkline.server.http.pool import ConnectionPool
 
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self.clock = pool.clock
         self.write: Callable[[bytes], None] = _nowhere
         self._transport: asyncio.Transport | None = None
-        self._client = "-"
+        self.client = "-"
         self._framing = Framing(pool.limits, self, pool.heads)
         self._phase = Phase.OPEN
         # time.monotonic() at which the connection has been idle, lingering or closing too long.
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         # Complete requests that wait for their turn, and the one that is being answered.
         self._queue: deque[Exchange] = deque()
-        self._current: Exchange | None = None
+        self._current: Underway | None = None
         self._pumping = False
         # Backpressure: the event is set while the client keeps up.
         self._writable: asyncio.Event | None = None
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         self.write = transport.write  # type: ignore[attr-defined]
         peer = transport.get_extra_info("peername")
-        self._client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        self.client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
         full = len(self._pool.connections) >= self._limits.max_connections
         self._pool.connections.add(self)
         self._deadline = time.monotonic() + self._limits.header_timeout
@@ -99,24 +99,25 @@ class Connection(asyncio.Protocol):
         framing = self._framing
         if framing.ended:
             return
-        request: HttpRequest | None = None
+        found: tuple[HttpRequest, bytes, int] | None = None
         if framing.gathering is not None:
-            request, self._held = framing.gather(data)
+            found, self._held = framing.gather(data)
         elif self._held:
             self._held = bytes(self._held) + data
         else:
-            request = framing.known(data)
-            if request is None and framing.gathering is None:
+            found = framing.known(data)
+            if found is None and framing.gathering is None:
                 if len(data) > _SLICE:
                     self._held = memoryview(data)
                 else:
                     framing.feed(data)
-        if request is not None:
-            exchange = Exchange(self, request, self._client, time.monotonic())
+        if found is not None:
+            known, body, _ = found
+            began = time.monotonic()
             if self._current is None and not self._queue and not self._held:
-                self._start(exchange)
+                self._answer(known, body, began)
                 return
-            self._queue.append(exchange)
+            self._queue.append(self._made(known, body, began))
         self._pump()
 
     def eof_received(self) -> None:
@@ -148,7 +149,7 @@ class Connection(asyncio.Protocol):
 
     def received(self, request: HttpRequest, refusal: tuple[int, TrunklineError] | None) -> None:
         """Queue a request, or the refusal of one."""
-        self._queue.append(Exchange(self, request, self._client, time.monotonic(), refusal))
+        self._queue.append(Exchange(self, request, self.client, time.monotonic(), refusal))
 
     # exchange.ConnectionSide, with `write`, which is the transport's
 
@@ -169,17 +170,32 @@ class Connection(asyncio.Protocol):
 
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
-        self._current = None
-        pool = self._pool
-        pool.ended(exchange)
+        self._ended()
+        self._application.finished(exchange)
         if exchange.refusal is not None:
             self._linger()
-        elif not keep_alive or pool.draining:
+        elif not keep_alive:
             self.close()
         else:
-            self._deadline = _IDLE
-            if self._queue or self._held or not self._reading or self._framing.wants_continue:
-                self._pump()
+            self._go_on()
+
+    # exchange.PassingSide, besides
+
+    def exchange(self, passing: Underway, known: HttpRequest, began: float) -> Exchange:
+        """Take an exchange in place of `passing`."""
+        exchange = self._made(known, b"", began)
+        if self._current is passing:
+            self._current = exchange
+        return exchange
+
+    def passed(self, passing: Underway, data: bytes) -> None:
+        """Send it, and go on to the next request."""
+        if self._current is not passing:
+            return
+        self.write(data)
+        self._ended()
+        self._application.passed(passing)
+        self._go_on()
 
     # pool.Pooled
 
@@ -215,9 +231,9 @@ class Connection(asyncio.Protocol):
                 self.close()
             else:
                 self.cut()
-        exchange = self._current
-        if exchange is not None and exchange.on_tick is not None:
-            exchange.on_tick(now, self._limits.stream_keepalive)
+        current = self._current
+        if current is not None and current.on_tick is not None:
+            current.on_tick(now, self._limits.stream_keepalive)
 
     # internals
 
@@ -230,7 +246,12 @@ class Connection(asyncio.Protocol):
         framing = self._framing
         while True:
             if self._current is None and self._queue:
-                self._start(self._queue.popleft())
+                exchange = self._queue.popleft()
+                request = exchange.request
+                if exchange.refusal is None and request.memory:
+                    self._answer(request, request.body, exchange.began)
+                else:
+                    self._start(exchange)
             elif self._held and len(self._queue) < bound and not framing.ended:
                 piece = self._held[:_SLICE]
                 self._held = self._held[_SLICE:] or b""
@@ -245,6 +266,28 @@ class Connection(asyncio.Protocol):
         if wanted is not self._reading:
             self._set_reading(wanted)
 
+    def _made(self, known: HttpRequest, body: bytes, began: float) -> Exchange:
+        return Exchange(self, known.with_body(body), self.client, began)
+
+    def _answer(self, known: HttpRequest, body: bytes, began: float) -> None:
+        """A request whose head came before."""
+        if known.memory:
+            try:
+                begun = self._application.again(self, known, body, began)
+            except Exception:
+                log.exception("%s %s failed", known.method, known.path)
+                exchange = self._made(known, b"", began)
+                self._current = exchange
+                self._pool.active += 1
+                self._own_fault(exchange)
+                return
+            if begun is not None:
+                self._current = begun
+                self._deadline = inf
+                self._pool.active += 1
+                return
+        self._start(self._made(known, body, began))
+
     def _start(self, exchange: Exchange) -> None:
         self._current = exchange
         self._deadline = inf
@@ -258,10 +301,30 @@ class Connection(asyncio.Protocol):
                 self._application.refuse(exchange, *exchange.refusal)
         except Exception:
             log.exception("%s %s failed", exchange.request.method, exchange.request.path)
-            if exchange.started:
-                exchange.abort()
-            else:
-                self._application.refuse(exchange, 500, InternalError("a fault of this server"))
+            self._own_fault(exchange)
+
+    def _own_fault(self, exchange: Exchange) -> None:
+        if exchange.started:
+            exchange.abort()
+        else:
+            self._application.refuse(exchange, 500, InternalError("a fault of this server"))
+
+    def _ended(self) -> None:
+        """A response is complete, or its client gone."""
+        self._current = None
+        pool = self._pool
+        pool.active -= 1
+        if pool.awaited is not None:
+            pool.awaited.set()
+
+    def _go_on(self) -> None:
+        """To the next request, once one is answered."""
+        if self._pool.draining:
+            self.close()
+            return
+        self._deadline = _IDLE
+        if self._queue or self._held or not self._reading or self._framing.wants_continue:
+            self._pump()
 
     def _stop(self, phase: Phase, seconds: float) -> None:
         """Answer no more requests, also none that are complete."""
@@ -297,10 +360,12 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         if self._writable is not None:
             self._writable.set()
-        exchange, self._current = self._current, None
-        if exchange is not None:
+        current = self._current
+        if current is not None:
+            exchange = current.exchanged()
+            self._ended()
             exchange.lost(because)
-            self._pool.ended(exchange)
+            self._application.finished(exchange)
 
 
 def _nowhere(data: bytes) -> None:

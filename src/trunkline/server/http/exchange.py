@@ -79,6 +79,12 @@ class HttpRequest(msgspec.Struct, eq=False):
         def __copy__(self) -> HttpRequest:
             """Every struct has it, which its stubs do not know."""
 
+    def with_body(self, body: bytes) -> HttpRequest:
+        """A request with the same head."""
+        request = self.__copy__()
+        request.body = body
+        return request
+
 
 class ConnectionSide(Protocol):
     """What an exchange needs of its connection."""
@@ -100,6 +106,30 @@ class ConnectionSide(Protocol):
 
     async def drained(self) -> None:
         """Wait until the client has read most of what was written, or is gone."""
+
+
+class Underway(Protocol):
+    """What a connection is busy with: an `Exchange`, or what becomes one if need be."""
+
+    @property
+    def on_tick(self) -> Callable[[float, float], None] | None:
+        """As of `Exchange`."""
+
+    def exchanged(self) -> Exchange:
+        """As an exchange, from now on."""
+
+
+class PassingSide(ConnectionSide, Protocol):
+    """What a whole answer needs of its connection that is sent without an exchange."""
+
+    # As of `Exchange`.
+    client: str
+
+    def exchange(self, passing: Underway, known: HttpRequest, began: float) -> Exchange:
+        """It becomes one, of a request without its body that came at `began`."""
+
+    def passed(self, passing: Underway, data: bytes) -> None:
+        """Send a whole response, to a request with HTTP/1.1 that keeps its connection."""
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -138,6 +168,10 @@ class Exchange(msgspec.Struct, eq=False):
 
     # Its request may hold a key, which must not get into a log.
     __repr__ = object.__repr__
+
+    def exchanged(self) -> Exchange:
+        """As of `Underway`: it is one."""
+        return self
 
     @property
     def started(self) -> bool:

@@ -76,12 +76,15 @@ class Framing:
         # not complete yet, where that came in one piece.
         self._begun = 0
         self._head = b""
-        # The body of a request whose head came before, while the rest of it is to come.
+        # The body of a request whose head came before, while the rest of it is to come; and that
+        # head.
         self.gathering: Gathered | None = None
+        self._head_before: HttpRequest | None = None
 
-    def known(self, data: bytes) -> HttpRequest | None:
-        """The request that `data` is, where its head came before.
+    def known(self, data: bytes) -> tuple[HttpRequest, bytes, int] | None:
+        """What the head of `data` means, which came before, and the body of this request; and 0.
 
+        The first is not to be changed: it is what all requests with this head have in common.
         None: `feed` it, unless there is a `gathering` now, to which the next piece belongs.
         """
         if self.deadline != inf:
@@ -91,30 +94,28 @@ class Framing:
         if found is None:
             return None
         before, body, missing = found
-        if len(body) + missing > self._limits.max_body or (missing and b"expect" in before.fields):
+        if len(body) + missing > self._limits.max_body:
             return None
-        # As copy.copy would.
-        request: HttpRequest = before.__copy__()
-        request.body = body
-        if missing:
-            self._request = request
+        if not missing:
+            return found
+        if b"expect" not in before.fields:
+            self._request = before.with_body(body)
+            self._head_before = before
             self.gathering = Gathered(body, missing)
             self.deadline = time.monotonic() + self._limits.body_timeout
-            return None
-        return request
+        return None
 
-    def gather(self, data: bytes) -> tuple[HttpRequest | None, bytes]:
-        """The request, once `data` completes it, and what comes after it, which is to be fed."""
-        gathering, request = self.gathering, self._request
+    def gather(self, data: bytes) -> tuple[tuple[HttpRequest, bytes, int] | None, bytes]:
+        """As `known`, once `data` completes the body; and what follows it, which is to be fed."""
+        gathering, before = self.gathering, self._head_before
         assert gathering is not None
-        assert request is not None
+        assert before is not None
         surplus = gathering.add(data)
         if gathering.missing:
             return None, surplus
-        request.body = gathering.body()
-        self.gathering = self._request = None
+        self.gathering = self._request = self._head_before = None
         self.deadline = inf
-        return request, surplus
+        return (before, gathering.body(), 0), surplus
 
     def feed(self, data: bytes | memoryview) -> None:
         """Parse `data`; hands what it completes to the receiver. Never raises."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.heads import Heads
-from trunkline.server.http.exchange import Clock, Exchange, HttpRequest
+from trunkline.server.http.exchange import Clock, Exchange, HttpRequest, PassingSide, Underway
 from trunkline.server.http.limits import Limits
 
 
@@ -17,6 +17,18 @@ class Application(Protocol):
 
     def handle(self, exchange: Exchange) -> None:
         """Answer, now or later. Must not block."""
+
+    def again(
+        self, connection: PassingSide, known: HttpRequest, body: bytes, began: float
+    ) -> Underway | None:
+        """Begin to answer a request like one before; None: `handle` it, which has to follow.
+
+        `known` is what it has in common with those, and not to be changed; `began` as of
+        `Exchange`.
+        """
+
+    def passed(self, passing: Any) -> None:
+        """What `again` has begun is complete, and took no exchange."""
 
     def refuse(self, exchange: Exchange, status: int, error: TrunklineError) -> None:
         """Answer a request that the connection refuses, in place."""
@@ -77,14 +89,7 @@ class ConnectionPool:
             self.awaited = None
         return True
 
-    def ended(self, exchange: Exchange) -> None:
-        """A response is complete, or its client gone."""
-        self.active -= 1
-        if self.awaited is not None:
-            self.awaited.set()
-        self.application.finished(exchange)
-
     def changed(self) -> None:
-        """A connection has ended."""
+        """A response or a connection has ended."""
         if self.awaited is not None:
             self.awaited.set()
