@@ -23,11 +23,11 @@ from trunkline.gateway.config import (
     Shadow,
     Target,
 )
-from trunkline.server.passage import Passage, passed, passed_again
+from trunkline.server.passage import Passage, Remembered, passed
 
 # Who takes it.
 _SHORT = "trunkline.server.generate.passed"
-_SHORTER = "trunkline.server.dispatch.passed_again"
+_SHORTER = "trunkline.server.passage.Remembered.again"
 _BODY = completion()
 _FAULT = json.dumps({"error": {"message": "no", "type": "server_error"}}).encode()
 _CHUNKED = (
@@ -296,7 +296,7 @@ def test_chance_ends_the_same_on_either_way(seed: int, monkeypatch: pytest.Monke
     assert run(_play(seed)) == straight
 
 
-@pytest.mark.parametrize(("way", "begin"), [(_SHORT, passed), (_SHORTER, passed_again)])
+@pytest.mark.parametrize(("way", "begin"), [(_SHORT, passed), (_SHORTER, Remembered.again)])
 def test_chance_takes_the_short_ways(
     way: str, begin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,9 +12,7 @@ import pytest
 from tests.server.wired import GOOD, Line, route, run, whole, wired
 from trunkline.gateway.keys import Keys
 from trunkline.server import tracks
-from trunkline.server.passage import Passage, passed_again
-
-_AGAIN = "trunkline.server.dispatch.passed_again"
+from trunkline.server.passage import Remembered
 
 
 @pytest.fixture
@@ -22,12 +20,14 @@ def again(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each request with a head that came before, whether it was sent as the one before."""
     taken: list[bool] = []
 
+    begin = Remembered.again
+
     def watched(*call: Any) -> Any:
-        begun = passed_again(*call)
-        taken.append(isinstance(begun, Passage))
+        begun = begin(*call)
+        taken.append(begun is not None)
         return begun
 
-    monkeypatch.setattr(_AGAIN, watched)
+    monkeypatch.setattr(Remembered, "again", watched)
     return taken
 
 

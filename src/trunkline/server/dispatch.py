@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from starlette.routing import compile_path
 
 from trunkline.core.errors import InternalError, MethodNotAllowed, TrunklineError
-from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway
 from trunkline.server.endpoints import build
 from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
-from trunkline.server.http.exchange import JSON, Exchange, HttpRequest, PassingSide
+from trunkline.server.http.exchange import JSON, Exchange
 from trunkline.server.metrics import ServerMetrics
-from trunkline.server.passage import Passage, passed_again
+from trunkline.server.passage import Passage, Remembered
 from trunkline.server.replies import id_line, new_request_id, retry_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import Errors, errors_for
@@ -73,23 +72,14 @@ class Dispatch:
         self.generator = Generator(gateway, metrics, stored)
         self.bridge = Bridge(build(gateway, metrics, stored), self._fault)
         self._paths = Paths(ROUTES)
-        # The target of the request that `handle` gets next, where `again` has found one.
-        self._chosen: Endpoint | None = None
-
-    def again(
-        self, connection: PassingSide, known: HttpRequest, body: bytes, began: float
-    ) -> Passage | None:
-        """Begin a call like one before, where it needs no more than that one."""
-        begun = passed_again(self._gateway, connection, known, body, began, self.generator.ids)
-        if isinstance(begun, Passage):
-            return begun
-        self._chosen = begun
-        return None
+        self._remembered = Remembered(gateway, self.generator.ids)
+        self.again = self._remembered.again
 
     def handle(self, exchange: Exchange) -> None:
         """Answer in place what is hot; hand the rest to the endpoints."""
         request = exchange.request
-        chosen, self._chosen = self._chosen, None
+        remembered = self._remembered
+        chosen, remembered.chosen = remembered.chosen, None
         path = request.path
         variables = _NONE
         row = self._paths.exact.get((request.method, path))
@@ -141,14 +131,17 @@ class Dispatch:
         """Count it, and write its line into the log."""
         # Clients that leave before there is one have their own.
         status = exchange.status or _LEFT
-        self._metrics.request(exchange.route or "other", status, exchange.model)
+        self._metrics.answers(exchange.route or "other", status, exchange.model).inc()
         if access.isEnabledFor(logging.INFO):
             _log(exchange, status)
 
     def passed(self, passage: Passage) -> None:
         """As `finished`."""
-        track = passage.track
-        self._metrics.request(track.route_name, 200, track.label)
+        way = passage.way
+        if way.answers is None:
+            track = passage.track
+            way.answers = self._metrics.answers(track.route_name, 200, track.label)
+        way.answers.inc()
         if access.isEnabledFor(logging.INFO):
             _log(passage.exchanged(), 200)
 

@@ -98,13 +98,13 @@ class ServerMetrics:
             )
         return found
 
-    def request(self, route: str, status: int, model: str) -> None:
-        """Count an answer."""
+    def answers(self, route: str, status: int, model: str) -> Counter:
+        """The counter of such answers."""
         counter = self._answers.get((route, status, model))
         if counter is None:
             counter = self._requests.labels(route, str(status), model)
             self._answers[route, status, model] = counter
-        counter.inc()
+        return counter
 
     def _add_aliases(self) -> None:
         alias = self.registry.alias

@@ -27,14 +27,14 @@ from trunkline.server.replies import Ids
 from trunkline.server.tracks import Track, Way, remember, simple, way_to
 from trunkline.wire.client import Head, Outgoing
 from trunkline.wire.passing import renamed
-from trunkline.wire.raw import teems, with_model
+from trunkline.wire.raw import LARGE, teems, with_model
 
 _JSON = "application/json"
 _OK = 200
 
 
 class Passage(Transfer, eq=False):
-    """One call; `passed` and `passed_again` make it. Implements `generation.Active` and `UnderWay`.
+    """One call; `passed` and `Remembered` make it. Implements `generation.Active` and `UnderWay`.
 
     Once it has become a `RemoteCall`, it is that one's carrier, and tells it what it hears.
     """
@@ -105,7 +105,8 @@ class Passage(Transfer, eq=False):
             self._at_last().on_whole(head, body)
             return
         self.done = True
-        way.head = head
+        if head is not way.head:
+            way.head = head
         track, owner, endpoint = self.track, lane.owner, self.endpoint
         owner.heard = True
         owner.calls.discard(self)
@@ -312,60 +313,70 @@ def passed(
     return passage
 
 
-def passed_again(
-    gateway: Gateway,
-    connection: PassingSide,
-    known: HttpRequest,
-    given: bytes,
-    asked: float,
-    ids: Ids,
-) -> Passage | Endpoint | None:
-    """Begin a call on a track that was remembered; as `passed`.
+class Remembered:
+    """Begins calls on tracks that are remembered."""
 
-    `known` is the request but for its body, `given`; it was complete at time.monotonic() `asked`.
-    """
-    memory = known.memory
-    # Whoever has to take it over takes it apart.
-    if memory is None or teems(given):
-        return None
-    found = simple.find(given)
-    if found is None:
-        return None
-    name, at = found
-    kept = memory.get(name)
-    track: Track | None = None if kept is None else kept()
-    if track is None or track.epoch is not gateway.epoch or gateway.draining:
-        return None
-    route = track.route
-    now = route.state.clock.time()
-    endpoint = route.straight(track.raw, now)
-    if endpoint is None or not endpoint.breaker.closed:
-        return endpoint
-    way = track.ways.get(endpoint)
-    if way is None:
-        return endpoint
-    lane = way.lane
-    if not lane.open or not lane.owner.site.auth.ready:
-        return endpoint
-    body = given if name == way.named else with_model(given, name, at, way.named)
-    try:
-        head = way.head_for(len(body))
-    except TrunklineError:
-        return endpoint
-    request_id = track.codec.id_prefix + ids.next()
-    passage = Passage(
-        track,
-        way,
-        request_id,
-        endpoint,
-        now,
-        asked,
-        given,
-        None,
-        connection,
-        known,
-        head=head,
-        body=body,
-    )
-    passage.send()
-    return passage
+    def __init__(self, gateway: Gateway, ids: Ids) -> None:
+        self._gateway = gateway
+        self._ids = ids
+        # The target of the request that was asked for last, where one has been chosen for it, and
+        # no call has begun: as what `passed` gives.
+        self.chosen: Endpoint | None = None
+
+    def again(
+        self, connection: PassingSide, known: HttpRequest, given: bytes, asked: float
+    ) -> Passage | None:
+        """Begin a call like one before; None: it needs more than that one.
+
+        `known` is the request but for its body, `given`; it was complete when time.monotonic() was
+        `asked`.
+        """
+        memory = known.memory
+        # Whoever has to take it over takes it apart.
+        if memory is None or (len(given) > LARGE and teems(given)):
+            return None
+        found = simple.find(given)
+        if found is None:
+            return None
+        name, at = found
+        kept = memory.get(name)
+        track: Track | None = None if kept is None else kept()
+        gateway = self._gateway
+        if track is None or track.epoch is not gateway.epoch or gateway.draining:
+            return None
+        route = track.route
+        now = route.state.clock.time()
+        endpoint = route.straight(track.raw, now)
+        if endpoint is None:
+            return None
+        way = track.ways.get(endpoint)
+        if way is None or not endpoint.breaker.closed:
+            self.chosen = endpoint
+            return None
+        lane = way.lane
+        if not lane.open or not lane.owner.site.auth.ready:
+            self.chosen = endpoint
+            return None
+        body = given if name == way.named else with_model(given, name, at, way.named)
+        try:
+            head = way.head_for(len(body))
+        except TrunklineError:
+            self.chosen = endpoint
+            return None
+        request_id = track.codec.id_prefix + self._ids.next()
+        passage = Passage(
+            track,
+            way,
+            request_id,
+            endpoint,
+            now,
+            asked,
+            given,
+            None,
+            connection,
+            known,
+            head=head,
+            body=body,
+        )
+        passage.send()
+        return passage

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from trunkline.backends.auth.schemes import Fields
 from trunkline.backends.lane import Lane
 from trunkline.backends.site import length_line
+from trunkline.core.metrics import Counter
 from trunkline.core.outline import Outline
 from trunkline.core.types import RawRequest, Request
 from trunkline.gateway.endpoint import Endpoint
@@ -56,6 +57,8 @@ class Way(msgspec.Struct, eq=False):
     # What the server is sent before the length of a body, and what that says of who we are.
     opening: bytes = b""
     credentials: Fields | None = None
+    # Where answers are counted, once there was one.
+    answers: Counter | None = None
     # Of the answer that passed last: the next one's is often the same.
     head: Head | None = None
 

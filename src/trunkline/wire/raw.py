@@ -12,7 +12,7 @@ from trunkline.wire.codec import Incoming
 
 # Of bodies over this size, in bytes, only those with so many colons or fewer are taken apart:
 # each field of the top level costs a hundred bytes, and the smallest one has six.
-_LARGE = 1 << 20
+LARGE = 1 << 20
 _MOST_COLONS = 1_000_000
 # Longest value that keeps requests together, in characters; a longer one is cut.
 _AFFINITY = 512
@@ -65,7 +65,7 @@ T = TypeVar("T")
 
 def teems(body: bytes) -> bool:
     """Whether there may be more in `body` than is taken apart: `peek` leaves that alone."""
-    return len(body) > _LARGE and body.count(b":") > _MOST_COLONS
+    return len(body) > LARGE and body.count(b":") > _MOST_COLONS
 
 
 def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:

@@ -170,14 +170,15 @@ class Connection(asyncio.Protocol):
 
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
-        self._ended()
         self._application.finished(exchange)
+        if keep_alive and exchange.refusal is None:
+            self._go_on()
+            return
+        self._ended()
         if exchange.refusal is not None:
             self._linger()
-        elif not keep_alive:
-            self.close()
         else:
-            self._go_on()
+            self.close()
 
     # exchange.PassingSide, besides
 
@@ -193,7 +194,6 @@ class Connection(asyncio.Protocol):
         if self._current is not passing:
             return
         self.write(data)
-        self._ended()
         self._application.passed(passing)
         self._go_on()
 
@@ -312,14 +312,17 @@ class Connection(asyncio.Protocol):
     def _ended(self) -> None:
         """A response is complete, or its client gone."""
         self._current = None
+        self._pool.active -= 1
+        self._pool.changed()
+
+    def _go_on(self) -> None:
+        """A response is complete: to the next request."""
         pool = self._pool
+        self._current = None
         pool.active -= 1
         if pool.awaited is not None:
             pool.awaited.set()
-
-    def _go_on(self) -> None:
-        """To the next request, once one is answered."""
-        if self._pool.draining:
+        if pool.draining:
             self.close()
             return
         self._deadline = _IDLE
