@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -231,3 +232,48 @@ def test_models_that_are_remembered_are_bounded(
 
     _play(scenario)
     assert again == [True, False, False]
+
+
+def test_each_is_counted_and_logged_once(
+    again: list[bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "trunkline.access")
+
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        await line.ask("r")
+        await line.leave()
+        for _ in range(2):
+            await line.ask("r", client=1)
+        await line.answer(GOOD)
+        await line.answer(GOOD)
+        counted = {
+            (status, model): line.server.metrics.answers("chat_completions", status, model).value
+            for status in (200, 499)
+            for model in ("r", "")
+        }
+        assert counted == {(200, "r"): 5, (499, "r"): 1, (200, ""): 0, (499, ""): 0}
+
+    _play(scenario)
+    assert again == [True, True, True, True]
+    lines = [re.sub(r"[\d.]+ms", "ms", record.getMessage()) for record in caplog.records]
+    good = '127.0.0.1:1 "POST /v1/chat/completions" 200 model=r tokens=3+2 ms'
+    gone = '127.0.0.1:1 "POST /v1/chat/completions" 499 model=r tokens=0+0 ms (client closed)'
+    assert lines == [good, good, good, gone, good, good]
+
+
+def test_a_fault_in_between_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*call: Any) -> Any:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(Remembered, "again", fail)
+
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        (answers,) = line.answers()
+        assert answers.count(b"HTTP/1.1 200") == 2
+        assert answers.count(b"HTTP/1.1 500") == 1
+        assert b"a fault of this server" in answers
+        assert b"KeyError" not in answers
+
+    _play(scenario)

@@ -14,7 +14,7 @@ from trunkline.gateway.gateway import Gateway
 from trunkline.server.endpoints import build
 from trunkline.server.generate import Generator
 from trunkline.server.http.asgi import Bridge
-from trunkline.server.http.exchange import JSON, Exchange
+from trunkline.server.http.exchange import JSON, Exchange, HttpRequest
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.passage import Passage, Remembered
 from trunkline.server.replies import id_line, new_request_id, retry_line
@@ -133,7 +133,9 @@ class Dispatch:
         status = exchange.status or _LEFT
         self._metrics.answers(exchange.route or "other", status, exchange.model).inc()
         if access.isEnabledFor(logging.INFO):
-            _log(exchange, status)
+            model, tokens = exchange.model, exchange.tokens
+            gone = exchange.gone_because
+            _log(exchange.client, exchange.request, exchange.began, status, model, tokens, gone)
 
     def passed(self, passage: Passage) -> None:
         """As `finished`."""
@@ -143,28 +145,34 @@ class Dispatch:
             way.answers = self._metrics.answers(track.route_name, 200, track.label)
         way.answers.inc()
         if access.isEnabledFor(logging.INFO):
-            _log(passage.exchanged(), 200)
+            connection, known, model = passage.connection, passage.known, passage.track.label
+            assert connection is not None
+            assert known is not None
+            _log(connection.client, known, passage.asked, 200, model, passage.tokens)
 
     def _fault(self, exchange: Exchange) -> None:
         self.refuse(exchange, 500, InternalError("A fault of this server; its log says more."))
 
 
-def _log(exchange: Exchange, status: int) -> None:
-    request = exchange.request
+def _log(
+    client: str,
+    request: HttpRequest,
+    began: float,
+    status: int,
+    model: str,
+    tokens: tuple[int, int] | None,
+    gone: str = "",
+) -> None:
     # Without the query, where somebody may have put a key.
     path = request.target.partition(b"?")[0].decode("ascii", "backslashreplace")
-    tokens = "" if exchange.tokens is None else " tokens={}+{}".format(*exchange.tokens)
-    model = f" model={exchange.model}" if exchange.model else ""
-    gone = f" ({exchange.gone_because})" if exchange.gone_because else ""
-    took = (time.monotonic() - exchange.began) * 1e3
     access.info(
         '%s "%s %s" %d%s%s %.1fms%s',
-        exchange.client,
+        client,
         request.method,
         path,
         status,
-        model,
-        tokens,
-        took,
-        gone,
+        f" model={model}" if model else "",
+        "" if tokens is None else " tokens={}+{}".format(*tokens),
+        (time.monotonic() - began) * 1e3,
+        f" ({gone})" if gone else "",
     )

@@ -97,8 +97,12 @@ class Passage(Transfer, eq=False):
             self._at_last().on_whole(head, body)
             return
         lane = way.lane
+        speaker = lane.speaker
         try:
-            usage = lane.speaker.look(body)
+            counts = speaker.counts(body)
+            if counts is None:
+                usage = speaker.look(body)
+                counts = usage.prompt_tokens, usage.completion_tokens
             if way.name is not None:
                 body = renamed(body, way.name)
         except Exception:  # noqa: BLE001 - the same again, where it is told
@@ -116,24 +120,20 @@ class Passage(Transfer, eq=False):
         if endpoint.load_began:
             endpoint.note_load(began, now)
         took = time.monotonic() - self.asked
-        self.tokens = tokens = way.account.passed(
-            now, began, took, usage.prompt_tokens, usage.completion_tokens
-        )
+        prompt, made = counts
+        self.tokens = tokens = way.account.passed(now, began, took, prompt, made)
         endpoint.breaker.row = 0
         if state.waiting.inside:
             state.waiting.look_soon()
-        name = self.id.encode()
-        lines = way.lines % (name, name, took * 1000)
-        exchange, kind = self.exchange, track.codec.whole_type
-        if exchange is not None:
+        name, kind, took = self.id.encode(), track.codec.whole_type, took * 1000
+        exchange, connection = self.exchange, self.connection
+        if exchange is None:
+            assert connection is not None
+            top = connection.clock.head(_OK, kind)
+            connection.passed(self, way.form % (top, name, name, took, len(body), body))
+        else:
             exchange.tokens = tokens
-            exchange.respond(_OK, body, kind, lines)
-            return
-        connection = self.connection
-        assert connection is not None
-        top = connection.clock.head(_OK, kind)
-        form = b"%b%bcontent-length: %d\r\n\r\n%b"
-        connection.passed(self, form % (top, lines, len(body), body))
+            exchange.respond(_OK, body, kind, way.lines % (name, name, took))
 
     def on_head(self, head: Head) -> None:
         """It comes in pieces."""

@@ -49,8 +49,10 @@ class Way(msgspec.Struct, eq=False):
     # As of `Outgoing`.
     path: str
     headers: Fields
-    # Lines for the head of the answer: a format of the id, twice, and milliseconds.
+    # Lines for the head of the answer: a format of the id, twice, and milliseconds. And all of an
+    # answer: the same between what its head begins with and how long a body it has, and that.
     lines: bytes
+    form: bytes
     # The server's name of the model, in JSON; and the client's, where answers have another.
     named: bytes
     name: str | None
@@ -111,7 +113,8 @@ class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
 def way_to(track: Track, endpoint: Endpoint, lane: Lane, outgoing: Outgoing) -> Way:
     """What a call that is sent there as `outgoing` shows of the way."""
     target, metrics = endpoint.target, track.metrics
-    form = ID_FORM + routed_form(target.backend, endpoint.model, arm=target.arm)
+    lines = ID_FORM + routed_form(target.backend, endpoint.model, arm=target.arm)
+    form = b"%b" + lines + b"content-length: %d\r\n\r\n%b"
     account = Account(
         endpoint,
         endpoint.requests_lately,
@@ -124,7 +127,8 @@ def way_to(track: Track, endpoint: Endpoint, lane: Lane, outgoing: Outgoing) -> 
     )
     asked = track.raw.asked_model
     name = asked if asked != lane.terms.model else None
-    return Way(lane, account, outgoing.path, outgoing.headers, form, lane.name or b"", name)
+    named = lane.name or b""
+    return Way(lane, account, outgoing.path, outgoing.headers, lines, form, named, name)
 
 
 def remember(

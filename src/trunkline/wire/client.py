@@ -168,8 +168,15 @@ class PlainSpeaker(Speaker, Protocol):
     def passes(self, terms: Terms) -> bool:
         """Whether nothing but the model's name in a body that asks for no stream is changed."""
 
+    def counts(self, body: bytes) -> tuple[int, int] | None:
+        """Tokens of prompt and answer, as `look` would find them; None: it has to."""
+
     def look(self, body: bytes) -> Usage:
         """What a whole answer tells of usage.
 
         Raises the error that it reports, and `UpstreamFailed` where it is no answer.
         """
+
+
+def uncounted(body: bytes) -> None:
+    """As of `PlainSpeaker.counts`, where only `look` can tell."""

@@ -13,7 +13,7 @@ from trunkline.core.types import ChatInput, Grammar, Json, RawRequest, Request
 from trunkline.wire.anthropic.client_answer import MessageAnswer, MessagePassing, look
 from trunkline.wire.anthropic.client_turns import lacks_thought, turns
 from trunkline.wire.asked import Asked, chat_input, schema_of
-from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
+from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms, uncounted
 from trunkline.wire.openai.client_fields import finished, longest
 from trunkline.wire.passing import WholePassing, renaming
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
@@ -39,6 +39,7 @@ class MessagesSpeaker:
 
     operation = "anthropic.messages"
     path = _PATH
+    counts = staticmethod(uncounted)
     look = staticmethod(look)
     passes = staticmethod(passes)
 

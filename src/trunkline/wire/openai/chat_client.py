@@ -40,7 +40,7 @@ from trunkline.wire.openai.client_fields import (
     place_sampling,
     place_tools,
 )
-from trunkline.wire.openai.client_relay import look, passes, patched, relay
+from trunkline.wire.openai.client_relay import counts, look, passes, patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
@@ -102,6 +102,7 @@ class ChatSpeaker:
 
     operation = "openai.chat"
     path = _PATH
+    counts = staticmethod(counts)
     look = staticmethod(look)
     passes = staticmethod(passes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Raw
@@ -13,7 +14,7 @@ from trunkline.core.outline import WholeAnswer
 from trunkline.core.pieces import Events
 from trunkline.core.speedups import native
 from trunkline.core.types import RawRequest, Usage
-from trunkline.wire.client import Head, Outgoing, Relay, Terms
+from trunkline.wire.client import Head, Outgoing, Relay, Terms, uncounted
 from trunkline.wire.openai.client_answer import UsageFields
 from trunkline.wire.passing import EventPassing, WholePassing, event_data, renaming
 from trunkline.wire.raw import lacking
@@ -44,12 +45,13 @@ class _Seen(Reports):
 _options = msgspec.json.Decoder(StreamOptions | None)
 _option_fields = msgspec.json.Decoder(dict[str, Raw] | None)
 _seen = msgspec.json.Decoder(_Seen)
-# Twice as fast as the decoder, where it is native; else of no use.
-_counts = ("prompt_tokens", "completion_tokens")
-_answer = (
-    None
-    if native is None
-    else WholeAnswer("choices", "usage", ("error",), _counts, ("total_tokens",))
+# Twice as fast as the decoder, where it is native; else it is not asked.
+_answer = WholeAnswer(
+    "choices",
+    "usage",
+    ("error",),
+    counts=("prompt_tokens", "completion_tokens"),
+    besides=("total_tokens",),
 )
 _encoder = msgspec.json.Encoder()
 _UNTOLD = Usage(0, 0)
@@ -107,10 +109,14 @@ def seen(data: bytes) -> _Seen:
     return found
 
 
+# As of `PlainSpeaker`.
+counts: Callable[[bytes], tuple[int, int] | None] = uncounted if native is None else _answer.find
+
+
 def look(body: bytes) -> Usage:
     """As of `PlainSpeaker`."""
-    if _answer is not None and (counts := _answer.find(body)) is not None:
-        return Usage(*counts)
+    if (told := counts(body)) is not None:
+        return Usage(*told)
     try:
         found = _seen.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

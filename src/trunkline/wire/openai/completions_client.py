@@ -31,7 +31,7 @@ from trunkline.wire.openai.client_fields import (
     place_grammar,
     place_sampling,
 )
-from trunkline.wire.openai.client_relay import look, passes, patched, relay
+from trunkline.wire.openai.client_relay import counts, look, passes, patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
 from trunkline.wire.told import refusal
@@ -65,6 +65,7 @@ class CompletionsSpeaker:
 
     operation = "openai.completions"
     path = _PATH
+    counts = staticmethod(counts)
     look = staticmethod(look)
     passes = staticmethod(passes)
 
