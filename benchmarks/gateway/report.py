@@ -27,7 +27,7 @@ _NOTHING = "–"
 _EXPLANATION = """\
 Medians, with the least and the most of all repetitions. Loaded without pause (closed loop), so that
 at 16 and 64 connections a latency is mostly waiting in line: what a gateway adds is seen at one
-connection, against the stand-in alone just before. CPU is user and system time of all processes of
+connection, against the stand-in alone just before. CPU is the time on a processor of all threads of
 the gateway. Streams: 64 at a time, each with its usage; full rate is 200 chunks as fast as they are
 taken, paced is 100 chunks 20 ms apart. "foreign" is what other processes and the host took of the
 cores meanwhile."""
