@@ -222,9 +222,13 @@ async def _cut(line: Line, how: str) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_has_ended_is_freed_at_once(
-    what: Callable[[Line, str], Awaitable[None]], how: str, stream: bool
+    what: Callable[[Line, str], Awaitable[None]],
+    how: str,
+    stream: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It holds the whole request, and the collector rarely looks."""
+    caplog.set_level("INFO")
 
     async def scenario() -> None:
         async with wired(*_routes()) as line:

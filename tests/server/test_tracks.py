@@ -13,7 +13,7 @@ import pytest
 from tests.server.wired import GOOD, Line, route, run, whole, wired
 from trunkline.gateway.keys import Keys
 from trunkline.server import tracks
-from trunkline.server.passage import Remembered
+from trunkline.server.passage import Passage, Remembered
 
 
 @pytest.fixture
@@ -260,6 +260,31 @@ def test_each_is_counted_and_logged_once(
     good = '127.0.0.1:1 "POST /v1/chat/completions" 200 model=r tokens=3+2 ms'
     gone = '127.0.0.1:1 "POST /v1/chat/completions" 499 model=r tokens=0+0 ms (client closed)'
     assert lines == [good, good, good, gone, good, good]
+
+
+@pytest.mark.parametrize("later", [GOOD, whole(b"{}", 400)], ids=["good", "bad"])
+def test_what_comes_after_a_fault_goes_to_nobody(
+    later: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = Passage.send
+
+    def fail(passage: Passage) -> None:
+        send(passage)
+        raise KeyError("ours")
+
+    async def scenario(line: Line) -> None:
+        await _known(line)
+        with monkeypatch.context() as patched:
+            patched.setattr(Passage, "send", fail)
+            await line.ask("r")
+        await line.ask("s")
+        await line.answer(later)
+        await line.answer(GOOD)
+        (answers,) = line.answers()
+        assert re.findall(rb"HTTP/1.1 (...)", answers) == [b"200"] * 3 + [b"500", b"200"]
+        assert not line.server.pool.active
+
+    _play(scenario)
 
 
 def test_a_fault_in_between_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

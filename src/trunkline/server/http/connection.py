@@ -170,15 +170,17 @@ class Connection(asyncio.Protocol):
 
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
-        self._application.finished(exchange)
-        if keep_alive and exchange.refusal is None:
-            self._go_on()
-            return
-        self._ended()
-        if exchange.refusal is not None:
-            self._linger()
-        else:
-            self.close()
+        try:
+            self._application.finished(exchange)
+        finally:
+            if exchange.refusal is not None:
+                self._ended()
+                self._linger()
+            elif keep_alive:
+                self._go_on()
+            else:
+                self._ended()
+                self.close()
 
     # exchange.PassingSide, besides
 
@@ -187,6 +189,9 @@ class Connection(asyncio.Protocol):
         exchange = self._made(known, b"", began)
         if self._current is passing:
             self._current = exchange
+        else:
+            # Its client has got something else, or has gone.
+            exchange.closed = True
         return exchange
 
     def passed(self, passing: Underway, data: bytes) -> None:
@@ -194,8 +199,10 @@ class Connection(asyncio.Protocol):
         if self._current is not passing:
             return
         self.write(data)
-        self._application.passed(passing)
-        self._go_on()
+        try:
+            self._application.passed(passing)
+        finally:
+            self._go_on()
 
     # pool.Pooled
 
@@ -277,8 +284,7 @@ class Connection(asyncio.Protocol):
             except Exception:
                 log.exception("%s %s failed", known.method, known.path)
                 exchange = self._made(known, b"", began)
-                self._current = exchange
-                self._pool.active += 1
+                self._take(exchange)
                 self._own_fault(exchange)
                 return
             if begun is not None:
@@ -288,12 +294,15 @@ class Connection(asyncio.Protocol):
                 return
         self._start(self._made(known, body, began))
 
-    def _start(self, exchange: Exchange) -> None:
+    def _take(self, exchange: Exchange) -> None:
         self._current = exchange
         self._deadline = inf
         self._pool.active += 1
         if self._pool.draining:
             exchange.request.keep_alive = False
+
+    def _start(self, exchange: Exchange) -> None:
+        self._take(exchange)
         try:
             if exchange.refusal is None:
                 self._application.handle(exchange)
