@@ -11,13 +11,13 @@ namespace speedups {
 namespace {
 
 // What core/speedups.py expects; it grows with every change that Python would see.
-constexpr long kVersion = 4;
+constexpr long kVersion = 5;
 
 int fill(PyObject* module) {
   if (PyModule_AddIntConstant(module, "VERSION", kVersion) < 0) return -1;
   for (PyType_Spec* spec : {&outline_spec, &whole_answer_spec, &heads_spec, &window_spec,
                             &counter_spec, &histogram_spec, &tally_spec, &events_spec,
-                            &account_spec}) {
+                            &account_spec, &form_spec}) {
     PyObject* const type = PyType_FromModuleAndSpec(module, spec, nullptr);
     if (!type) return -1;
     const int failed = PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type));

@@ -14,5 +14,6 @@ extern PyType_Spec histogram_spec;
 extern PyType_Spec tally_spec;
 extern PyType_Spec events_spec;
 extern PyType_Spec account_spec;
+extern PyType_Spec form_spec;
 
 }  // namespace speedups

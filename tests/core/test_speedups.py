@@ -23,11 +23,11 @@ needs_native = pytest.mark.skipif(native is None, reason="the speedups are not b
 SHOW = """
 from trunkline.core import heads, metrics, outline, pieces, speedups
 from trunkline.gateway import endpoint, tally, window
-from trunkline.server import account
+from trunkline.server import account, form
 print(speedups.native is None, outline.Outline.__name__, outline.WholeAnswer.__name__,
       heads.Heads.__name__, metrics.Counter.__base__.__name__, metrics.Histogram.__base__.__name__,
       window.Window.__name__, endpoint.Endpoint.__base__.__name__, pieces.Events.__name__,
-      account.Account.__name__)
+      account.Account.__name__, form.Form.__name__)
 """
 
 
@@ -43,7 +43,7 @@ def shown(**variables: str) -> list[str]:
 
 NAMES = [
     *("Outline", "WholeAnswer", "Heads", "Counter", "Histogram", "Window", "Tally", "Events"),
-    "Account",
+    *("Account", "Form"),
 ]
 
 
@@ -165,6 +165,7 @@ def _use(head: bytes) -> None:
     window.free_in(100.0)
     histogram = native.Histogram((1.0, 2.0))
     histogram.observe(1e300)
+    assert native.Form(b"%b%b%.1f").fill(b"a", "b", 0.05, b"c").startswith(b"abb0.1")
     counter = native.Counter()
     account = native.Account(
         native.Tally(), window, window, window, histogram, histogram, counter, counter

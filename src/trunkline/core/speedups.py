@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 # Of what Python sees of the module: native/speedups/module.cpp has the same number.
-VERSION = 4
+VERSION = 5
 
 LIBRARY = Path(__file__).with_name("_speedups.abi3.so")
 

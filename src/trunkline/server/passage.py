@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.remote import RemoteBackend
 from trunkline.backends.remote_call import RemoteCall
+from trunkline.backends.site import length_line
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import RawRequest
 from trunkline.gateway.endpoint import Endpoint
@@ -125,13 +126,14 @@ class Passage(Transfer, eq=False):
         endpoint.breaker.row = 0
         if state.waiting.inside:
             state.waiting.look_soon()
-        name, kind, took = self.id.encode(), track.codec.whole_type, took * 1000
+        kind, took = track.codec.whole_type, took * 1000
         exchange, connection = self.exchange, self.connection
         if exchange is None:
             assert connection is not None
             top = connection.clock.head(_OK, kind)
-            connection.passed(self, way.form % (top, name, name, took, len(body), body))
+            connection.passed(self, way.form.fill(top, self.id, took, body))
         else:
+            name = self.id.encode()
             exchange.tokens = tokens
             exchange.respond(_OK, body, kind, way.lines % (name, name, took))
 
@@ -353,13 +355,13 @@ class Remembered:
         if way is None or not endpoint.breaker.closed:
             self.chosen = endpoint
             return None
-        lane = way.lane
-        if not lane.open or not lane.owner.site.auth.ready:
+        lane, opening = way.lane, way.opening
+        if not lane.open or not (opening or lane.owner.site.auth.ready):
             self.chosen = endpoint
             return None
         body = given if name == way.named else with_model(given, name, at, way.named)
         try:
-            head = way.head_for(len(body))
+            head = opening + length_line(len(body)) if opening else way.head_for(len(body))
         except TrunklineError:
             self.chosen = endpoint
             return None

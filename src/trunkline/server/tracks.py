@@ -23,6 +23,7 @@ from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Epoch, Gateway, ServedModel
 from trunkline.gateway.route import Route
 from trunkline.server.account import Account
+from trunkline.server.form import Form
 from trunkline.server.generation import Active, Unopened, routed_form
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ModelMetrics
@@ -49,16 +50,14 @@ class Way(msgspec.Struct, eq=False):
     # As of `Outgoing`.
     path: str
     headers: Fields
-    # Lines for the head of the answer: a format of the id, twice, and milliseconds. And all of an
-    # answer: the same between what its head begins with and how long a body it has, and that.
+    # Lines for the head of the answer: a format of the id, twice, and milliseconds; and all of it.
     lines: bytes
-    form: bytes
+    form: Form
     # The server's name of the model, in JSON; and the client's, where answers have another.
     named: bytes
     name: str | None
-    # What the server is sent before the length of a body, and what that says of who we are.
+    # What the server is sent before the length of a body, where that is always the same.
     opening: bytes = b""
-    credentials: Fields | None = None
     # Where answers are counted, once there was one.
     answers: Counter | None = None
     # Of the answer that passed last: the next one's is often the same.
@@ -67,11 +66,10 @@ class Way(msgspec.Struct, eq=False):
     def head_for(self, size: int) -> bytes:
         """The head of a request whose body has `size` bytes. Raises as `Site.head`."""
         site = self.lane.owner.site
-        credentials = site.auth.fields()
-        if credentials is not self.credentials:
-            self.opening = site.opening(_POST, self.lane.path, self.headers, credentials)
-            self.credentials = credentials
-        return self.opening + length_line(size)
+        opening = site.opening(_POST, self.lane.path, self.headers, site.auth.fields())
+        if site.auth.steady:
+            self.opening = opening
+        return opening + length_line(size)
 
 
 class Track(msgspec.Struct, frozen=True, eq=False, weakref=True):
@@ -114,7 +112,6 @@ def way_to(track: Track, endpoint: Endpoint, lane: Lane, outgoing: Outgoing) -> 
     """What a call that is sent there as `outgoing` shows of the way."""
     target, metrics = endpoint.target, track.metrics
     lines = ID_FORM + routed_form(target.backend, endpoint.model, arm=target.arm)
-    form = b"%b" + lines + b"content-length: %d\r\n\r\n%b"
     account = Account(
         endpoint,
         endpoint.requests_lately,
@@ -128,7 +125,7 @@ def way_to(track: Track, endpoint: Endpoint, lane: Lane, outgoing: Outgoing) -> 
     asked = track.raw.asked_model
     name = asked if asked != lane.terms.model else None
     named = lane.name or b""
-    return Way(lane, account, outgoing.path, outgoing.headers, lines, form, named, name)
+    return Way(lane, account, outgoing.path, outgoing.headers, lines, Form(lines), named, name)
 
 
 def remember(

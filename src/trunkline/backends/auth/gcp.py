@@ -97,6 +97,7 @@ class GcpAuth:
     """
 
     signs = False
+    steady = False
 
     def __init__(
         self,

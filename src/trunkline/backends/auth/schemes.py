@@ -18,6 +18,8 @@ class Auth(Protocol):
 
     # True: each request has fields of its own, which `sign` makes.
     signs: bool
+    # True: it is always ready, and its fields never change.
+    steady: bool
 
     @property
     def ready(self) -> bool:
@@ -43,6 +45,7 @@ class FixedAuth:
     """The same for every request. Implements `Auth`."""
 
     ready = True
+    steady = True
     signs = False
 
     def __init__(self, scheme: Scheme, key: Secret | None) -> None:

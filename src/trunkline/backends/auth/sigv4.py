@@ -60,6 +60,7 @@ class SigV4Auth:
 
     ready = True
     signs = True
+    steady = False
 
     def __init__(
         self,
