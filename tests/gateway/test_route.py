@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.gateway.fakes import FakeBackend, Setup, Sink, config, raw, request
 from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported, UpstreamFailed
 from trunkline.core.metrics import Registry
-from trunkline.core.types import BackendStats, Health, ModelCard, Usage
+from trunkline.core.types import BackendStats, Health, ModelCard, Routed, Usage
 from trunkline.gateway.config import Fallbacks, Hedge, Retries, Shadow, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
@@ -74,9 +74,13 @@ async def test_questions_go_to_the_first_that_is_well_and_can() -> None:
     setup = Setup(config("a/one", "b/three", "c/5"))
     assert await setup.route.count_tokens(request()) == 3
     setup["a"].state = Health("failed")
-    assert (await setup.route.tokenize(request())).text == "b:three"
+    told = await setup.route.tokenize(request())
+    assert told.text == "b:three"
+    assert told.routed == Routed("", "b", "three")
     setup["b"].error = Unsupported("cannot")
-    assert (await setup.route.detokenize((1, 2))).text == "c"
+    told = await setup.route.detokenize((1, 2))
+    assert told.text == "c"
+    assert told.routed == Routed("", "c", "5", fallbacks=1)
     setup["c"].error = UpstreamFailed("down")
     setup["a"].error = InvalidRequest("nonsense")
     with pytest.raises(InvalidRequest):

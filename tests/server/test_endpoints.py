@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -56,6 +58,21 @@ async def test_models() -> None:
             assert seen.json()["root"] == "fake"
         seen = await one.ask("GET", "/v1/models/gpt-4")
         assert (seen.status, seen.json()["error"]["code"]) == (404, "model_not_found")
+
+
+async def test_answers_to_questions_name_who_gave_them() -> None:
+    async with running() as one:
+        body = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("/v1/messages/count_tokens", body),
+            ("/tokenize", {"model": "fake", "prompt": "Hi"}),
+            ("/detokenize", {"model": "fake", "tokens": [1, 2]}),
+        ]
+        for path, fields in asked:
+            seen = await one.ask("POST", path, fields)
+            assert seen.status == 200
+            assert seen.headers["x-trunkline-backend"] == "fake"
+            assert seen.headers["x-request-id"]
 
 
 async def test_version_and_root() -> None:

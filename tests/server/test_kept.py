@@ -102,6 +102,7 @@ async def test_the_backend_that_made_a_response_is_asked_for_it(stream: bool) ->
         assert found == json.loads(whole("resp_1", what="get")) | {"model": "fake"}
         listed = await one.ask("GET", f"{PATH}/resp_1/input_items?limit=2")
         assert listed.json()["what"] == "input_items"
+        assert listed.headers["x-trunkline-backend"] == "up"
         cancelled = await one.ask("POST", f"{PATH}/resp_1/cancel")
         assert cancelled.json()["what"] == "cancel"
         assert (await one.ask("DELETE", f"{PATH}/resp_1")).json()["what"] == "delete"

@@ -381,6 +381,8 @@ class Tokenization(msgspec.Struct, frozen=True, array_like=True):
     pieces: tuple[bytes, ...] = ()
     # The model's longest prompt plus output, in tokens; 0 = not known.
     context_length: int = 0
+    # Who answered, where there was a choice.
+    routed: Routed | None = None
 
 
 class EventSink(Protocol):

@@ -28,6 +28,7 @@ from trunkline.core.types import (
     OnDemand,
     RawRequest,
     Request,
+    Routed,
     Tokenization,
 )
 from trunkline.gateway.ask import Ask
@@ -161,19 +162,26 @@ class Route:
 
     async def count_tokens(self, request: Request) -> int:
         """As of `Backend`: by the first target that is well and can."""
-        return await self._first(
+        found, _, _ = await self._first(
             lambda one: one.backend.count_tokens(replace(request, model=one.find_model()))
         )
+        return found
 
     async def tokenize(self, request: Request) -> Tokenization:
         """As of `Backend`: by the first target that is well and can."""
-        return await self._first(
-            lambda one: one.backend.tokenize(replace(request, model=one.find_model()))
-        )
+
+        async def ask(one: Endpoint) -> Tokenization:
+            return await one.backend.tokenize(replace(request, model=one.find_model()))
+
+        return _signed(*await self._first(ask))
 
     async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
         """As of `Backend`: by the first target that is well and can."""
-        return await self._first(lambda one: one.backend.detokenize(token_ids))
+
+        async def ask(one: Endpoint) -> Tokenization:
+            return await one.backend.detokenize(token_ids)
+
+        return _signed(*await self._first(ask))
 
     def models(self) -> tuple[ModelCard, ...]:
         """One card under the route's name."""
@@ -273,15 +281,22 @@ class Route:
             if isinstance(peer, Route) and peer.name not in seen
         )
 
-    async def _first(self, question: Callable[[Endpoint], Awaitable[T]]) -> T:
+    async def _first(self, question: Callable[[Endpoint], Awaitable[T]]) -> tuple[T, Endpoint, int]:
+        """An answer, who gave it, and how many could not."""
         well = sorted(self.endpoints, key=lambda one: not one.ready())
         error: TrunklineError = Unavailable(f"The route `{self.config.name}` has no targets.")
-        for endpoint in well:
+        for number, endpoint in enumerate(well):
             try:
-                return await question(endpoint)
+                return await question(endpoint), endpoint, number
             except _ASK_NEXT as caught:
                 error = caught
         raise error
+
+
+def _signed(answer: Tokenization, endpoint: Endpoint, fallbacks: int) -> Tokenization:
+    """`answer` with who gave it, after so many others could not."""
+    model = endpoint.find_model()
+    return replace(answer, routed=Routed("", endpoint.target.backend, model, fallbacks=fallbacks))
 
 
 def _endpoints(

@@ -6,21 +6,30 @@ A body that a backend takes as it is passes without being decoded; every other i
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec.structs import replace
 
 from trunkline.core.errors import TrunklineError
-from trunkline.core.types import Event, EventSink, OnDemand, RawRequest, Request, Tokenization
+from trunkline.core.types import (
+    Event,
+    EventSink,
+    OnDemand,
+    RawRequest,
+    Request,
+    Routed,
+    Tokenization,
+)
 from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.gateway.route import Route
-from trunkline.server.generation import Active, Generation, Unopened, answer
+from trunkline.server.generation import Active, Generation, Unopened, answer, routed_lines
 from trunkline.server.http.exchange import Exchange
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.passage import Passage, passed
-from trunkline.server.replies import Ids, respond_error
+from trunkline.server.replies import Ids, id_line, respond_error
 from trunkline.server.responses import StoredResponses
 from trunkline.server.tracks import Track
 from trunkline.wire.codec import Ask, Codec, Incoming, Lookup
@@ -304,11 +313,15 @@ class Generator:
         request_id: str,
     ) -> None:
         try:
-            body = lookup.render(await self._answer(model, question))
+            found = await self._answer(model, question)
+            body = lookup.render(found)
         except TrunklineError as error:
             respond_error(exchange, error, codec, request_id)
         else:
-            exchange.respond(200, body, codec.whole_type)
+            # Where no route chooses, the model itself answers.
+            routed = found.routed or Routed(request_id, model.name, model.name)
+            lines = id_line(request_id) + routed_lines(routed, time.monotonic() - exchange.began)
+            exchange.respond(200, body, codec.whole_type, lines)
 
     async def _answer(
         self, model: ServedModel, question: Request | tuple[int, ...]

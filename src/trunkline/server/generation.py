@@ -246,7 +246,7 @@ class Generation:
         self.calls.clear()
         exchange = self._exchange
         took = now - exchange.began
-        lines = id_line(self.request_id) + self._found + _routed_lines(routed, took)
+        lines = id_line(self.request_id) + self._found + routed_lines(routed, took)
         pass_whole(exchange, self._codec, self._metrics, relayed.data, completed.usage, lines, took)
         return True
 
@@ -386,7 +386,7 @@ class Generation:
 
     def _note_backend(self, routed: Routed, now: float) -> None:
         """Say in the head who answers, and what it took to find it."""
-        self._found += _routed_lines(routed, now - self._exchange.began)
+        self._found += routed_lines(routed, now - self._exchange.began)
 
     def _who(self) -> bytes:
         """Lines for the head: who answers. Where no route chooses, the model itself does."""
@@ -439,7 +439,8 @@ def answer(request_id: str, asked: str, model: ServedModel) -> Answer:
     return Answer(request_id, asked or model.name, int(time.time()), model.fingerprint())
 
 
-def _routed_lines(routed: Routed, waited: float) -> bytes:
+def routed_lines(routed: Routed, waited: float) -> bytes:
+    """Lines of a head that say who answers, and what it took."""
     return routed_form(
         routed.backend,
         routed.model,

@@ -106,7 +106,7 @@ class StoredResponses:
         try:
             body = (await self._store.get(tenant, response_id)).body
         except NotFound:
-            body = await self._there(tenant, KeptAsk(response_id, "get", request.url.query))
+            return await self._there(tenant, KeptAsk(response_id, "get", request.url.query))
         return Response(body, media_type=_JSON)
 
     async def response_delete(self, request: Request) -> Response:
@@ -115,9 +115,9 @@ class StoredResponses:
         try:
             await self._store.delete(tenant, response_id)
         except NotFound:
-            body = await self._there(tenant, KeptAsk(response_id, "delete"))
+            answer = await self._there(tenant, KeptAsk(response_id, "delete"))
             await self._makers.forget(tenant, response_id)
-            return Response(body, media_type=_JSON)
+            return answer
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
     async def response_cancel(self, request: Request) -> Response:
@@ -126,8 +126,7 @@ class StoredResponses:
         try:
             await self._store.get(tenant, response_id)
         except NotFound:
-            body = await self._there(tenant, KeptAsk(response_id, "cancel"))
-            return Response(body, media_type=_JSON)
+            return await self._there(tenant, KeptAsk(response_id, "cancel"))
         raise InvalidRequest("Cannot cancel a synchronous response.")
 
     async def response_input_items(self, request: Request) -> Response:
@@ -137,7 +136,7 @@ class StoredResponses:
             chain = await self._store.chain(tenant, response_id)
         except NotFound:
             ask = KeptAsk(response_id, "input_items", request.url.query)
-            return Response(await self._there(tenant, ask), media_type=_JSON)
+            return await self._there(tenant, ask)
         items = [item for response in chain[:-1] for item in listed_items(response)]
         sent = len(json.loads(chain[-1].input))
         items += listed_items(chain[-1])[:sent]
@@ -161,13 +160,16 @@ class StoredResponses:
         body = b'%b,"data":[%b]}' % (json.dumps(head)[:-1].encode(), data)
         return Response(body, media_type=_JSON)
 
-    async def _there(self, tenant: str, ask: KeptAsk) -> bytes:
+    async def _there(self, tenant: str, ask: KeptAsk) -> Response:
         """What the backend that made a response says. Raises `NotFound` and what that raises."""
         maker = await self._makers.get(tenant, ask.response_id)
         if maker is not None:
             backend = self._gateway.backends().get(maker.backend)
             if backend is not None and isinstance(backend, Keeper):
-                return renamed(await backend.kept(ask), maker.model)
+                body = renamed(await backend.kept(ask), maker.model)
+                # As the lines of other answers that say who gave them.
+                named = {"x-trunkline-backend": maker.backend}
+                return Response(body, headers=named, media_type=_JSON)
         raise response_not_found(ask.response_id)
 
     def _tenant(self, request: Request) -> str:
