@@ -9,6 +9,7 @@ Runs in an environment of its own (scripts/setup_clients); tests/e2e/test_litell
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import socket
 import sys
@@ -206,5 +207,7 @@ def _ask(asks: tuple[Ask, ...], model: str, base: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    # Before whoever waits gives up: to tell where it hangs.
+    faulthandler.dump_traceback_later(150, exit=True)
     _stay_here()
     main(*sys.argv[1:])

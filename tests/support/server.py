@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,16 @@ class Server:
 
     def wait_metric(self, name: str, value: float, timeout: float = 10.0) -> None:
         """Wait until a metric has a value."""
+        self._wait(name, lambda now: now == value, f"not {value}", timeout)
+
+    def wait_above(self, name: str, value: float, timeout: float = 10.0) -> None:
+        """Wait until a metric is over a value: an engine tells its own now and then."""
+        self._wait(name, lambda now: now > value, f"not over {value}", timeout)
+
+    def _wait(self, name: str, good: Callable[[float], bool], problem: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while (now := self.metrics().get(name)) != value:
-            assert time.monotonic() < deadline, f"{name} is {now}, not {value}"
+        while not good(now := self.metrics().get(name, math.nan)):
+            assert time.monotonic() < deadline, f"{name} is {now}, {problem}"
             time.sleep(0.05)
 
     def post(self, path: str, body: Any, timeout: float = 60.0, **headers: str) -> httpx.Response:
