@@ -99,7 +99,7 @@ async def test_a_slow_grammar_fails_alone_and_in_time(compiler: GrammarCompiler)
         ),
         Grammar(
             "json_schema",
-            json.dumps({"properties": {f"p{i}": {"type": "string"} for i in range(3000)}}),
+            json.dumps({"properties": {f"p{i}": {"type": "string"} for i in range(8000)}}),
         ),
         Grammar(
             "lark", 'start: S\nS: %regex {"substring_chars": "' + "abcde fghij" * 20_000 + '"}'
