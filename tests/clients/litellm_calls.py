@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -211,3 +212,6 @@ if __name__ == "__main__":
     faulthandler.dump_traceback_later(150, exit=True)
     _stay_here()
     main(*sys.argv[1:])
+    sys.stdout.flush()
+    # All is said: what litellm has left in threads of its own need not end first.
+    os._exit(0)
