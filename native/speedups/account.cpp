@@ -88,12 +88,7 @@ PyObject* passed(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   account.histogram(kE2e).observe(took);
   account.counter(kPrompt).value += static_cast<double>(prompt);
   account.counter(kMade).value += static_cast<double>(made);
-  PyObject* const first = PyLong_FromLongLong(prompt);
-  PyObject* const second = PyLong_FromLongLong(made);
-  PyObject* const both = first && second ? PyTuple_Pack(2, first, second) : nullptr;
-  Py_XDECREF(first);
-  Py_XDECREF(second);
-  return both;
+  return pair(prompt, made);
 }
 
 PyMethodDef methods[] = {

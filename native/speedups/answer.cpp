@@ -102,12 +102,7 @@ PyObject* find(PyObject* self, PyObject* body) {
   long long prompt, made;
   if (!is_answer || !listed || !found.begin || !counts_of(answer, found, &prompt, &made))
     Py_RETURN_NONE;
-  PyObject* const first = PyLong_FromLongLong(prompt);
-  PyObject* const second = PyLong_FromLongLong(made);
-  PyObject* const both = first && second ? PyTuple_Pack(2, first, second) : nullptr;
-  Py_XDECREF(first);
-  Py_XDECREF(second);
-  return both;
+  return pair(prompt, made);
 }
 
 PyMethodDef methods[] = {

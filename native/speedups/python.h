@@ -41,4 +41,13 @@ inline bool number(PyObject* object, double* value) {
   return *value != -1.0 || !PyErr_Occurred();
 }
 
+// (first, second), or null with an error.
+inline PyObject* pair(long long first, long long second) {
+  PyObject *const one = PyLong_FromLongLong(first), *const other = PyLong_FromLongLong(second);
+  PyObject* const both = one && other ? PyTuple_Pack(2, one, other) : nullptr;
+  Py_XDECREF(one);
+  Py_XDECREF(other);
+  return both;
+}
+
 }  // namespace speedups

@@ -169,19 +169,14 @@ class Route:
 
     async def tokenize(self, request: Request) -> Tokenization:
         """As of `Backend`: by the first target that is well and can."""
-
-        async def ask(one: Endpoint) -> Tokenization:
-            return await one.backend.tokenize(replace(request, model=one.find_model()))
-
-        return _signed(*await self._first(ask))
+        found = await self._first(
+            lambda one: one.backend.tokenize(replace(request, model=one.find_model()))
+        )
+        return _signed(*found)
 
     async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
         """As of `Backend`: by the first target that is well and can."""
-
-        async def ask(one: Endpoint) -> Tokenization:
-            return await one.backend.detokenize(token_ids)
-
-        return _signed(*await self._first(ask))
+        return _signed(*await self._first(lambda one: one.backend.detokenize(token_ids)))
 
     def models(self) -> tuple[ModelCard, ...]:
         """One card under the route's name."""

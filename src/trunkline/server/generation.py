@@ -247,7 +247,11 @@ class Generation:
         exchange = self._exchange
         took = now - exchange.began
         lines = id_line(self.request_id) + self._found + routed_lines(routed, took)
-        pass_whole(exchange, self._codec, self._metrics, relayed.data, completed.usage, lines, took)
+        metrics, usage = self._metrics, completed.usage
+        metrics.ttft.observe(took)
+        metrics.e2e.observe(took)
+        _count(exchange, metrics, usage.prompt_tokens, usage.completion_tokens)
+        exchange.respond(200, relayed.data, self._codec.whole_type, lines)
         return True
 
     def _send(self, data: bytes, now: float) -> None:
@@ -408,22 +412,6 @@ class Generation:
             call.cancel()
         # They know this call: nothing is to keep them and it alive.
         self.calls.clear()
-
-
-def pass_whole(
-    exchange: Exchange,
-    codec: Codec,
-    metrics: ModelMetrics,
-    data: bytes,
-    usage: Usage,
-    lines: bytes,
-    took: float,
-) -> None:
-    """Count a whole answer that is relayed, `took` seconds after it was asked for, and send it."""
-    metrics.ttft.observe(took)
-    metrics.e2e.observe(took)
-    _count(exchange, metrics, usage.prompt_tokens, usage.completion_tokens)
-    exchange.respond(200, data, codec.whole_type, lines)
 
 
 def _count(exchange: Exchange, metrics: ModelMetrics, prompt: int, generated: int) -> None:

@@ -241,10 +241,7 @@ class Connection(asyncio.Protocol):
         if first and (found := self._owner.heads.find(data)) is not None:
             head, body, missing = found
             if not missing:
-                self._release(head, keep=True)
-                transfer.carrier = None
-                transfer.body = b""
-                transfer.on_whole(head, body)
+                self._take_whole(transfer, head, body, keep=True)
                 return
             if missing <= _GATHERED:
                 self._take(transfer, head, body, missing)
@@ -398,8 +395,10 @@ class Connection(asyncio.Protocol):
         head = self._known
         assert head is not None
         self._known = self._gathering = None
-        body = gathering.body()
-        self._release(head, keep=not surplus)
+        self._take_whole(transfer, head, gathering.body(), keep=not surplus)
+
+    def _take_whole(self, transfer: Transfer, head: Head, body: bytes, *, keep: bool) -> None:
+        self._release(head, keep=keep)
         transfer.carrier = None
         transfer.body = b""
         transfer.on_whole(head, body)

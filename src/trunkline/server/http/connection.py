@@ -326,12 +326,8 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """A response is complete: to the next request."""
-        pool = self._pool
-        self._current = None
-        pool.active -= 1
-        if pool.awaited is not None:
-            pool.awaited.set()
-        if pool.draining:
+        self._ended()
+        if self._pool.draining:
             self.close()
             return
         self._deadline = _IDLE

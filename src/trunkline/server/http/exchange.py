@@ -21,7 +21,6 @@ EVENT_STREAM_HEADERS = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-_OK = 200
 _BODILESS = frozenset((204, 304))
 
 
@@ -35,22 +34,16 @@ class Clock:
         self._lines = b""
         # (status, content type) -> head up to there, this second.
         self._heads: dict[tuple[int, bytes], bytes] = {}
-        # The same of status 200, by content type.
-        self._good: dict[bytes, bytes] = {}
 
     def head(self, status: int, content_type: bytes) -> bytes:
         """Status line, `date`, `server` and, where there is one, `content-type`."""
         if not self._since <= time.time() < self._until:
             self._turn()
-        if status == _OK and (head := self._good.get(content_type)) is not None:
-            return head
         head = self._heads.get((status, content_type))
         if head is None:
             line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
             kind = b"content-type: %b\r\n" % content_type if content_type else b""
             head = self._heads[status, content_type] = line + self._lines + kind
-            if status == _OK:
-                self._good[content_type] = head
         return head
 
     def _turn(self) -> None:
@@ -58,7 +51,6 @@ class Clock:
         second = int(time.time())
         self._since, self._until = second, second + 1
         self._heads.clear()
-        self._good.clear()
         date = formatdate(second, usegmt=True)
         self._lines = f"date: {date}\r\nserver: trunkline\r\n".encode()
 
