@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from tests.gateway.fakes import Sink, request
+from tests.gateway.fakes import Sink, raw, request
 from tests.support.fake_backend import FakeBackend
 from trunkline.backends.config import BackendConfig, Timeouts
-from trunkline.core.errors import ModelNotFound
-from trunkline.core.types import Failed, Health, ModelCard
+from trunkline.core.errors import ModelNotFound, UpstreamFailed
+from trunkline.core.types import Completed, Failed, Health, ModelCard, Usage
 from trunkline.gateway.config import Fallbacks, Retries, RouteConfig, Target
 from trunkline.gateway.gateway import Gateway
 from trunkline.gateway.keys import Keys
 from trunkline.gateway.route import Route
+from trunkline.server import assembly
 from trunkline.server.assembly import Assembly, Config, Held, retires_in
 from trunkline.server.file.config import EngineEntry, FileConfig
 
@@ -29,13 +31,14 @@ class World:
         self.gateway = Gateway((), Keys(()))
         self.assembly = Assembly(self.gateway, self._open)
         self.opened: list[tuple[Config, FakeBackend]] = []
+        self.closed: list[str] = []
 
     async def _open(self, config: Config) -> Held:
         backend = FakeBackend()
         self.opened.append((config, backend))
 
         async def close() -> None:
-            """Nothing is there to be closed."""
+            self.closed.append(config.name)
 
         return Held(config, backend, close)
 
@@ -238,3 +241,48 @@ async def test_fallbacks_may_name_what_is_known_only_when_it_is_asked_for(
         else:
             (call,) = other.calls
             assert call.request.model == ("x" if routed else "fake")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - backends have no event for it
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("waits_for", ["its turn", "another try"])
+@pytest.mark.parametrize("alone", [False, True])
+async def test_who_waits_finds_what_was_there(
+    monkeypatch: pytest.MonkeyPatch, waits_for: str, alone: bool
+) -> None:
+    monkeypatch.setattr(assembly, "_RETIRE_POLL", 0.01)
+    there = Target(backend="a", model="m", max_parallel=1)
+    config = FileConfig(
+        backends=(backend("a"), backend("b")),
+        routes=(RouteConfig(name="r", targets=(there,), retries=Retries(attempts=1, base=0.2)),),
+    )
+    async with world() as one:
+        await one.assembly.apply(config)
+        calls = one.opened[0][1].calls
+        one.opened[0][1].mode = "manual"
+        found, heard = route_of(one, "r"), Sink()
+        asked = replace(raw(), kept_by="a" if alone else "")
+        if waits_for == "its turn":
+            found.relay(asked, Sink())
+        found.relay(asked, heard)
+        await until(lambda: bool(calls) and (found.pending() or waits_for == "another try"))
+        if waits_for == "another try":
+            calls[0].fail(UpstreamFailed("gone"))
+        assert found.pending()
+        # Twice, as it may wait since the configuration before the last one.
+        for routes in ((), (route("r", Target(backend="b", model="m")),)):
+            await one.assembly.apply(FileConfig(backends=config.backends[1:], routes=routes))
+            await asyncio.sleep(0.05)
+        assert not one.closed
+        if waits_for == "its turn":
+            calls[0].completed(Usage(1, 1))
+        await until(lambda: len(calls) == 2)
+        # It is there now, and nobody waits.
+        assert not found.pending()
+        calls[1].completed(Usage(1, 1))
+        assert isinstance(heard.events[-1], Completed)
+        await until(lambda: one.closed == ["a"])

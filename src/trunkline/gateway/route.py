@@ -238,6 +238,10 @@ class Route:
         counted = None if self.shadows is None else self.shadows.counters
         return LeftBehind(self.state.kept(), counted)
 
+    def pending(self) -> bool:
+        """Whether calls wait here for their turn or another try."""
+        return self.state.pending() or any(state.pending() for state in self._alone.values())
+
     def close(self) -> None:
         """Give up what no client waits for."""
         if self.shadows is not None:

@@ -141,6 +141,10 @@ class Routes:
         """Metrics, as a source of `core.metrics.Registry`."""
         return families(self.report())
 
+    def pending(self) -> bool:
+        """Whether calls wait somewhere for their turn or another try."""
+        return any(route.pending() for route in (*self.routes, *self._further.values()))
+
     def close(self) -> None:
         """Give up what no client waits for; requests under way go on."""
         for route in (*self.routes, *self._further.values()):

@@ -97,6 +97,7 @@ class Tries(msgspec.Struct, eq=False):
     def go_on(self) -> None:
         """Ask whom we have not asked yet, else whoever may do better now."""
         self._timer = None
+        self._state.pausing.discard(self)
         now = self._state.clock.time()
         endpoint = self._pick(now)
         if endpoint is None:
@@ -303,6 +304,7 @@ class Tries(msgspec.Struct, eq=False):
         if pause is None or (cause == "rate_limit" and state.config.fallbacks.rate_limit):
             self._fall_back(cause)
         else:
+            state.pausing.add(self)
             self._timer = state.clock.call_later(pause, self.go_on)
 
     def _has_tries(self) -> bool:
@@ -399,8 +401,7 @@ class Tries(msgspec.Struct, eq=False):
         self._win(attempt)
         assert self._partial is not None
         self._state.counters.continued += 1
-        before = self._partial.resume()
-        if before:
+        if before := self._partial.resume():
             self._deliver(before)
         if not self.ended:
             self.passed(attempt, events)
@@ -408,10 +409,9 @@ class Tries(msgspec.Struct, eq=False):
     def _time_is_up(self) -> None:
         """The whole call has taken too long."""
         self._alarm = None
-        seconds = self._state.config.timeout
         error = UpstreamTimeout(
-            f"There was no complete answer within {seconds:g} seconds, the time that "
-            f"`{self._state.config.name}` has."
+            f"There was no complete answer within {self._state.config.timeout:g} seconds, the "
+            f"time that `{self._state.config.name}` has."
         ).info()
         for attempt in self._racing:
             if not attempt.won:
@@ -446,6 +446,7 @@ class Tries(msgspec.Struct, eq=False):
         self.ended = True
         if self._timer is not None:
             self._timer.cancel()
+            self._state.pausing.discard(self)
         if self._alarm is not None:
             self._alarm.cancel()
         if self._hedge is not None:
@@ -483,8 +484,7 @@ class Tries(msgspec.Struct, eq=False):
     def _settle_failed(self, attempt: Attempt, error: ErrorInfo) -> None:
         attempt.settle()
         if attempt.endpoint is not None:
-            now = self._state.clock.time()
-            attempt.endpoint.failed(now, error, attempt.probe)
+            attempt.endpoint.failed(self._state.clock.time(), error, attempt.probe)
             self._freed()
 
     def _give_up(self, attempt: Attempt) -> None:

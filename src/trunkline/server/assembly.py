@@ -62,6 +62,8 @@ class Assembly:
         self._open = open_held
         self._held: dict[str, Held] = {}
         self._routes: Routes | None = None
+        # Of configurations before, while calls wait there: whose turn it is asks what was there.
+        self._left: list[Routes] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def apply(self, config: FileConfig) -> None:
@@ -83,8 +85,10 @@ class Assembly:
             for held in fresh.values():
                 await held.close()
             raise
+        self._left = [one for one in self._left if one.pending()]
         if self._routes is not None:
             self._routes.close()
+            self._left.append(self._routes)
         self._routes = routes
         for name, held in self._held.items():
             if held_now.get(name) is not held:
@@ -134,7 +138,7 @@ class Assembly:
         return {name: held.backend for name, held in self._held.items()}
 
     def _retire(self, held: Held) -> None:
-        task = asyncio.get_running_loop().create_task(_close_when_idle(held))
+        task = asyncio.get_running_loop().create_task(_close_when_idle(held, tuple(self._left)))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
@@ -165,14 +169,15 @@ def _on_demand(config: Config) -> bool:
     return config.launch is not None and config.launch.on_demand
 
 
-async def _close_when_idle(held: Held) -> None:
+async def _close_when_idle(held: Held, left: Sequence[Routes]) -> None:
+    """Close it once it answers nobody, and nobody waits in `left` who may come to it."""
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(retires_in(held.config)):
                 while True:
                     stats = held.backend.stats()
                     in_flight = getattr(held.backend, "in_flight", stats.running + stats.waiting)
-                    if not in_flight:
+                    if not in_flight and not any(routes.pending() for routes in left):
                         break
                     await asyncio.sleep(_RETIRE_POLL)
     finally:
