@@ -319,6 +319,7 @@ class RemoteBackend:
                 unsupported=self.config.unsupported,
                 default_body=self.config.default_body,
                 extra_body=self.config.extra_body,
+                hosted=self.kind.hosted,
             )
         return terms
 

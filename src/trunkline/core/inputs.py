@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 Json = dict[str, Any]
 
 
+class Grammar(msgspec.Struct, frozen=True):
+    """A constraint on the text of each answer."""
+
+    # json_schema: `value` is a schema; json_object: any JSON object, `value` is "";
+    # regex, gbnf, lark: `value` is one; choice: `value` is a JSON list of strings.
+    kind: Literal["json_schema", "json_object", "regex", "gbnf", "lark", "choice"]
+    value: str = ""
+
+
 class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type"):
     """One text block of a message."""
 
     text: str
+
+
+class Thought(msgspec.Struct, frozen=True, array_like=True):
+    """Reasoning as its provider sealed it, who wants it back as it was; nobody else looks at it."""
+
+    text: str
+    # The provider's signature of `text`.
+    signature: str = ""
+    # What only the provider can read, in place of a text.
+    sealed: str = ""
+
+
+class CachePoint(msgspec.Struct, frozen=True, array_like=True):
+    """A mark that the prompt up to its end is worth keeping: as Anthropic's `cache_control`."""
+
+    # "tools": behind all tools; "message": behind `message`, an index of the conversation.
+    place: Literal["tools", "message"]
+    message: int = 0
+    # "5m" or "1h"; "" = not said.
+    ttl: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,6 +59,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_call_id: str | None = None
     # Assistant turns: the reasoning that preceded the answer.
     reasoning_content: str | None = None
+    # The same where its provider sealed it. No template sees them.
+    thoughts: tuple[Thought, ...] = ()
 
 
 class ChatInput(msgspec.Struct, frozen=True, tag="chat"):
@@ -46,6 +77,8 @@ class ChatInput(msgspec.Struct, frozen=True, tag="chat"):
     continue_final_message: bool = False
     # Tokens before the rendered conversation (Ollama's `context`).
     prefix_ids: tuple[int, ...] = ()
+    # Hints, for providers that keep prompts only where they are told to.
+    cache_points: tuple[CachePoint, ...] = ()
 
 
 class TextInput(msgspec.Struct, frozen=True, tag="text"):

@@ -7,14 +7,16 @@ frozen, so that any layer may keep a reference.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from trunkline.core.errors import ErrorInfo
 from trunkline.core.facts import Abilities, BackendStats, Health, ModelCard
 from trunkline.core.inputs import (
+    CachePoint,
     ChatInput,
+    Grammar,
     InfillInput,
     Input,
     Json,
@@ -23,6 +25,7 @@ from trunkline.core.inputs import (
     SourceFile,
     TextInput,
     TextPart,
+    Thought,
     TokensInput,
 )
 
@@ -31,6 +34,7 @@ __all__ = [
     "Able",
     "Backend",
     "BackendStats",
+    "CachePoint",
     "Call",
     "ChatInput",
     "Completed",
@@ -64,6 +68,7 @@ __all__ = [
     "SourceFile",
     "TextInput",
     "TextPart",
+    "Thought",
     "Timing",
     "TokenLogprob",
     "Tokenization",
@@ -74,15 +79,6 @@ __all__ = [
 
 # "content_filter": a provider's policy broke the answer off; what came before it stands.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled", "error"]
-
-
-class Grammar(msgspec.Struct, frozen=True):
-    """A constraint on the text of each answer."""
-
-    # json_schema: `value` is a schema; json_object: any JSON object, `value` is "";
-    # regex, gbnf, lark: `value` is one; choice: `value` is a JSON list of strings.
-    kind: Literal["json_schema", "json_object", "regex", "gbnf", "lark", "choice"]
-    value: str = ""
 
 
 class SamplingParams(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,6 +169,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     # Fields of this request and of `sampling` that the client did not ask for but its dialect has
     # by default: a server that cannot honour them goes without.
     implied: tuple[str, ...] = ()
+    # Fields of `sampling` that the client gave although their value is the neutral one: a server
+    # may have other defaults.
+    explicit: tuple[str, ...] = ()
+    # What the client said besides, by its dialect's names (OpenAI's, where it has one). Nothing of
+    # ours looks at it; a server with no place for it goes without, and the client is told.
+    notes: Mapping[str, Any] = {}
     # True: `Completed` tells the prompt's token ids.
     return_prompt_ids: bool = False
     # True: `PromptTokens` tell the prompt before the answer begins.
@@ -220,6 +222,8 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     # Part of the prompt that came from the prefix cache.
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    # Part of the prompt that was written to the cache, where that is billed by itself.
+    cache_write_tokens: int = 0
 
 
 class Timing(msgspec.Struct, frozen=True, array_like=True):
@@ -259,6 +263,9 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag=1):
     # Thinking that precedes the answer, without its tags.
     reasoning: str = ""
     tool_calls: tuple[ToolCallDelta, ...] = ()
+    # Ends a piece of reasoning whose provider sealed it; `text` is "", as `reasoning` said it. It
+    # comes behind `reasoning`, and before text and tool calls.
+    seal: Thought | None = None
 
 
 class RowFinished(msgspec.Struct, frozen=True, array_like=True, tag=2):

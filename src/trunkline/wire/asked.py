@@ -50,6 +50,8 @@ class Reasoning(msgspec.Struct, frozen=True):
     enabled: bool | None = None
     # "minimal", "low", "medium", "high", or a word of the client's.
     effort: str | None = None
+    # Most tokens of it.
+    budget: int | None = None
 
 
 class Asked:
@@ -59,6 +61,9 @@ class Asked:
         self.terms = terms
         self._left = _asks(request)
         self._implied = frozenset(request.implied)
+        if terms.hosted:
+            self._left = {key: one for key, one in self._left.items() if key not in self._implied}
+        self._notes = dict(request.notes)
         self._passed_over: list[str] = []
 
     def has(self, *features: Feature) -> bool:
@@ -85,6 +90,21 @@ class Asked:
     def leave(self, name: str, value: Any) -> None:
         """Give back what was taken and has no place after all."""
         self._left[name] = value
+
+    def note(self, name: str) -> Any:
+        """What the client said besides under `name`, now that it has a place; None: nothing."""
+        return self._notes.pop(name, None)
+
+    def place_notes(self, body: Json, *names: str) -> None:
+        """Put what the client said under `names` into `body`, where they mean the same."""
+        for name in names:
+            if (said := self.note(name)) is not None:
+                body[name] = said
+
+    def tell(self, name: str) -> None:
+        """Something is left out that no field of ours is: tell of it."""
+        if name not in self._passed_over:
+            self._passed_over.append(name)
 
     def pass_over(self, name: str, told: str = "") -> None:
         """Leave a field out that is no reason to refuse, but tell of it, as `told` calls it."""
@@ -115,7 +135,7 @@ class Asked:
             path=path,
             body=_encoder.encode({**lacking(body, terms.default_body), **body, **terms.extra_body}),
             headers=(("content-type", "application/json"), *headers),
-            dropped=(*dropped, *self._passed_over),
+            dropped=tuple(dict.fromkeys((*dropped, *self._passed_over, *self._notes))),
         )
 
 
@@ -152,11 +172,16 @@ def _unsupported(name: str, model: str) -> Unsupported:
 
 
 def text_of(message: Message) -> str:
-    """All text of a message."""
+    """All text of a message; blocks are lines of their own."""
+    return "\n".join(texts_of(message))
+
+
+def texts_of(message: Message) -> list[str]:
+    """The text blocks of a message that are not empty."""
     content = message.content
     if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(part.text for part in content)
+        return [content] if content else []
+    return [part.text for part in content if part.text]
 
 
 def arguments_of(call: Json) -> Json:
@@ -189,10 +214,13 @@ def _reasoning(variables: Json) -> tuple[Reasoning | None, Json]:
     others = dict(variables)
     switches = [others.pop(name, None) for name in ("enable_thinking", "thinking")]
     effort = others.pop("reasoning_effort", None)
+    budget = others.pop("thinking_budget", None)
+    if not isinstance(budget, int):
+        budget = None
     enabled = next((bool(one) for one in switches if one is not None), None)
-    if enabled is None and effort is None:
+    if enabled is None and effort is None and budget is None:
         return None, others
-    return Reasoning(enabled, None if effort is None else str(effort)), others
+    return Reasoning(enabled, None if effort is None else str(effort), budget), others
 
 
 def _asks(request: Request) -> dict[str, Any]:
@@ -201,7 +229,7 @@ def _asks(request: Request) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in sampling.__struct_fields__:
         value = getattr(sampling, name)
-        if value != getattr(_NEUTRAL, name):
+        if value != getattr(_NEUTRAL, name) or name in request.explicit:
             found[name] = value
     if request.stop:
         found["stop"] = list(request.stop)

@@ -81,6 +81,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     default_body: Mapping[str, Any] = {}
     # Top-level fields added to each body; they win over what the request says.
     extra_body: Mapping[str, Any] = {}
+    # True: a provider's API, whose models have defaults of their own. What a client's dialect
+    # implies without being asked (Ollama's temperature of 0.8) is not sent there.
+    hosted: bool = False
 
 
 class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +94,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = (("content-type", "application/json"),)
-    # Fields of the request that were left out, where the terms say "drop".
+    # Fields of the request that were left out: where the terms say "drop", and what is no reason
+    # to refuse.
     dropped: tuple[str, ...] = ()
 
 

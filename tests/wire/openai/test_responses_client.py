@@ -87,7 +87,7 @@ def test_items() -> None:
         {"type": "message", "role": "assistant", "content": "So:"},
         {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'},
         {"type": "function_call_output", "call_id": "call_1", "output": "42"},
-        {"type": "message", "role": "assistant", "content": "xy"},
+        {"type": "message", "role": "assistant", "content": "x\ny"},
     ]
 
 
