@@ -299,12 +299,14 @@ def request(id: str = "r", **changes: object) -> Request:  # noqa: A002
 
 
 def raw(id: str = "r", *, bad: object = False, **changes: object) -> RawRequest:  # noqa: A002
-    """`bad`: it makes no sense to whoever decodes it. Else `changes` are those of the request, but
-    for `stream`."""
+    """`bad`: it makes no sense to whoever decodes it, or what they say of it. Else `changes` are
+    those of the request, but for `stream`."""
     stream = bool(changes.pop("stream", True))
     decoded = request(id, **changes)
 
     def translate() -> Request:
+        if isinstance(bad, TrunklineError):
+            raise bad
         if bad:
             raise InvalidRequest("nonsense", param="messages")
         return decoded

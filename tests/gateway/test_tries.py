@@ -8,13 +8,10 @@ from trunkline.core.errors import (
     ContextOverflow,
     EngineCrashed,
     InternalError,
-    InvalidRequest,
     QueueFull,
     RateLimited,
     TrunklineError,
     Unavailable,
-    Unprocessable,
-    Unsupported,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimeout,
@@ -143,23 +140,6 @@ def test_the_only_target_is_asked_again_after_a_while(error: TrunklineError) -> 
     setup.clock.advance(100)
     assert len(setup["a"].calls) == 3
     assert setup.clock.pending() == 0
-
-
-@pytest.mark.parametrize(
-    "error",
-    [InvalidRequest("bad"), Unprocessable("bad"), Unsupported("n"), InvalidRequest("x")],
-    ids=lambda error: error.kind,
-)
-def test_the_clients_own_errors_are_told_at_once(error: TrunklineError) -> None:
-    setup = Setup(
-        config("a", "b", fallbacks=Fallbacks(error=("other",))), config("c", name="other")
-    )
-    sink, _ = setup.submit()
-    (call,) = setup.open_calls()
-    call.fail(error)
-    assert sink.error == error.kind
-    assert setup.open_calls() == []
-    assert all(one.breaker.closed for one in setup.route.endpoints)
 
 
 @pytest.mark.parametrize("error", [UpstreamRefused("key"), InternalError("bug")])

@@ -55,6 +55,16 @@ class Chooser:
             return self._strategy(among, ask, now)
         return among[0] if among else None
 
+    def next_order(
+        self, ask: Ask, now: float, made: Sequence[Endpoint], barred: Sequence[Endpoint]
+    ) -> Endpoint | None:
+        """As `choose`, among those whose order none of `made` has."""
+        if not self._ordered:
+            return None
+        asked = {one.target.order for one in made}
+        tried = [one for one in self._endpoints if one.target.order in asked]
+        return self.choose(ask, now, (*tried, *barred))
+
     def free_in(self, now: float, without: Collection[Endpoint] = ()) -> float | None:
         """Seconds until a target may be below its limits again; None: waiting is of no use."""
         waits = [one.free_in(now) for one in self._endpoints if one not in without]

@@ -42,7 +42,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Retries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How often to try again before the first byte has gone out."""
 
-    attempts: Annotated[int, Meta(ge=0, le=20, description="Tries after the first.")] = 2
+    attempts: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=20,
+            description="Tries after the first; each order is asked once, come what may.",
+        ),
+    ] = 2
     base: Annotated[float, Meta(gt=0, description="Seconds before the first one.")] = 0.25
     longest: Annotated[float, Meta(gt=0, description="Most seconds between two.")] = 8.0
     retry_after: Annotated[
@@ -67,7 +74,10 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Fallbacks(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names of routes to go on with, in order, by what went wrong."""
 
-    error: Annotated[tuple[str, ...], Meta(description="After any failure.")] = ()
+    error: Annotated[
+        tuple[str, ...],
+        Meta(description="After any failure, also where a backend finds the request wrong."),
+    ] = ()
     context_window: Annotated[
         tuple[str, ...], Meta(description="When the prompt is too long.")
     ] = ()

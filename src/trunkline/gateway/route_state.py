@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from trunkline.core.errors import ErrorInfo, QueueFull, TrunklineError, Unavailable
+from trunkline.core.errors import ErrorInfo, QueueFull, TrunklineError, Unavailable, UpstreamTimeout
 from trunkline.core.types import Call, Event, EventSink
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.choose import Chooser
@@ -121,15 +121,27 @@ class RouteState:
         speaker = self._speakers.get(raw.operation) if raw.stream else None
         return None if speaker is None else Partial(ask, speaker)
 
-    def pause(self, tries: int, retry_after: float | None) -> float | None:
-        """Seconds before the same targets are asked again; None: too many.
+    def pause(
+        self,
+        made: Sequence[Endpoint],
+        barred: Sequence[Endpoint],
+        retry_after: float | None,
+        now: float,
+    ) -> float | None:
+        """Seconds before those that were asked, but for `barred`, are again; None: too many.
 
-        Exponential with jitter over the upper half, and what the target itself said.
+        Exponential with jitter over the upper half, and what the target itself said, or another
+        that is free sooner.
         """
         retries = self.config.retries
+        if all(one in barred for one in self.endpoints):
+            return None
+        soonest = self.chooser.soonest(barred)
+        if retry_after is not None and soonest is not None and soonest is not made[-1]:
+            retry_after = min(retry_after, max(0.0, soonest.not_before - now))
         if retry_after is not None and retry_after > retries.retry_after:
             return None
-        grown = min(retries.longest, retries.base * 2.0 ** min(tries - 1, 30))
+        grown = min(retries.longest, retries.base * 2.0 ** min(len(made) - 1, 30))
         jittered = grown * (0.5 + 0.5 * self.rng.random())
         # A little later than asked for, as timers may be a little early.
         return 1.01 * max(jittered, retry_after or 0.0)
@@ -144,6 +156,13 @@ class RouteState:
             f"All backends of `{self.config.name}` are at their limits, and its queue is full or "
             "too slow; try again later.",
             retry_after=max(_SHORTEST_WAIT, wait),
+        ).info()
+
+    def too_late(self) -> ErrorInfo:
+        """The time for the whole call is over."""
+        return UpstreamTimeout(
+            f"There was no complete answer within {self.config.timeout:g} seconds, the time that "
+            f"`{self.config.name}` has."
         ).info()
 
     def all_failed(self, now: float) -> ErrorInfo:

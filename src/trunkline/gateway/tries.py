@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from trunkline.core.errors import ErrorInfo, TrunklineError, UpstreamTimeout
+from trunkline.core.errors import ErrorInfo, TrunklineError
 from trunkline.core.types import Completed, Event, EventSink, Failed, Relayed, Request
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.attempt import Attempt
@@ -39,7 +39,7 @@ class Tries(msgspec.Struct, eq=False):
 
     _state: RouteState
     _ask: Ask
-    # Where the events go; taken by tries without asking.
+    # Where the events go; tries take it without asking.
     sink: EventSink
     # Names of the routes that were asked in this call, which nobody asks again.
     _visited: list[str]
@@ -134,8 +134,7 @@ class Tries(msgspec.Struct, eq=False):
             events = self._partial.pass_on(events)
         if type(last) is Completed:
             attempt.owner = attempt.call = None
-            endpoint = attempt.endpoint
-            if endpoint is not None:
+            if (endpoint := attempt.endpoint) is not None:
                 now = self._state.clock.time()
                 endpoint.completed(now, attempt.began, attempt.first_at, last.usage, attempt.size)
             self._racing.clear()
@@ -173,8 +172,7 @@ class Tries(msgspec.Struct, eq=False):
             self._win(attempt)
         self._out = True
         attempt.owner = attempt.call = None
-        endpoint = attempt.endpoint
-        if endpoint is not None:
+        if (endpoint := attempt.endpoint) is not None:
             now = self._state.clock.time()
             endpoint.completed(now, attempt.began, now, last.usage, attempt.size)
         self._racing.clear()
@@ -187,12 +185,14 @@ class Tries(msgspec.Struct, eq=False):
 
     # Steps.
 
+    def _fresh(self, now: float) -> Endpoint | None:
+        """One whom nobody has asked yet."""
+        return self._state.chooser.choose(self._ask, now, (*self._made, *self._barred))
+
     def _pick(self, now: float) -> Endpoint | None:
-        chooser = self._state.chooser
-        endpoint = chooser.choose(self._ask, now, (*self._made, *self._barred))
-        if endpoint is None and self._made:
-            endpoint = chooser.choose(self._ask, now, self._barred)
-        return endpoint
+        endpoint = self._fresh(now)
+        again = endpoint is None and self._made
+        return self._state.chooser.choose(self._ask, now, self._barred) if again else endpoint
 
     def _begin_late(self) -> None:
         self._timer = None
@@ -216,11 +216,10 @@ class Tries(msgspec.Struct, eq=False):
                 return
         state = self._state
         made = self._made
-        if made:
-            if endpoint in made:
-                state.counters.retries += 1
-            elif not hedge:
-                state.counters.fallbacks += 1
+        if endpoint in made:
+            state.counters.retries += 1
+        elif made and not hedge:
+            state.counters.fallbacks += 1
         attempt = Attempt(self, endpoint, now, now, len(made), hedge)
         made.append(endpoint)
         self._racing.append(attempt)
@@ -243,24 +242,38 @@ class Tries(msgspec.Struct, eq=False):
             self._hedge = state.clock.call_later(hedging.after, self._ask_another)
 
     def _untranslatable(self, endpoint: Endpoint, error: TrunklineError) -> None:
-        """This target does not speak the request's dialect, and the request makes no sense."""
-        if self._racing:
-            self._barred.append(endpoint)
-            return
-        self._error = error.info()
-        self._timer = self._state.clock.call_later(0.0, self._end_with_error)
+        """This target does not speak the request's dialect, and what is asked has no other form."""
+        self._barred.append(endpoint)
+        if not self._racing:
+            self._error = error.info()
+            step = self._elsewhere if verdict(error.kind).elsewhere else self._end_with_error
+            self._timer = self._state.clock.call_later(0.0, step)
+
+    def _elsewhere(self, cause: Cause = "error") -> None:
+        """Ask one whom nobody has asked yet, else another route.
+
+        Each order is asked once, however few tries there are.
+        """
+        self._timer = None
+        now = self._state.clock.time()
+        if self._has_tries():
+            endpoint = self._fresh(now)
+        else:
+            endpoint = self._state.chooser.next_order(self._ask, now, self._made, self._barred)
+        if endpoint is None:
+            self._fall_back(cause)
+        else:
+            self._try(endpoint, now)
 
     def _ask_another(self) -> None:
         """The first output is late: a second target."""
         self._hedge = None
         if not self._racing:
             return
-        state = self._state
-        now = state.clock.time()
-        endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
-        if endpoint is not None:
+        now = self._state.clock.time()
+        if (endpoint := self._fresh(now)) is not None:
             self._hedges += 1
-            state.counters.hedges += 1
+            self._state.counters.hedges += 1
             self._try(endpoint, now, hedge=True)
 
     def _failed(self, attempt: Attempt, error: ErrorInfo) -> None:
@@ -284,6 +297,8 @@ class Tries(msgspec.Struct, eq=False):
             self._cancel_hedge()
             if judged.elsewhere and self._has_tries():
                 self._again(error, judged.cause)
+            elif judged.elsewhere:
+                self._elsewhere(judged.cause)
             else:
                 self._fall_back(judged.cause)
 
@@ -291,16 +306,10 @@ class Tries(msgspec.Struct, eq=False):
         """Another target at once, or the same ones after a while."""
         state = self._state
         now = state.clock.time()
-        endpoint = state.chooser.choose(self._ask, now, (*self._made, *self._barred))
-        if endpoint is not None:
+        if (endpoint := self._fresh(now)) is not None:
             self._try(endpoint, now)
             return
-        left = any(one not in self._barred for one in state.endpoints)
-        after = error.retry_after
-        soonest = state.chooser.soonest(self._barred)
-        if after is not None and soonest is not None and soonest is not self._made[-1]:
-            after = min(after, max(0.0, soonest.not_before - now))
-        pause = state.pause(len(self._made), after) if left else None
+        pause = state.pause(self._made, self._barred, error.retry_after, now)
         if pause is None or (cause == "rate_limit" and state.config.fallbacks.rate_limit):
             self._fall_back(cause)
         else:
@@ -381,14 +390,10 @@ class Tries(msgspec.Struct, eq=False):
             else:
                 self._end_with_error()
             return
-        now = self._state.clock.time()
-        endpoint = None
         if self._has_tries():
-            endpoint = self._state.chooser.choose(self._ask, now, (*self._made, *self._barred))
-        if endpoint is None:
-            self._fall_back("error")
+            self._elsewhere()
         else:
-            self._try(endpoint, now)
+            self._fall_back("error")
 
     def _resume(self, attempt: Attempt, events: Sequence[Event]) -> None:
         """The rest of the answer begins."""
@@ -409,10 +414,7 @@ class Tries(msgspec.Struct, eq=False):
     def _time_is_up(self) -> None:
         """The whole call has taken too long."""
         self._alarm = None
-        error = UpstreamTimeout(
-            f"There was no complete answer within {self._state.config.timeout:g} seconds, the "
-            f"time that `{self._state.config.name}` has."
-        ).info()
+        error = self._state.too_late()
         for attempt in self._racing:
             if not attempt.won:
                 call = attempt.call
@@ -451,8 +453,7 @@ class Tries(msgspec.Struct, eq=False):
             self._alarm.cancel()
         if self._hedge is not None:
             self._hedge.cancel()
-        waiting = self._state.waiting
-        if waiting.inside:
+        if (waiting := self._state.waiting).inside:
             waiting.leave(self)
             self._freed()
         if self._racing:
@@ -469,8 +470,7 @@ class Tries(msgspec.Struct, eq=False):
             self._racing = [attempt]
             self._state.counters.hedges_won += attempt.hedge
         self._cancel_hedge()
-        endpoint = attempt.endpoint
-        if endpoint is not None:
+        if (endpoint := attempt.endpoint) is not None:
             attempt.first_at = self._state.clock.time()
             if attempt.probe:
                 attempt.probe = False

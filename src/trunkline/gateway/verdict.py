@@ -42,6 +42,11 @@ _VERDICTS: Mapping[str, Verdict] = {
     "upstream_refused": Verdict(elsewhere=True, ill=True, cause="error"),
     "rate_limited": _BUSY,
     "queue_full": _BUSY,
+    # What one cannot do, another may; what one finds wrong, a fallback may see otherwise.
+    "unsupported": Verdict(elsewhere=True, cause="error"),
+    "invalid_request": Verdict(cause="error"),
+    "unprocessable": Verdict(cause="error"),
+    "payload_too_large": Verdict(cause="error"),
     "context_overflow": Verdict(cause="context_window"),
     "content_refused": Verdict(cause="content_policy"),
 }

@@ -19,6 +19,19 @@ def test_secrets_hide() -> None:
         pickle.dumps(secret)
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        # Stand-ins for keys, as local servers have them, are words of every text.
+        ("e", "the key e was rejected, keyed or not"),
+        ("key", "the *** e was rejected, keyed or not"),
+        ("rejected", "the key e was ***, keyed or not"),
+    ],
+)
+def test_short_keys_leave_words_whole(key: str, shown: str) -> None:
+    assert Secret(key).redact("the key e was rejected, keyed or not") == shown
+
+
 def test_references() -> None:
     environ = {"A": "1"}
     assert resolve("env:A", environ) == "1"

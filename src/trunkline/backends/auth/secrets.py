@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 # Spellings of "the value of this environment variable"; the second is LiteLLM's.
 _REFERENCES = ("env:", "os.environ/")
+
+
+# Shorter ones are stand-ins ("x", "none", "EMPTY"), and words of every other text.
+_PLACEHOLDER = 3
+# So long that no word has it by chance.
+_CERTAIN = 8
+
+
+def hide(text: str, value: str) -> str:
+    """`text` without the secret `value`: some servers repeat a wrong key in their error.
+
+    A short one is hidden where it stands by itself, not within other words.
+    """
+    if len(value) < _PLACEHOLDER:
+        return text
+    if len(value) >= _CERTAIN:
+        return text.replace(value, "***")
+    return re.sub(rf"(?<![a-zA-Z0-9]){re.escape(value)}(?![a-zA-Z0-9])", "***", text)
 
 
 class Secret:
@@ -21,8 +40,8 @@ class Secret:
         return self._value
 
     def redact(self, text: str) -> str:
-        """`text` without the secret: some servers repeat a wrong key in their error."""
-        return text.replace(self._value, "***") if self._value else text
+        """See `hide`."""
+        return hide(text, self._value)
 
     def __repr__(self) -> str:
         return "Secret(***)"
