@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -86,6 +87,19 @@ class Terminal:
         seen, self.screen = self.screen[:end], self.screen[end:]
         return seen
 
+    def interrupt_prompt(self, text: str) -> None:
+        """Press Ctrl-C at a prompt, again where nothing follows, until `text` appears.
+
+        Python notices none between the moment when the prompt is shown and that in which it waits
+        for a key (`readline_until_enter_or_signal` of its readline module) before the next one.
+        """
+        for _ in range(20):
+            self.type("\x03")
+            with contextlib.suppress(AssertionError):
+                self.wait_for(text, timeout=1.0)
+                return
+        raise AssertionError(f"no {text!r} in {self.screen!r}")
+
 
 @pytest.fixture
 def terminal(command: list[str], environ: dict[str, str]) -> Iterator[Terminal]:
@@ -111,8 +125,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     terminal.type("\x03")
     terminal.wait_for("[stopped]", timeout=5)
     terminal.wait_for(">>> ")
-    terminal.type("\x03")
-    terminal.wait_for("/bye or Ctrl-D leaves.")
+    terminal.interrupt_prompt("/bye or Ctrl-D leaves.")
     terminal.type("/clear\n")
     terminal.wait_for("The conversation is forgotten.")
     terminal.type("and now?\n")
