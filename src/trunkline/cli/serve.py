@@ -30,6 +30,7 @@ from trunkline.engine.frames import FrontStatus
 from trunkline.server.config import ServerConfig
 from trunkline.server.engines import run as run_server
 from trunkline.server.file.config import FileConfig, Loaded
+from trunkline.server.file.problems import FileError, Place, Problem
 from trunkline.server.http.address import parse_address
 from trunkline.server.http.limits import Limits
 from trunkline.store.home import home
@@ -118,10 +119,15 @@ def _serve_file(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _refuse_engine_flags(arguments)
 
-    def read() -> Loaded:
-        return load_with_flags(arguments, os.environ)
+    def read_again() -> Loaded:
+        try:
+            return load_with_flags(arguments, os.environ)
+        except UsageError as error:
+            # What flags name may have changed, and what the file says where no flag does.
+            place = Place(arguments.config, 1, 1, "")
+            raise FileError([Problem(place, str(error))]) from error
 
-    loaded = read()
+    loaded = load_with_flags(arguments, os.environ)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
     server = loaded.config.server
@@ -135,7 +141,7 @@ def _serve_file(arguments: argparse.Namespace) -> int:
         server,
         on_listening=announcer.on_listening,
         on_ready=announcer.on_ready,
-        reload=read,
+        reload=read_again,
     )
     with _listening(announcer, server):
         try:

@@ -27,7 +27,7 @@ from trunkline.server.app import Server, run_until_signal
 from trunkline.server.assembly import Assembly, Config, Held
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import EngineEntry, FileConfig, Loaded
-from trunkline.server.file.watch import changes, hangups
+from trunkline.server.file.watch import InForce, changes, hangups
 from trunkline.store.home import home
 from trunkline.store.resolve import resolve
 from trunkline.wire.speakers import SPEAKERS
@@ -57,7 +57,8 @@ async def serve_file(
     launchers = local_launchers(home(environ) / "logs")
     # First of all: SIGHUP and changes may come while what the file names is being started.
     with hangups() as asked:
-        versions = changes(loaded, reload, asked)
+        in_force = InForce(loaded)
+        versions = changes(in_force, reload, asked)
         async with (
             _http_client() as client,
             open_residency(budget, launchers, environ) as residency,
@@ -68,7 +69,7 @@ async def serve_file(
             try:
                 await assembly.apply(loaded.config)
                 on_listening(await listening.start())
-                follower = asyncio.create_task(_follow(loaded, versions, assembly))
+                follower = asyncio.create_task(_follow(in_force, versions, assembly))
                 waiting = asyncio.create_task(_tell_ready(gateway, on_ready))
                 try:
                     await run_until_signal(listening)
@@ -97,19 +98,26 @@ async def _tell_ready(gateway: Gateway, on_ready: Callable[[tuple[str, ...]], No
 
 
 async def _follow(
-    current: Loaded, versions: AsyncGenerator[Loaded, None], assembly: Assembly
+    in_force: InForce, versions: AsyncGenerator[Loaded, None], assembly: Assembly
 ) -> None:
     """Apply each new version of the file; one that cannot be is logged and changes nothing."""
     async with contextlib.aclosing(versions):
         async for fresh in versions:
-            for section in _fixed(current.config, fresh.config):
+            for section in _fixed(in_force.loaded.config, fresh.config):
                 log.warning("%s: changes to `%s` need a restart", fresh.path, section)
             try:
                 await assembly.apply(fresh.config)
             except ValueError as error:
-                log.error("%s: the configuration stays as it was: %s", fresh.path, error)
+                log.error(
+                    "%s: the configuration stays as it was: %s; SIGHUP tries it again",
+                    fresh.path,
+                    error,
+                )
                 continue
-            current = fresh
+            except Exception:  # a fault of ours must not end that the next version is served
+                log.exception("%s: the configuration stays as it was", fresh.path)
+                continue
+            in_force.loaded = fresh
             log.info("%s: serving the new configuration", fresh.path)
 
 

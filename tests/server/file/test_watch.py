@@ -7,14 +7,14 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.load import load
-from trunkline.server.file.watch import changes, hangups, stamp
+from trunkline.server.file.watch import InForce, changes, hangups, stamp
 
 # Seconds between looks, and the longest that a change may take to be seen on a busy machine.
 FAST = 0.02
@@ -28,8 +28,14 @@ def text(port: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def watching(path: Path, interval: float = FAST) -> AsyncIterator[asyncio.Queue[Loaded]]:
-    """What `changes` yields for the file at `path`."""
+async def watching(
+    path: Path,
+    interval: float = FAST,
+    load: Callable[[str, Mapping[str, str]], Loaded] = load,
+    *,
+    applied: bool = True,
+) -> AsyncIterator[asyncio.Queue[Loaded]]:
+    """What `changes` yields for the file at `path`; `applied`: it is in force from then on."""
     found: asyncio.Queue[Loaded] = asyncio.Queue()
 
     def read() -> Loaded:
@@ -40,9 +46,12 @@ async def watching(path: Path, interval: float = FAST) -> AsyncIterator[asyncio.
     async def watch() -> None:
         async for loaded in versions:
             found.put_nowait(loaded)
+            if applied:
+                in_force.loaded = loaded
 
     with hangups() as asked:
-        versions = changes(first, read, asked, interval)
+        in_force = InForce(first)
+        versions = changes(in_force, read, asked, interval)
         task = asyncio.create_task(watch())
         await asyncio.sleep(FAST)
         try:
@@ -109,7 +118,7 @@ async def test_what_comes_before_anybody_looks_is_not_missed(tmp_path: Path, hur
         return load(str(path), {})
 
     with hangups() as asked:
-        versions = changes(read(), read, asked, 3600.0 if hurried else FAST)
+        versions = changes(InForce(read()), read, asked, 3600.0 if hurried else FAST)
         path.write_text(text(22))
         if hurried:
             os.kill(os.getpid(), signal.SIGHUP)
@@ -155,6 +164,37 @@ async def test_the_same_configuration_is_no_change(
             path.write_text("# a comment\n" + text(1))
             await wait_for(lambda: "nothing has changed" in caplog.text)
             assert found.empty()
+
+
+async def test_what_could_not_be_applied_is_tried_again_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text(1))
+    async with watching(path, applied=False) as found:
+        path.write_text(text(2))
+        assert await port(found) == 2
+        await asyncio.sleep(5 * FAST)
+        assert found.empty()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert await port(found) == 2
+
+
+async def test_a_fault_in_reading_does_not_end_the_watch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text(1))
+
+    def read(name: str, environ: Mapping[str, str]) -> Loaded:
+        if "port: 2}" in path.read_text():
+            raise RuntimeError("nobody thought of it")
+        return load(name, environ)
+
+    with caplog.at_level(logging.ERROR, "trunkline.config"):
+        async with watching(path, load=read) as found:
+            path.write_text(text(2))
+            await wait_for(lambda: "nobody thought of it" in caplog.text)
+            path.write_text(text(33))
+            assert await port(found) == 33
 
 
 async def test_an_included_file_is_watched_too(tmp_path: Path) -> None:

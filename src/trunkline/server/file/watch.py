@@ -14,6 +14,8 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
+import msgspec
+
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.problems import FileError
 
@@ -38,29 +40,36 @@ def _stamp(file: str) -> tuple[int, int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+class InForce(msgspec.Struct):
+    """The configuration that is served; whoever serves another one puts it here."""
+
+    loaded: Loaded
+
+
 def changes(
-    loaded: Loaded,
+    in_force: InForce,
     reload: Callable[[], Loaded],
     asked: asyncio.Event,
     interval: float = INTERVAL,
 ) -> AsyncGenerator[Loaded, None]:
-    """Each new configuration: when `asked` is set, or when a file has changed since this call.
+    """Each configuration that is not in force: when `asked` is set, or when a file has changed
+    since this call.
 
     Ends only by being cancelled. A file with errors is logged, with its lines, and yields nothing:
     what holds goes on holding. A file is read once it has been the same for one interval, so that
     none is read half written.
     """
-    return _changes(loaded, stamp(loaded.files), reload, asked, interval)
+    return _changes(in_force, stamp(in_force.loaded.files), reload, asked, interval)
 
 
 async def _changes(
-    current: Loaded,
+    in_force: InForce,
     read: _Stamp,
     reload: Callable[[], Loaded],
     asked: asyncio.Event,
     interval: float,
 ) -> AsyncGenerator[Loaded, None]:
-    files = current.files
+    files = in_force.loaded.files
     while True:
         hurried = await _wait(asked, interval)
         now = await asyncio.to_thread(stamp, files)
@@ -78,10 +87,9 @@ async def _changes(
         if fresh.files != files:
             files = fresh.files
             read = await asyncio.to_thread(stamp, files)
-        if fresh.config == current.config:
+        if fresh.config == in_force.loaded.config:
             log.info("%s: nothing has changed", fresh.path)
             continue
-        current = fresh
         yield fresh
 
 
@@ -90,7 +98,9 @@ async def _read(reload: Callable[[], Loaded]) -> Loaded | None:
         return await asyncio.to_thread(reload)
     except FileError as error:
         log.error("the configuration stays as it was:\n%s", error.message)
-        return None
+    except Exception:  # what is wrong in a file must not end that the next one is read
+        log.exception("the configuration stays as it was")
+    return None
 
 
 async def _wait(asked: asyncio.Event, seconds: float) -> bool:
