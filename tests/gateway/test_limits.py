@@ -15,11 +15,10 @@ ONE = Target(backend="a", model="m", max_parallel=1)
 def test_requests_wait_their_turn() -> None:
     setup = Setup(config(ONE))
     sinks = [setup.submit()[0] for _ in range(3)]
-    assert not setup.routes.pending()
     setup.clock.advance()
     assert len(setup["a"].calls) == 1
     assert setup.routes.report()[0].queued == 2
-    assert setup.routes.pending()
+    assert setup.routes.busy()
     for number, sink in enumerate(sinks):
         assert setup["a"].last.asked.id == f"r{number + 1}"
         setup["a"].last.text("hi")
@@ -27,7 +26,7 @@ def test_requests_wait_their_turn() -> None:
         assert sink.ended
         setup.clock.advance()
     assert setup.clock.pending() == 0
-    assert not setup.routes.pending()
+    assert not setup.routes.busy()
 
 
 def test_one_that_comes_later_does_not_overtake() -> None:

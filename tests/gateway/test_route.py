@@ -316,3 +316,14 @@ async def test_what_is_on_demand_is_loaded_and_unloaded_through_its_route() -> N
     del backends["always"]
     routes = Routes([Setup(config("one", "other")).route.config], backends, setup.clock)
     assert routes.routes[0].leaves_in() == 3
+
+
+def test_what_calls_may_come_to() -> None:
+    setup = Setup(
+        config("a", fallbacks=Fallbacks(rate_limit=("n",))),
+        config("b", name="n", fallbacks=Fallbacks(error=("m", "o"))),
+        config("c", name="o"),
+        config("d", name="p"),
+    )
+    reached = [name for name in "abcd" if setup.route.reaches(setup[name])]
+    assert reached == ["a", "b", "c"]

@@ -187,7 +187,7 @@ class Calls(RuleBasedStateMachine):
         assert all(client.ended != client.cancelled for client in self.clients)
         assert self.setup.in_flight() == 0
         assert self.setup.clock.pending() == 0
-        assert not self.setup.routes.pending()
+        assert not self.setup.routes.busy()
 
 
 TestCalls = Calls.TestCase

@@ -168,6 +168,38 @@ def test_a_target_that_failed_has_its_turn_again() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("how", ["whole", "a fault"])
+def test_routes_that_are_replaced_count_what_is_under_way(how: str) -> None:
+    """So that nobody takes away what a call may come to yet."""
+
+    async def scenario() -> None:
+        both = (Target(backend="one", model="m"), Target(backend="two", model="m", order=1))
+        async with wired(route("r", *both), route("other", "one")) as line:
+            for _ in range(3):
+                await line.ask("r")
+                await line.answer(GOOD)
+            await line.ask("r")
+            before = line.routes
+            assert before is not None
+            assert not before.busy()
+            line.load()
+            (busy,) = before.busy()
+            assert [busy.reaches(line.backends[name]) for name in ("one", "two", "claude")] == [
+                True,
+                True,
+                False,
+            ]
+            await line.answer(*ANSWERS[how])
+            if how == "a fault":
+                assert before.busy()
+                await line.answer(GOOD)
+            assert not before.busy()
+            (answers,) = line.answers()
+            assert answers.count(b"HTTP/1.1 200") == 4
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("how", ["numbers", "less than none"])
 @pytest.mark.parametrize("short", [False, True])
 def test_tokens_that_nobody_can_count(

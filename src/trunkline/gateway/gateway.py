@@ -47,6 +47,10 @@ class ServedModel(msgspec.Struct, frozen=True):
         return _fingerprint(self.card())
 
 
+def _nothing() -> None:
+    """What there is to do for nobody."""
+
+
 @functools.lru_cache(maxsize=64)
 def _fingerprint(card: ModelCard) -> str:
     return "fp_" + hashlib.sha256(msgspec.msgpack.encode(card)).hexdigest()[:10]
@@ -85,6 +89,8 @@ class Gateway:
         self.keys = keys
         # How routes do, where there are some: `gateway.report.RouteReport`s.
         self.report: Callable[[], Sequence[msgspec.Struct]] | None = None
+        # Called before models are replaced, for whoever has calls that their routes do not count.
+        self.leaving: Callable[[], None] = _nothing
         # Every backend that is configured, by name, whether a route names it or not.
         self.backends: Callable[[], Mapping[str, Backend]] = dict
         self.serve(models, keys, more)
@@ -104,6 +110,7 @@ class Gateway:
         if models:
             for name in ("", *GENERIC_NAMES):
                 by_name.setdefault(name, models[0])
+        self.leaving()
         self._models = tuple(models)
         self._more = tuple(more)
         self._by_name = by_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import TypeVar
 
@@ -238,9 +238,13 @@ class Route:
         counted = None if self.shadows is None else self.shadows.counters
         return LeftBehind(self.state.kept(), counted)
 
-    def pending(self) -> bool:
-        """Whether calls wait here for their turn or another try."""
-        return self.state.pending() or any(state.pending() for state in self._alone.values())
+    def calls(self) -> int:
+        """How many are under way, but for those that go `straight`."""
+        return self.state.calls + sum(state.calls for state in self._alone.values())
+
+    def reaches(self, backend: Backend) -> bool:
+        """Whether calls here may come to `backend`, also by falling back."""
+        return any(one.backend is backend for route in self._reached({}) for one in route.endpoints)
 
     def close(self) -> None:
         """Give up what no client waits for."""
@@ -267,6 +271,15 @@ class Route:
             state.counters = self.state.counters
             self._alone[backend] = state
         return self._alone.get(backend)
+
+    def _reached(self, seen: dict[str, Route]) -> Iterable[Route]:
+        seen[self.config.name] = self
+        lists = self.config.fallbacks
+        for name in (*lists.error, *lists.context_window, *lists.content_policy, *lists.rate_limit):
+            peer = self._peers.get(name)
+            if isinstance(peer, Route) and peer.name not in seen:
+                peer._reached(seen)
+        return seen.values()
 
     def _relays(self, operation: str, seen: set[str]) -> bool:
         seen.add(self.config.name)

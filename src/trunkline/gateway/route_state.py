@@ -96,8 +96,8 @@ class RouteState:
         else:
             self.chooser = Chooser(config, endpoints, rng)
         self.waiting = WaitingRoom(clock, config.queue, config.queue_timeout, self._free)
-        # Calls whose last try has failed and whose next one has a time.
-        self.pausing: set[Call] = set()
+        # Under way, but for those that go straight to a target (`Route.straight`).
+        self.calls = 0
         self._speakers = speakers
         # Whether an answer may be continued at all: by another target, or by another route.
         others = len(self.endpoints) > 1 or bool(config.fallbacks.error)
@@ -145,10 +145,6 @@ class RouteState:
         jittered = grown * (0.5 + 0.5 * self.rng.random())
         # A little later than asked for, as timers may be a little early.
         return 1.01 * max(jittered, retry_after or 0.0)
-
-    def pending(self) -> bool:
-        """Whether there are calls that no backend has: they wait for their turn or another try."""
-        return bool(self.waiting.inside or self.pausing)
 
     def full(self, wait: float) -> ErrorInfo:
         """There is no place in the queue, or no target for so many seconds."""

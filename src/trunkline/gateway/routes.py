@@ -141,9 +141,9 @@ class Routes:
         """Metrics, as a source of `core.metrics.Registry`."""
         return families(self.report())
 
-    def pending(self) -> bool:
-        """Whether calls wait somewhere for their turn or another try."""
-        return any(route.pending() for route in (*self.routes, *self._further.values()))
+    def busy(self) -> list[Route]:
+        """Those with calls under way, but for calls that go `straight`."""
+        return [route for route in (*self.routes, *self._further.values()) if route.calls()]
 
     def close(self) -> None:
         """Give up what no client waits for; requests under way go on."""

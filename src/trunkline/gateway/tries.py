@@ -71,6 +71,7 @@ class Tries(msgspec.Struct, eq=False):
     def start(self, endpoint: Endpoint | None = None) -> None:
         """Begin, with `endpoint` where it is chosen already; no event comes before this returns."""
         state = self._state
+        state.calls += 1
         if state.config.timeout:
             self._alarm = state.clock.call_later(state.config.timeout, self._time_is_up)
         if not state.waiting.inside:
@@ -83,6 +84,7 @@ class Tries(msgspec.Struct, eq=False):
 
     def take_over(self, endpoint: Endpoint, began: float) -> Attempt:
         """Go on in place of `start` from a try that somebody else began."""
+        self._state.calls += 1
         self._made.append(endpoint)
         self._racing.append(Attempt(self, endpoint, began, began, 0))
         return self._racing[0]
@@ -97,10 +99,8 @@ class Tries(msgspec.Struct, eq=False):
     def go_on(self) -> None:
         """Ask whom we have not asked yet, else whoever may do better now."""
         self._timer = None
-        self._state.pausing.discard(self)
         now = self._state.clock.time()
-        endpoint = self._pick(now)
-        if endpoint is None:
+        if (endpoint := self._pick(now)) is None:
             self._blocked()
         else:
             self._try(endpoint, now)
@@ -122,8 +122,8 @@ class Tries(msgspec.Struct, eq=False):
     def waited_too_long(self) -> None:
         """No target came below its limits in time."""
         state = self._state
-        wait = state.chooser.free_in(state.clock.time(), self._barred)
-        self._reject(wait or state.config.queue_timeout)
+        soonest = state.chooser.free_in(state.clock.time(), self._barred)
+        self._reject(soonest or state.config.queue_timeout)
 
     # What tries tell.
 
@@ -178,6 +178,7 @@ class Tries(msgspec.Struct, eq=False):
         self._racing.clear()
         if self._alarm is None and not self._state.waiting.inside:
             self.ended = True
+            self._state.calls -= 1
         else:
             self._close()
         routed = attempt.says(self._ask.id, self._made)
@@ -313,7 +314,6 @@ class Tries(msgspec.Struct, eq=False):
         if pause is None or (cause == "rate_limit" and state.config.fallbacks.rate_limit):
             self._fall_back(cause)
         else:
-            state.pausing.add(self)
             self._timer = state.clock.call_later(pause, self.go_on)
 
     def _has_tries(self) -> bool:
@@ -446,9 +446,9 @@ class Tries(msgspec.Struct, eq=False):
     def _close(self) -> None:
         """Nothing happens any more: no timer, no place in the queue, no try under way."""
         self.ended = True
+        self._state.calls -= 1
         if self._timer is not None:
             self._timer.cancel()
-            self._state.pausing.discard(self)
         if self._alarm is not None:
             self._alarm.cancel()
         if self._hedge is not None:

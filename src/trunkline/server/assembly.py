@@ -62,7 +62,7 @@ class Assembly:
         self._open = open_held
         self._held: dict[str, Held] = {}
         self._routes: Routes | None = None
-        # Of configurations before, while calls wait there: whose turn it is asks what was there.
+        # Of configurations before, while calls go on there: they may still ask what was there.
         self._left: list[Routes] = []
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -85,7 +85,7 @@ class Assembly:
             for held in fresh.values():
                 await held.close()
             raise
-        self._left = [one for one in self._left if one.pending()]
+        self._left = [one for one in self._left if one.busy()]
         if self._routes is not None:
             self._routes.close()
             self._left.append(self._routes)
@@ -170,14 +170,16 @@ def _on_demand(config: Config) -> bool:
 
 
 async def _close_when_idle(held: Held, left: Sequence[Routes]) -> None:
-    """Close it once it answers nobody, and nobody waits in `left` who may come to it."""
+    """Close it once it answers nobody, and no call that goes on in `left` may come to it."""
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(retires_in(held.config)):
                 while True:
                     stats = held.backend.stats()
                     in_flight = getattr(held.backend, "in_flight", stats.running + stats.waiting)
-                    if not in_flight and not any(routes.pending() for routes in left):
+                    if not in_flight and not any(
+                        route.reaches(held.backend) for routes in left for route in routes.busy()
+                    ):
                         break
                     await asyncio.sleep(_RETIRE_POLL)
     finally:

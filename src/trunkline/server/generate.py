@@ -52,6 +52,7 @@ class Generator:
         # Calls under way.
         self._active: set[Active] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        gateway.leaving = self.hold_routes
 
     def handle(
         self,
@@ -329,6 +330,11 @@ class Generator:
         if isinstance(question, tuple):
             return await model.backend.detokenize(question)
         return await model.backend.tokenize(question)
+
+    def hold_routes(self) -> None:
+        """Have the routes count every call under way, as they are about to be replaced."""
+        for call in tuple(self._active):
+            call.hold_route()
 
     def cut(self, error: TrunklineError) -> None:
         """End every call under way with `error`."""

@@ -62,6 +62,9 @@ class Active(Protocol):
     def give_up(self, error: TrunklineError) -> None:
         """End it with `error`, however far it has come."""
 
+    def hold_route(self) -> None:
+        """The configuration is about to change: have its route count it (`Route.calls`)."""
+
 
 class Unopened(msgspec.Struct, eq=False):
     """A relayed body, decoded once somebody needs what is in it."""
@@ -307,6 +310,9 @@ class Generation:
     def _begin_stream(self) -> None:
         lines = EVENT_STREAM_HEADERS + id_line(self.request_id) + self._who()
         self._exchange.begin(200, self._codec.stream_type, lines)
+
+    def hold_route(self) -> None:
+        """As of `Active`: it always is."""
 
     def give_up(self, error: TrunklineError) -> None:
         """End the call with `error`, however far it has come."""

@@ -200,6 +200,10 @@ class Passage(Transfer, eq=False):
         """End the client's call with `error`."""
         self._generation().give_up(error)
 
+    def hold_route(self) -> None:
+        """As of `Active`."""
+        self._become()
+
     def gone(self) -> None:
         """The client has left."""
         self._generation().gone()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.gateway.conftest import Line, alone, backend
@@ -132,6 +133,8 @@ BROKEN = {
     "unknown field": '{"backends": {"first": {"kind": "openai", "urll": "x"}}}',
     "unknown backend": '{"routes": {"chat": ["nobody/m"]}}',
     "empty": "",
+    "listens nowhere": '{"server": {"listen": ["nonsense:xx:yy"]}, "backends": {}}',
+    "empty key": '{"server": {"api_key": [""]}, "backends": {}}',
 }
 
 
@@ -143,9 +146,40 @@ def test_broken_file_changes_nothing(line: Line, directory: Path, text: str) -> 
     file.write_text(text)
     line.server.process.send_signal(signal.SIGHUP)
     wait_for_log(line, "the configuration stays as it was", before + 1)
-    file.write_text(good)
-    line.server.process.send_signal(signal.SIGHUP)
     assert "chat: first/m" in targets(line.server)
+    # The next good one is read.
+    served = line.server.log.read_text().count("serving the new configuration")
+    for number, routes in enumerate(({"chat": alone(), "more": alone()}, {"chat": alone()}), 1):
+        config = configuration((line.first, line.second), routes)
+        file.write_text(json.dumps(config) if number == 1 else good)
+        line.server.process.send_signal(signal.SIGHUP)
+        wait_for_log(line, "serving the new configuration", served + number)
+
+
+def test_keys_are_exchanged_after_their_file_was_gone(line: Line, tmp_path: Path) -> None:
+    keys, file = tmp_path / "keys", tmp_path / "trunkline.yaml"
+    file.write_text(json.dumps(configuration((line.first, line.second), {"chat": alone()})))
+    keys.write_text("k1")
+
+    def status(key: str) -> int:
+        url = f"http://127.0.0.1:{server.port}/v1/models"
+        return httpx.get(url, headers={"authorization": f"Bearer {key}"}).status_code
+
+    def told(words: str) -> None:
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while words not in server.log.read_text():
+            assert time.monotonic() < deadline, server.log.read_text()[-2000:]
+            time.sleep(0.05)
+
+    with serve(tmp_path, "--config", str(file), "--api-key-file", str(keys)) as server:
+        assert status("k1") == 200
+        keys.unlink()
+        told("--api-key-file: cannot read")
+        assert status("k1") == 200
+        keys.write_text("k2")
+        told("serving the new configuration")
+        assert [status("k1"), status("k2")] == [401, 200]
 
 
 def test_vanished_file_changes_nothing(line: Line, directory: Path) -> None:
