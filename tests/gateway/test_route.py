@@ -217,7 +217,7 @@ def test_the_next_configuration_goes_on_with_what_did_not_change() -> None:
     assert after.endpoints == setup.route.endpoints
     # Its turn goes on, too.
     assert after.state.chooser is setup.route.state.chooser
-    assert rest.endpoints != setup.routes.routes[1].endpoints
+    assert rest.endpoints == setup.routes.routes[1].endpoints
     assert rest.state.chooser is not setup.routes.routes[1].state.chooser
     # What is under way still counts.
     setup["b"].last.fail(UpstreamFailed("down"))
@@ -227,6 +227,41 @@ def test_the_next_configuration_goes_on_with_what_did_not_change() -> None:
     assert after.state.counters.fallbacks == 2
     assert after.shadows is not None
     assert after.shadows.counters.sent == 2
+
+
+def test_limits_go_on_whatever_else_changes() -> None:
+    bounded = Target(backend="a", model="m", max_parallel=1, rpm=2)
+    setup = Setup(config(bounded))
+    setup.submit()
+    heavier = replace(bounded, weight=3.0)
+    after = Routes(
+        [config(heavier, retries=Retries(attempts=7))],
+        setup.backends,
+        setup.clock,
+        before=setup.routes,
+    )
+    (endpoint,) = after.routes[0].endpoints
+    assert endpoint.target == heavier
+    assert not endpoint.usable(setup.clock.time())
+    setup["a"].last.text("hi")
+    setup["a"].last.finish()
+    assert endpoint.usable(setup.clock.time())
+    # What was sent this minute counts, also where the backend is another one of that name.
+    for backend, left in ((setup["a"], 1), (FakeBackend("a"), 0)):
+        after = Routes([config(bounded)], {"a": backend}, setup.clock, before=after)
+        (endpoint,) = after.routes[0].endpoints
+        endpoint.begin(setup.clock.time(), 0)
+        assert endpoint.requests_lately.sum(setup.clock.time()) == 3 - left
+        assert not endpoint.usable(setup.clock.time())
+
+
+def test_what_does_not_fit_changes_nothing() -> None:
+    setup = Setup(config("a"), config("b", name="o"))
+    heavier = config(Target(backend="a", model="m", weight=3.0))
+    for wrong in (config("b"), config("nobody", name="o")):
+        with pytest.raises(ValueError, match=r"two routes|not configured"):
+            Routes([heavier, wrong], setup.backends, setup.clock, before=setup.routes)
+        assert setup.route.endpoints[0].target.weight == 1.0
 
 
 def test_who_keeps_the_earlier_response_alone_is_asked() -> None:

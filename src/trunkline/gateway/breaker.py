@@ -28,6 +28,13 @@ class CircuitBreaker:
         self._probing = False
         self.closed = True
 
+    def follow(self, config: Breaker) -> None:
+        """Other rules hold from now on; open stays open."""
+        if config.window != self._config.window:
+            self.tries = Window(config.window)
+            self._failed = Window(config.window)
+        self._config = config
+
     def state(self, now: float) -> BreakerState:
         """As a word."""
         if self.closed:

@@ -28,11 +28,17 @@ class Endpoint(Tally):
     the number of those that are not. Times are the clock's seconds.
     """
 
-    def __init__(self, config: RouteConfig, target: Target, backend: Backend, name: str) -> None:
+    def __init__(
+        self,
+        config: RouteConfig,
+        target: Target,
+        backend: Backend,
+        name: str,
+        before: Endpoint | None = None,
+    ) -> None:
+        """`before` was the same model of a backend of that name: its requests count for limits."""
         super().__init__()
-        self.target = target
         self.backend = backend
-        self._rules = (config.breaker, config.retries)
         # As the backend calls it; "" = `find_model` has to be asked.
         self.model = target.model
         # Distinct within the route and stable across restarts, for rendezvous hashing.
@@ -43,23 +49,28 @@ class Endpoint(Tally):
         # It said that it takes nothing before this, and how.
         self.not_before = 0.0
         self.told: ErrorInfo | None = None
-        self.requests_lately = (
-            self.breaker.tries if config.breaker.window == _MINUTE else Window(_MINUTE)
+        self.requests_lately: Window = (
+            before.requests_lately
+            if before is not None
+            else self.breaker.tries
+            if config.breaker.window == _MINUTE
+            else Window(_MINUTE)
         )
-        self.tokens_lately = Window(_MINUTE)
+        self.tokens_lately: Window = Window(_MINUTE) if before is None else before.tokens_lately
         # Who knows whether the model is in memory, and how long a load has lasted.
         self.holder = backend if isinstance(backend, Holder) and backend.loads else None
         self._load = _LOAD
         # When a request was sent that had to load it; 0 = none.
         self.load_began = 0.0
+        self.follow(config, target)
+
+    def follow(self, config: RouteConfig, target: Target) -> None:
+        """The configuration says this of it from now on; what is known of it stays."""
+        self.target = target
+        self.breaker.follow(config.breaker)
         self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
         self._longest_wait = config.retries.retry_after
         self._shortest_wait = config.retries.base / 2
-
-    def serves(self, config: RouteConfig, target: Target, backend: Backend) -> bool:
-        """Whether this is what such a configuration means."""
-        same = self.target == target and self.backend is backend
-        return same and self._rules == (config.breaker, config.retries)
 
     def find_model(self) -> str:
         """The model to ask for where none is configured: the only one; "" = nobody knows it yet."""

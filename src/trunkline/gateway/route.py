@@ -314,7 +314,7 @@ def _signed(answer: Tokenization, endpoint: Endpoint, fallbacks: int) -> Tokeniz
 def _endpoints(
     config: RouteConfig, targets: Sequence[Backend], before: Sequence[Endpoint]
 ) -> tuple[Endpoint, ...]:
-    """One for each target, the one that was there before where nothing about it has changed.
+    """One for each target, the one that was there before where backend and model are the same.
 
     Equal ones are told apart by a number.
     """
@@ -326,7 +326,9 @@ def _endpoints(
         names[name] = names.get(name, 0) + 1
         shown = name if names[name] == 1 else f"{name}#{names[name]}"
         old = known.get(shown)
-        if old is None or not old.serves(config, target, backend):
-            old = Endpoint(config, target, backend, shown)
+        if old is None or old.backend is not backend:
+            old = Endpoint(config, target, backend, shown, old)
+        else:
+            old.follow(config, target)
         endpoints.append(old)
     return tuple(endpoints)

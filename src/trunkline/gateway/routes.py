@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
 
 from trunkline.core.metrics import Family
@@ -80,15 +80,12 @@ class Routes:
         self._further: dict[str, Route] = {}
         # By name of the route; those that are not made anew yet.
         self._before = {} if before is None else before._left_behind(backends)
+        # First of all: what is made goes on with what was there before, and changes it.
+        _check(configs, backends, others=elsewhere is not None)
         for config in configs:
             route = self._make(config)
-            for name in (config.name, *config.aliases):
-                if name in known:
-                    raise ValueError(f"two routes are called {name!r}")
-                known[name] = route
+            known.update(dict.fromkeys((config.name, *config.aliases), route))
         self.routes = tuple(dict.fromkeys(known.values()))
-        for route in self.routes if elsewhere is None else ():
-            _check_names(route.config, known)
 
     def further(self, config: RouteConfig) -> Route:
         """A route besides these, which may fall back to them. Raises as the constructor."""
@@ -124,7 +121,7 @@ class Routes:
         there = [
             (name, left)
             for name, left in found.items()
-            if any(backends.get(one.target.backend) is one.backend for one in left.state.endpoints)
+            if any(one.target.backend in backends for one in left.state.endpoints)
         ]
         return dict(there[-_LEFT:])
 
@@ -162,7 +159,23 @@ def _backend(config: RouteConfig, name: str, backends: Mapping[str, Backend]) ->
     return backend
 
 
-def _check_names(config: RouteConfig, routes: Mapping[str, Route]) -> None:
+def _check(
+    configs: Sequence[RouteConfig], backends: Mapping[str, Backend], *, others: bool
+) -> None:
+    """Raise ValueError where names do not fit; `others`: there may be routes besides."""
+    names: set[str] = set()
+    for config in configs:
+        for name in (config.name, *config.aliases):
+            if name in names:
+                raise ValueError(f"two routes are called {name!r}")
+            names.add(name)
+        for target in config.targets:
+            _backend(config, target.backend, backends)
+    for config in () if others else configs:
+        _check_names(config, names)
+
+
+def _check_names(config: RouteConfig, routes: Collection[str]) -> None:
     lists = config.fallbacks
     named = [*lists.error, *lists.context_window, *lists.content_policy, *lists.rate_limit]
     if config.shadow is not None:
