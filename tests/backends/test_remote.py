@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.backends.fakes import PlainSpeaker, Sink, chat, raw, speakers, text
+from tests.backends.connecting import EVENTS, SAY, answering, connected
+from tests.backends.fakes import PlainSpeaker, Sink, chat, raw, text
 from tests.backends.http.peer import Peer, Talk, chunked, serve, whole
 from trunkline.backends.config import BackendConfig, Timeouts
-from trunkline.backends.connect import Remote, connect
+from trunkline.backends.connect import connect
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.remote import Conformance, RemoteBackend
@@ -31,9 +32,6 @@ from trunkline.core.types import Completed, Delta, ModelCard, Relayed
 from trunkline.wire.client import Feature, Speaker, Terms
 from trunkline.wire.speakers import SPEAKERS
 
-SAY = speakers("openai.chat", "openai.completions", "anthropic.messages")
-EVENTS = b"content-type: text/event-stream\r\n"
-
 
 @contextlib.asynccontextmanager
 async def backend(
@@ -44,34 +42,6 @@ async def backend(
 ) -> AsyncIterator[RemoteBackend]:
     async with serve(talk) as port, connected(port, spoken, environ, **config) as remote:
         yield remote.backend
-
-
-@contextlib.asynccontextmanager
-async def connected(
-    port: int,
-    spoken: Mapping[str, Speaker] | None = None,
-    environ: Mapping[str, str] | None = None,
-    **config: Any,
-) -> AsyncIterator[Remote]:
-    given = {"name": "one", "kind": "vllm", "url": f"http://127.0.0.1:{port}/v1", **config}
-    client = HttpClient()
-    try:
-        yield connect(BackendConfig(**given), client, spoken or SAY, environ or {})
-    finally:
-        await client.close()
-
-
-def answering(*pieces: bytes, seen: list[bytes] | None = None) -> Talk:
-    """Answers each request with these pieces."""
-
-    async def talk(peer: Peer) -> None:
-        while True:
-            request = await peer.request()
-            if seen is not None:
-                seen.append(request)
-            await peer.send(*pieces)
-
-    return talk
 
 
 def body_of(request: bytes) -> Any:
@@ -217,7 +187,8 @@ async def test_errors_without_end_are_cut() -> None:
 async def test_what_cannot_be_read_fails_the_call(
     piece: bytes, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with backend(answering(chunked(b"ok", lines=EVENTS)[:-5], chunked(piece))) as one:
+    more = b"%x\r\n%b\r\n0\r\n\r\n" % (len(piece), piece)
+    async with backend(answering(chunked(b"ok", lines=EVENTS)[:-5], more)) as one:
         sink = Sink()
         one.submit(chat(), sink)
         await sink.some()

@@ -42,8 +42,9 @@ def test_a_fallback_may_see_the_clients_own_errors_otherwise(error: TrunklineErr
     refused, _ = setup.submit()
     setup.open_calls()[0].fail(error)
     setup["c"].last.fail(UpstreamFailed("gone"))
-    # What it is told is what was wrong with its own model.
+    # What it is told is what was wrong with its own model, and that another was asked.
     assert refused.error == error.kind
+    assert refused.routed.fallbacks == 1
     assert all(one.breaker.closed for one in setup.route.endpoints)
 
 

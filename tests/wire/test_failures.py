@@ -103,6 +103,12 @@ def test_retry_after_as_a_date_counts_from_the_answers_own() -> None:
     assert retry_after_of(Head(429, {"retry-after": "1.5"})) == 1.5
 
 
+def test_a_date_in_the_oldest_form() -> None:
+    """RFC 9110, 5.6.7: recipients must read asctime's as well."""
+    headers = {"retry-after": "Sat Nov 21 06:00:30 2026", "date": "Sat, 21 Nov 2026 06:00:00 GMT"}
+    assert retry_after_of(Head(429, headers)) == 30
+
+
 @pytest.mark.parametrize("date", [{}, {"date": "the day before yesterday"}])
 def test_retry_after_as_a_date_counts_from_now_where_the_answer_has_none(
     date: dict[str, str],

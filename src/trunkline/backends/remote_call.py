@@ -13,6 +13,7 @@ from trunkline.backends.site import Site
 from trunkline.core.errors import TrunklineError, UpstreamFailed, UpstreamTimeout
 from trunkline.core.types import Event, EventSink, Failed, RawRequest, Request, Routed
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Speaker, Terms, media_type
+from trunkline.wire.failures import plain
 
 log = logging.getLogger("trunkline.backends")
 
@@ -201,7 +202,16 @@ class RemoteCall(Transfer, eq=False):
         sink.on_events((routed, *events))
 
     def on_failure(self, error: TrunklineError) -> None:
-        """The connection failed."""
+        """The connection failed. A stream in which all had been said by then is complete."""
+        if self.streams and self.unbounded and self.reader is not None and self.sink is not None:
+            try:
+                events = self.reader.end()
+            except Exception as fault:  # noqa: BLE001 - it was cut off, as the connection says
+                log.debug("%s: %s", self.owner.title, fault)
+            else:
+                self._tell(events)
+                self.cancel()
+                return
         self._fail(error)
 
     def check(self, now: float) -> None:
@@ -260,8 +270,9 @@ class RemoteCall(Transfer, eq=False):
     def _refused(self) -> None:
         """The status was not 2xx."""
         assert self.response is not None
+        encoding = self.response.headers.get("content-encoding", "identity")
         try:
-            error = self.speaker.error(self.response, self.failure)
+            error = self.speaker.error(self.response, plain(self.failure, encoding))
         except Exception as fault:  # noqa: BLE001 - as above
             self._failed_reading(fault)
         else:

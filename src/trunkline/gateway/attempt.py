@@ -75,8 +75,10 @@ class Attempt(msgspec.Struct, eq=False):
         call, self.call, self.owner = self.call, None, None
         return call
 
-    def says(self, request_id: str, made: Sequence[Endpoint]) -> Routed | None:
-        """Who answers, after the tries in `made`; None where that is told by another route."""
+    def says(self, request_id: str, made: Sequence[Endpoint], peers: int = 0) -> Routed | None:
+        """Who answers, after the tries in `made` and so many other routes; None where that is
+        told by another route.
+        """
         endpoint, inner, number = self.endpoint, self.routed, self.number
         if endpoint is None:
             return None if inner is None else replace(inner, fallbacks=inner.fallbacks + number)
@@ -88,7 +90,7 @@ class Attempt(msgspec.Struct, eq=False):
             target.backend,
             endpoint.model,
             same,
-            number - same,
+            number - same + peers,
             dropped,
             target.arm,
         )

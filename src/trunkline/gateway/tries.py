@@ -435,7 +435,7 @@ class Tries(msgspec.Struct, eq=False):
             self._deliver((failed,))
         else:
             last = Attempt(None, self._made[-1], 0.0, 0.0, len(self._made) - 1)
-            routed = last.says(self._ask.id, self._made)
+            routed = last.says(self._ask.id, self._made, self._peers)
             self._deliver((failed,) if routed is None else (routed, failed))
 
     def _deliver(self, events: Sequence[Event]) -> None:

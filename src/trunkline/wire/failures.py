@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import email.utils
 import re
+import zlib
 from datetime import UTC, datetime
 
 from trunkline.core.errors import (
@@ -26,6 +27,8 @@ from trunkline.core.errors import (
 from trunkline.wire.client import Head
 
 _MAX_SHOWN = 600
+# Bytes of an error's body that are of use.
+_MOST_ERROR = 1 << 16
 # How servers say that a prompt does not fit; tests/wire/test_failures.py has them with sources.
 _OVERFLOW = re.compile(
     r"context (length|size|window)|maximum context|too many (input )?tokens|prompt is too long"
@@ -80,16 +83,31 @@ def retry_after_of(head: Head) -> float | None:
         return None
     if value.replace(".", "", 1).isdecimal():
         return float(value)
+    until = _moment(value)
+    if until is None:
+        return None
+    # Our clock's time where the response does not say when it was made.
+    now = _moment(head.headers.get("date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
+    """A date of HTTP in any of its three forms (RFC 9110, 5.6.7); the oldest names no zone."""
     try:
-        until = email.utils.parsedate_to_datetime(value)
-        return max(0.0, (until - _date(head)).total_seconds())
+        found = email.utils.parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
-def _date(head: Head) -> datetime:
-    """When the response says that it was made; our clock's time where it does not say so."""
+def plain(body: bytes, encoding: str) -> bytes:
+    """The body of an error, decompressed as far as it can be and is of use; else nothing of it."""
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        return b""
     try:
-        return email.utils.parsedate_to_datetime(head.headers["date"])
-    except (KeyError, ValueError):
-        return datetime.now(UTC)
+        # Any header that zlib knows (zlib.decompressobj, `wbits`).
+        return zlib.decompressobj(wbits=47).decompress(body, _MOST_ERROR)
+    except zlib.error:
+        return b""

@@ -21,6 +21,9 @@ from trunkline.wire.reading import MAX_WHOLE, decoded, too_long
 from trunkline.wire.sse import MOST
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# What ends a stream in OpenAI's dialects.
+_DONE = b"[DONE]"
 # Nobody says where the time went.
 _UNTOLD = Timing()
 
@@ -80,7 +83,8 @@ class EventPassing:
         left: Sequence[Event] = ()
         if rest := self._rest.strip():
             self._rest = b""
-            left = self._passed(rest + self._gap)
+            if self._sound(rest):
+                left = self._passed(rest + self._gap)
         if not self._whole():
             raise UpstreamFailed("The backend's answer is cut off.")
         usage = Usage(0, self._counted) if self._usage is None else self._usage
@@ -99,6 +103,14 @@ class EventPassing:
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
 
+    def _sound(self, event: bytes) -> bool:
+        """Whether what no empty line ends is a whole event all the same."""
+        data = self._data(event)
+        try:
+            return data == _DONE or bool(_fields.decode(data))
+        except _FAULTS:
+            return False
+
     def _data(self, event: bytes) -> bytes:
         """What an event says; nothing, where it is a comment."""
         return event_data(event)
@@ -111,8 +123,9 @@ class EventPassing:
         at = 0
         for event in data.split(self._gap)[:-1]:
             if found := self._data(event):
-                if found != b"[DONE]":
-                    decoded(_fields, found)
+                if found == _DONE:
+                    raise UpstreamFailed("The backend's answer is empty.")
+                decoded(_fields, found)
                 self._begun = True
                 return data[at:]
             at += len(event) + len(self._gap)

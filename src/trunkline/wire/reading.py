@@ -71,7 +71,14 @@ class StreamReader:
 
     def end(self) -> Sequence[Event]:
         """The last events."""
-        left = [event for piece in self._frames.end() for event in self._body.piece(piece)]
+        try:
+            left = [event for piece in self._frames.end() for event in self._body.piece(piece)]
+        except UpstreamFailed as fault:
+            # Half a piece; the answer may be whole without it.
+            try:
+                return self._body.end()
+            except UpstreamFailed:
+                raise fault from None
         return [*left, *self._body.end()]
 
 

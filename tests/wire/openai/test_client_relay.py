@@ -99,7 +99,16 @@ def test_a_stream_that_ends_without_an_empty_line() -> None:
     assert relay(SPEAKER, asked, body.rstrip())[0] == body
 
 
-@pytest.mark.parametrize("body", [b"", sse(chunk({"content": "x"}), done=False)])
+def test_half_an_event_does_not_go_out() -> None:
+    body = sse(chunk({"content": "a"}), chunk({}, "stop"), done=False)
+    asked = raw(SPEAKER, b'{"stream":true}', asked="upstream")
+    assert relay(SPEAKER, asked, body + b"data: [DO")[0] == body
+    assert relay(SPEAKER, asked, body + b'data: {"choices": [')[0] == body
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"data: [DONE]\n\n", sse(chunk({"content": "x"}), done=False)]
+)
 def test_a_cut_stream_is_not_passed_on_as_whole(body: bytes) -> None:
     asked = raw(SPEAKER, b'{"stream":true}')
     with pytest.raises(UpstreamFailed):

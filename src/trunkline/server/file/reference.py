@@ -86,7 +86,8 @@ of it to those who have a key, below `backends`, and so does `trunkline status -
 **Who answered.** Answers say it in their head: `x-trunkline-backend` and `x-trunkline-model`, how
 many tries came before (`x-trunkline-retries` on the same backend, `x-trunkline-fallbacks` on
 others), `x-trunkline-arm` where a split has arms, `x-request-id`, and as `server-timing` the
-milliseconds to the first byte.
+milliseconds to the first byte. A stream that began with a comment, because nobody had answered for
+long, has sent its head before any of this was known.
 
 **In containers.** With `launch.image` such an engine runs in a container: by Docker, or by Podman
 where no daemon of Docker answers. Only this machine reaches it. It finds a model of our disk at the

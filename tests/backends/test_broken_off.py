@@ -1,0 +1,64 @@
+"""Answers whose transfer ends in another way than it should."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from tests.backends.connecting import EVENTS, answering, connected
+from tests.backends.fakes import Sink, chat, raw
+from tests.backends.http.peer import Peer, chunked, serve
+from trunkline.core.types import Completed, Failed, Relayed
+from trunkline.wire.speakers import SPEAKERS
+
+
+@pytest.mark.parametrize(
+    ("end", "whole"),
+    [(b"data: [DONE]\n\n", True), (b"", True), (b"data: [DO", True), (None, False)],
+)
+async def test_a_stream_that_had_said_all_when_it_broke_off_is_complete(
+    end: bytes | None, whole: bool
+) -> None:
+    """The last chunk of the transfer never comes."""
+    delta = {
+        "index": 0,
+        "delta": {"content": "hi"},
+        "finish_reason": end if end is None else "stop",
+    }
+    said = b"data: %b\n\n" % msgspec.json.encode({"choices": [delta]}) + (end or b"")
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked(said, lines=EVENTS)[:-5])
+
+    async with serve(talk) as port, connected(port, SPEAKERS, {}) as remote:
+        for relayed in (False, True):
+            sink = Sink()
+            if relayed:
+                asked = replace(raw("openai.chat"), asked_model="m")
+                remote.backend.relay(asked, sink)
+            else:
+                remote.backend.submit(chat(), sink)
+            await sink.done()
+            assert isinstance(sink.events[-1], Completed if whole else Failed), relayed
+            if relayed and whole:
+                passed = b"".join(one.data for one in sink.events if isinstance(one, Relayed))
+                assert said.removesuffix(b"data: [DO") == passed
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_an_error_that_is_compressed_is_read(encoding: str) -> None:
+    said = b'{"error": {"message": "no such luck"}}'
+    body = {"gzip": gzip.compress(said), "deflate": zlib.compress(said)}.get(encoding, b"\x00\xff")
+    head = b"HTTP/1.1 400 No\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n"
+    answer = head % (encoding.encode(), len(body)) + body
+    async with serve(answering(answer)) as port, connected(port, SPEAKERS, {}) as remote:
+        sink = Sink()
+        remote.backend.submit(chat(), sink)
+        await sink.done()
+        assert ("no such luck" in sink.error.message) == (encoding != "br")
+        assert sink.error.message.isprintable()
