@@ -23,7 +23,16 @@ from trunkline.core.errors import (
     Unsupported,
     UpstreamFailed,
 )
-from trunkline.core.types import Grammar, Json, Message, Request, SamplingParams, TextPart, Usage
+from trunkline.core.types import (
+    Delta,
+    Grammar,
+    Json,
+    Message,
+    Request,
+    SamplingParams,
+    TextPart,
+    Usage,
+)
 from trunkline.wire.client import Terms
 from trunkline.wire.openai.responses import decode_responses
 from trunkline.wire.openai.responses_client import ResponsesSpeaker
@@ -229,6 +238,28 @@ def test_published_events_of_calls_and_reasoning() -> None:
         assert got.ends == {0: ("tool_calls", None)}
 
 
+def test_calls_are_complete_when_their_item_is() -> None:
+    def begun(index: int, name: str) -> bytes:
+        item = {"type": "function_call", "call_id": f"call_{name}", "name": name, "arguments": ""}
+        return event("output_item.added", output_index=index, item=item)
+
+    def more(index: int, text: str) -> bytes:
+        return event("function_call_arguments.delta", output_index=index, delta=text)
+
+    done = event("output_item.done", output_index=0, item={"type": "function_call"})
+    body = begun(0, "w") + done + begun(1, "n") + begun(2, "k") + more(2, "{}")
+    reader = SPEAKER.reader(chat(), ALL, STREAM)
+    shown = [one for one in reader.feed(body) if isinstance(one, Delta)]
+    pieces = [(one.index, one.arguments) for delta in shown for one in delta.tool_calls]
+    assert pieces == [(0, ""), (0, "{}"), (1, "")]
+    rest = [*reader.feed(more(1, '{"b":2}') + ended()), *reader.end()]
+    assert list(Sum([*shown, *rest]).calls.values()) == [
+        ["call_w", "w", "{}"],
+        ["call_n", "n", '{"b":2}'],
+        ["call_k", "k", "{}"],
+    ]
+
+
 def test_events_without_names() -> None:
     body = event("output_text.delta", delta="a") + ended()
     bare = b"\n".join(one for one in body.split(b"\n") if not one.startswith(b"event"))
@@ -237,7 +268,14 @@ def test_events_without_names() -> None:
 
 def test_refusals_and_cut_answers() -> None:
     said = event("refusal.delta", delta="No.")
-    assert Sum(read(SPEAKER, chat(), said + ended())).text == {0: "No."}
+    part = {"type": "refusal", "refusal": "No."}
+    item = {"type": "message", "role": "assistant", "content": [part]}
+    whole = json.dumps({"status": "completed", "output": [item]}).encode()
+    for got in (
+        Sum(read(SPEAKER, chat(), said + ended())),
+        Sum(read(SPEAKER, chat(), whole, head=WHOLE)),
+    ):
+        assert (got.text, got.ends) == ({0: "No."}, {0: ("content_filter", None)})
     for reason, meaning in (("max_output_tokens", "length"), ("content_filter", "content_filter")):
         body = said + ended("incomplete", incomplete_details={"reason": reason})
         assert Sum(read(SPEAKER, chat(), body)).ends == {0: (meaning, None)}

@@ -203,6 +203,7 @@ class _Answer(ChoicesAnswer[_Choice]):
             reasoning += "".join(part.thought() for part in parts)
             text = "".join(part.text or "" for part in parts)
         if message.refusal:
+            row.refused = True
             text += message.refusal
         calls = _calls(row, message.tool_calls) if message.tool_calls else ()
         logprobs = (
