@@ -161,7 +161,7 @@ def test_however_pieces_interleave_the_calls_are_those_of_the_whole_answer(
         )
         function = {"name": f"f{index}", "arguments": text}
         whole.append({"id": f"call_f{index}", "type": "function", "function": function})
-    chunks: list[bytes] = []
+    chunks: list[Json] = []
     while any(queues):
         queue = chance.choice([one for one in queues if one])
         chunks.append(chunk(queue.pop(0)))

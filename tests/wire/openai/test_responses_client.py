@@ -16,6 +16,7 @@ from openai.types.responses.response_create_params import (
 
 from tests.wire.client_support import ALL, STREAM, WHOLE, Sum, chat, raw, read, relay, terms
 from tests.wire.openai.support import GOLDEN, golden
+from trunkline.backends.kinds import find_kind
 from trunkline.core.errors import (
     ContentRefused,
     RateLimited,
@@ -62,7 +63,12 @@ def sent(request: Request, on: Terms = ALL) -> Json:
     body: Json = json.loads(outgoing.body)
     streams = body.get("stream", False)
     kind: Any = ResponseCreateParamsStreaming if streams else ResponseCreateParamsNonStreaming
-    adapter(kind).validate_python(body)
+    # Of what the model said the types want an id, the API does not; we have none.
+    typed = [
+        {"id": "msg_1", "status": "completed", **item} if item.get("role") == "assistant" else item
+        for item in body["input"]
+    ]
+    adapter(kind).validate_python({**body, "input": typed})
     return body
 
 
@@ -84,6 +90,7 @@ def test_items() -> None:
             Message("assistant", "So:", tool_calls=(CALL,)),
             Message("tool", "42", tool_call_id="call_1"),
             Message("assistant", (TextPart("x"), TextPart("y"))),
+            Message("tool", (TextPart("12"), TextPart("C")), tool_call_id="call_1"),
         )
     )
     assert body["input"] == [
@@ -96,7 +103,19 @@ def test_items() -> None:
         {"type": "message", "role": "assistant", "content": "So:"},
         {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'},
         {"type": "function_call_output", "call_id": "call_1", "output": "42"},
-        {"type": "message", "role": "assistant", "content": "x\ny"},
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [
+                {"type": "output_text", "text": "x", "annotations": []},
+                {"type": "output_text", "text": "y", "annotations": []},
+            ],
+        },
+        {
+            "type": "function_call_output",
+            "call_id": "call_1",
+            "output": [{"type": "input_text", "text": "12"}, {"type": "input_text", "text": "C"}],
+        },
     ]
 
 
@@ -169,6 +188,52 @@ def test_what_only_helps_along_is_named_but_never_refused() -> None:
     thought = Message("assistant", "b", reasoning_content="Hm.")
     request = chat(thought, Message("user", "c"), template_kwargs={"reasoning_effort": "high"})
     assert SPEAKER.encode(request, terms()).dropped == ("reasoning", "reasoning_content")
+
+
+def test_what_a_client_says_besides() -> None:
+    notes: Json = {
+        "user": "u", "safety_identifier": "s", "metadata": {"k": "v"}, "service_tier": "flex",
+        "prompt_cache_key": "p", "prompt_cache_retention": "24h",
+    }  # fmt: skip
+    kind = find_kind("openai")
+    features = kind.features - kind.without["openai.responses"]
+    openai = Terms(model="gpt-5", features=features)
+    more = {"verbosity": "low", "prediction": {"type": "content", "content": "x"}}
+    grammar = Grammar("json_schema", SCHEMA, "My schema", "Says it.")
+    body = sent(chat(notes=notes | more, grammar=grammar), openai)
+    assert {name: body[name] for name in notes} == notes
+    assert body["store"] is False
+    assert body["text"]["verbosity"] == "low"
+    assert body["text"]["format"]["name"] == "My_schema"
+    assert body["text"]["format"]["description"] == "Says it."
+    assert SPEAKER.encode(chat(notes=notes | more), openai).dropped == ("prediction",)
+    assert sent(chat(notes={"store": True, "verbosity": "high"}), openai)["store"] is True
+    outgoing = SPEAKER.encode(chat(notes=notes | {"store": True}), terms())
+    assert outgoing.dropped == (*notes, "store")
+    assert json.loads(outgoing.body)["store"] is False
+
+
+def test_strict_tools_thinking_and_ids() -> None:
+    openai = Terms(model="gpt-5.4", features=find_kind("openai").features)
+    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+    long = "call_" + "x" * 60
+    request = chat(
+        Message("user", "x"),
+        Message("assistant", None, tool_calls=({**CALL, "id": long}, CALL)),
+        Message("tool", "r", tool_call_id=long),
+        tools=(strict,),
+        template_kwargs={"enable_thinking": True, "thinking_budget": 10000},
+    )
+    body = sent(request, openai)
+    assert body["tools"][0]["strict"] is True
+    assert body["reasoning"] == {"effort": "high"}
+    _, first, second, result = body["input"]
+    assert (second["call_id"], first["call_id"]) == ("call_1", result["call_id"])
+    assert len(first["call_id"]) <= 64
+    assert [one["call_id"] for one in sent(request)["input"][1:]] == [long, "call_1", long]
+    older = msgspec.structs.replace(openai, model="gpt-4.1")
+    assert "reasoning" not in sent(request, older)
+    assert SPEAKER.encode(request, older).dropped == ("reasoning",)
 
 
 # Answers
