@@ -354,6 +354,18 @@ def test_how_hard_to_think_in_the_words_of_the_model(
     assert SPEAKER.encode(request, on).dropped == (("reasoning_effort",) if told else ())
 
 
+def test_openais_newer_models_do_not_think_where_they_have_tools() -> None:
+    request = chat(tools=(TOOL,), template_kwargs={"reasoning_effort": "high"})
+    for model, word in (("gpt-5.6-terra", "none"), ("gpt-5.2", "none"), ("gpt-5.1", "high")):
+        on = msgspec.structs.replace(HOSTED, model=model)
+        assert sent(request, on)["reasoning_effort"] == word
+        told = ("reasoning_effort",) if word == "none" else ()
+        assert SPEAKER.encode(request, on).dropped == told
+        assert "reasoning_effort" not in sent(chat(tools=(TOOL,)), on)
+    elsewhere = msgspec.structs.replace(terms("tools", "reasoning"), model="openai/gpt-5.6")
+    assert sent(request, elsewhere)["reasoning_effort"] == "high"
+
+
 def test_a_server_that_takes_any_word_is_given_it() -> None:
     on = msgspec.structs.replace(terms("reasoning", "any_effort"), model="anthropic/claude-x")
     assert sent(chat(template_kwargs={"thinking_budget": 3000}), on)["reasoning_effort"] == "medium"

@@ -103,19 +103,21 @@ def test_items() -> None:
         {"type": "message", "role": "assistant", "content": "So:"},
         {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'},
         {"type": "function_call_output", "call_id": "call_1", "output": "42"},
-        {
-            "type": "message",
-            "role": "assistant",
-            "content": [
-                {"type": "output_text", "text": "x", "annotations": []},
-                {"type": "output_text", "text": "y", "annotations": []},
-            ],
-        },
+        {"type": "message", "role": "assistant", "content": "x\ny"},
         {
             "type": "function_call_output",
             "call_id": "call_1",
             "output": [{"type": "input_text", "text": "12"}, {"type": "input_text", "text": "C"}],
         },
+    ]
+
+
+def test_several_blocks_of_what_the_model_said_stay_apart_at_openai() -> None:
+    turns = (Message("user", "a"), Message("assistant", (TextPart("x"), TextPart("y"))))
+    openai = Terms(model="gpt-5", features=find_kind("openai").features)
+    assert sent(chat(*turns), openai)["input"][1]["content"] == [
+        {"type": "output_text", "text": "x", "annotations": []},
+        {"type": "output_text", "text": "y", "annotations": []},
     ]
 
 

@@ -191,7 +191,8 @@ def _place_template(asked: Asked, source: ChatInput, body: Json) -> tuple[str, .
         if variables:
             body["chat_template_kwargs"] = variables
     else:
-        if (word := effort(asked, "reasoning_effort")) is not None:
+        word = effort(asked, "reasoning_effort", tools="tools" in body)
+        if word is not None:
             body["reasoning_effort"] = word
         if any(message.reasoning_content for message in source.messages):
             passed_over.append("reasoning_content")

@@ -10,6 +10,10 @@ Who asks for thinking without such a word (Anthropic's `thinking`, with a budget
 what LiteLLM makes of it (`litellm_core_utils/reasoning_effort_utils.py`, read 2026-11-22): from
 4096 tokens high, from 2048 medium, below low, and medium where there is no budget; but only from
 models that are known to take it, because some clients ask for thinking as a matter of course.
+
+OpenAI's chat completions refuse thinking together with tools since gpt-5.2: "Function tools with
+reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function tools, use
+/v1/responses or set reasoning_effort to 'none'." (openai-openapi issue 541, litellm PR 34569.)
 """
 
 from __future__ import annotations
@@ -60,8 +64,12 @@ _UNKNOWN = _family("", "none", *_USUAL, thinks=False)
 _ANY = _family("", *_WORDS)
 
 
-def effort(asked: Asked, told: str) -> str | None:
-    """What is to be said of thinking; None: nothing.
+# Models that do not think where they have tools, in OpenAI's chat completions.
+_EITHER = re.compile(r"(?:ft:)?gpt-(?:5\.[2-9]|[6-9])")
+
+
+def effort(asked: Asked, told: str, *, tools: bool = False) -> str | None:
+    """What is to be said of thinking; None: nothing. `tools`: there are some, in a chat completion.
 
     What is asked for and has no place is told as `told`: no model that does not think is a reason
     to refuse.
@@ -71,6 +79,10 @@ def effort(asked: Asked, told: str) -> str | None:
     word = _word(wanted, asked.terms)
     if word is None and wanted != Reasoning() and wanted.enabled is not False:
         asked.tell(told)
+    thinks = word is not None and word != "none"
+    if tools and thinks and _either(asked.terms):
+        asked.tell(told)
+        return "none"
     return word
 
 
@@ -98,5 +110,14 @@ def _derived(wanted: Reasoning) -> str | None:
 
 
 def _of(model: str) -> _Family:
-    name = model.rpartition("/")[2].lower()
+    name = _name(model)
     return next((one for one in _FAMILIES if one.pattern.match(name)), _UNKNOWN)
+
+
+def _either(terms: Terms) -> bool:
+    openai = "max_completion_tokens" in terms.features
+    return openai and _EITHER.match(_name(terms.model)) is not None
+
+
+def _name(model: str) -> str:
+    return model.rpartition("/")[2].lower()

@@ -110,7 +110,7 @@ def _items(source: ChatInput, terms: Terms) -> list[Json]:
 
 
 def _message_items(message: Message, terms: Terms) -> list[Json]:
-    content = _content(message)
+    content = _content(message, terms)
     if message.role == "tool":
         answered = call_id(message.tool_call_id or "", terms, RESPONSES_ID)
         return [{"type": "function_call_output", "call_id": answered, "output": content}]
@@ -130,12 +130,18 @@ def _message_items(message: Message, terms: Terms) -> list[Json]:
     return items
 
 
-def _content(message: Message) -> str | list[Json]:
-    """Text; several blocks stay apart. Of what the model said they have another type."""
+def _content(message: Message, terms: Terms) -> str | list[Json]:
+    """Text; several blocks stay apart.
+
+    Of what the model said they have another type, and other servers want an id then that there is
+    not (opencode issue 42613).
+    """
     texts = texts_of(message)
     if len(texts) < 2:
         return "".join(texts)
     if message.role == "assistant":
+        if "max_completion_tokens" not in terms.features:
+            return "\n".join(texts)
         return [{"type": "output_text", "text": text, "annotations": []} for text in texts]
     return [{"type": "input_text", "text": text} for text in texts]
 
