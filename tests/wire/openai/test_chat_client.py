@@ -21,6 +21,7 @@ from trunkline.core.errors import (
     Unsupported,
 )
 from trunkline.core.types import (
+    CachePoint,
     Grammar,
     Json,
     Message,
@@ -391,6 +392,12 @@ def test_what_a_client_says_besides() -> None:
     mistral = Terms(model="m", features=find_kind("mistral").features)
     body = sent(chat(notes=NOTES), mistral)
     assert set(body) & set(NOTES) == {"metadata", "prompt_cache_key", "prediction"}
+
+
+def test_marks_of_what_to_cache_are_lost_without_harm() -> None:
+    # These servers cache by themselves.
+    marked = chat(cache_points=(CachePoint("tools"), CachePoint("message", 0, "1h")))
+    assert SPEAKER.encode(marked, HOSTED).dropped == ()
 
 
 def test_what_openai_refuses_of_it_is_told_or_made_to_fit() -> None:
