@@ -43,6 +43,7 @@ NOTES: frozenset[Feature] = frozenset(
         "service_tier",
         "prompt_cache_key",
         "prompt_cache_retention",
+        "prompt_cache_options",
         "verbosity",
         "prediction",
     )

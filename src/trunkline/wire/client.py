@@ -76,6 +76,7 @@ Feature = Literal[
     "service_tier",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "prompt_cache_options",
     "verbosity",
     "prediction",
 ]

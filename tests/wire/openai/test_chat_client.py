@@ -376,7 +376,8 @@ def test_a_server_that_takes_any_word_is_given_it() -> None:
 NOTES: Json = {
     "user": "u", "safety_identifier": "s", "metadata": {"k": "v"}, "store": True,
     "service_tier": "flex", "prompt_cache_key": "p", "prompt_cache_retention": "24h",
-    "verbosity": "low", "prediction": {"type": "content", "content": "x"},
+    "prompt_cache_options": {"mode": "explicit"}, "verbosity": "low",
+    "prediction": {"type": "content", "content": "x"},
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ _NOTES: tuple[Feature, ...] = (
     "service_tier",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "prompt_cache_options",
     "prediction",
     "verbosity",
 )
