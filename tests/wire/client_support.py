@@ -27,6 +27,7 @@ EVERYTHING: frozenset[Feature] = frozenset(get_args(Feature)) - {
     "repeat_penalty",
     "guided_fields",
     "ebnf_fields",
+    "short_call_ids",
 }
 STREAM = Head(200, {"content-type": "text/event-stream"})
 WHOLE = Head(200, {"content-type": "application/json"})

@@ -141,6 +141,17 @@ def test_what_nobody_asked_for_is_left_out_without_a_word() -> None:
     assert asked.outgoing("/x", {}).dropped == ("seed",)
 
 
+def test_neutral_values_that_were_given_are_lost_nowhere() -> None:
+    given = ("temperature", "presence_penalty", "top_k")
+    request = asking(explicit=given, sampling=SamplingParams(top_k=0))
+    assert Asked(request, terms()).outgoing("/x", {}).dropped == ()
+    hosted = Asked(request, terms(hosted=True))
+    assert hosted.take("temperature") == 1.0
+    asked = Asked(asking(explicit=given, sampling=SamplingParams(top_k=5)), terms())
+    with pytest.raises(Unsupported, match="'top_k'"):
+        asked.outgoing("/x", {})
+
+
 @pytest.mark.parametrize("operation", ["cohere.chat", "bedrock.converse", "gemini.generate"])
 @pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
 def test_what_a_client_does_not_say_is_no_reason_to_refuse(path: str, operation: str) -> None:

@@ -33,6 +33,21 @@ _COMMON: frozenset[Feature] = frozenset(
 _SAMPLING: frozenset[Feature] = frozenset(("top_k", "min_p", "repetition_penalty", "logit_bias"))
 # Taken by some servers in their own dialect alone, and ignored without a word in OpenAI's.
 _OWN_SAMPLING: frozenset[Feature] = frozenset(("top_k", "min_p", "typical_p", "repetition_penalty"))
+# What OpenAI's own API takes besides.
+NOTES: frozenset[Feature] = frozenset(
+    (
+        "user",
+        "safety_identifier",
+        "metadata",
+        "store",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prompt_cache_options",
+        "verbosity",
+        "prediction",
+    )
+)
 _VLLM: frozenset[Feature] = frozenset(
     (
         *_COMMON,
@@ -343,7 +358,12 @@ TRUNKLINE = Kind(
     models=ModelList(),
     tokens="vllm",
     version_path="/version",
-    features=_VLLM | {"typical_p"},
+    # It passes on what it has no use for itself.
+    features=_VLLM | NOTES | {"typical_p"},
+    without={
+        "openai.completions": NOTES - {"user"},
+        "openai.responses": frozenset(("prediction",)),
+    },
 )
 
 OPENAI_COMPATIBLE = Kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trunkline.backends.engine_kinds import MESSAGES, OPENAI_PATHS, RESPONSES
+from trunkline.backends.engine_kinds import MESSAGES, NOTES, OPENAI_PATHS, RESPONSES
 from trunkline.backends.kind import Kind, ModelList, Value
 from trunkline.wire.client import Feature
 
@@ -29,12 +29,28 @@ _OPENAI: frozenset[Feature] = frozenset(
         "reasoning",
     )
 )
-# The older operation keeps the older name.
-_COMPLETIONS: Mapping[str, frozenset[Feature]] = {
-    "openai.completions": frozenset(("max_completion_tokens",))
+# The older operation keeps the older name; Responses predict nothing.
+_WITHOUT: Mapping[str, frozenset[Feature]] = {
+    "openai.completions": NOTES - {"user"} | {"max_completion_tokens"},
+    "openai.responses": frozenset(("prediction",)),
 }
 # What hosts of open models take, which run vLLM, SGLang or the like.
 _OPEN: frozenset[Feature] = _OPENAI | {"top_k", "min_p", "repetition_penalty"}
+_MISTRAL: frozenset[Feature] = frozenset(
+    (
+        "parallel_tool_calls",
+        "n",
+        "penalties",
+        "reasoning",
+        "short_call_ids",
+        "metadata",
+        "prompt_cache_key",
+        "prediction",
+    )
+)
+_OPENROUTER: frozenset[Feature] = frozenset(
+    (*(_OPEN - {"n"}), "any_effort", "user", "verbosity", "prediction")
+)
 
 
 def _row(
@@ -73,8 +89,8 @@ OPENAI = Kind(
     preferred=("openai.chat", "openai.completions"),
     key_variables=("OPENAI_API_KEY",),
     models=ModelList(),
-    features=_OPENAI | {"max_completion_tokens", "token_ids"},
-    without=_COMPLETIONS,
+    features=_OPENAI | NOTES | {"max_completion_tokens", "token_ids"},
+    without=_WITHOUT,
 )
 
 AZURE = Kind(
@@ -95,8 +111,9 @@ AZURE = Kind(
         Value("deployment", (), "{model}"),
         Value("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION"), "2024-10-21"),
     ),
-    features=_OPENAI | {"max_completion_tokens", "token_ids"},
-    without=_COMPLETIONS,
+    features=_OPENAI | NOTES | {"max_completion_tokens", "token_ids"},
+    # The API version is older than most of them, and refuses what it does not know.
+    without={**_WITHOUT, "openai.chat": NOTES - {"user"}},
 )
 
 ANTHROPIC = Kind(
@@ -188,8 +205,9 @@ _COMPATIBLE = (
         "https://api.mistral.ai",
         ("MISTRAL_API_KEY",),
         # Fields that it does not know are refused there, `stream_options` and `seed` among them;
-        # usage comes without being asked for.
-        _TOOLS - {"stream_usage"} | _JSON | {"parallel_tool_calls", "n", "penalties", "reasoning"},
+        # usage comes without being asked for. Fields: the official client's
+        # `models/chatcompletionrequest.py` (mistralai 2, read 2026-11-22).
+        _TOOLS - {"stream_usage"} | _JSON | _MISTRAL,
         paths=_CHAT,
     ),
     _row(
@@ -197,7 +215,7 @@ _COMPATIBLE = (
         "Groq",
         "https://api.groq.com/openai",
         ("GROQ_API_KEY",),
-        _TOOLS | _JSON | {"parallel_tool_calls", "seed", "reasoning"},
+        _TOOLS | _JSON | {"parallel_tool_calls", "seed", "reasoning", "user"},
         paths={**_CHAT, **RESPONSES},
     ),
     _row(
@@ -227,7 +245,7 @@ _COMPATIBLE = (
         "OpenRouter",
         "https://openrouter.ai/api",
         ("OPENROUTER_API_KEY", "OR_API_KEY"),
-        _OPEN - {"n"},
+        _OPENROUTER,
         paths={**OPENAI_PATHS, **RESPONSES, **MESSAGES},
     ),
     _row(
@@ -235,7 +253,7 @@ _COMPATIBLE = (
         "xAI",
         "https://api.x.ai",
         ("XAI_API_KEY",),
-        _OPENAI - {"logit_bias"},
+        _OPENAI - {"logit_bias"} | {"user"},
         paths={**_CHAT, **RESPONSES},
     ),
     _row(

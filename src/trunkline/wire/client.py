@@ -64,6 +64,21 @@ Feature = Literal[
     # where neither is there, "grammar" means `structured_outputs` (vLLM).
     "guided_fields",
     "ebnf_fields",
+    # Ids of tool calls are nine letters and digits, and others are refused.
+    "short_call_ids",
+    # Any word for an effort, for any model: what does not suit the model is translated there.
+    "any_effort",
+    # Fields of OpenAI's API that say nothing about the answer's tokens (`Request.notes`).
+    "user",
+    "safety_identifier",
+    "metadata",
+    "store",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "verbosity",
+    "prediction",
 ]
 
 

@@ -119,3 +119,13 @@ def test_requests_and_answers_pass_as_they_are_but_for_the_name() -> None:
     renamed, usage = passed(GENERATE, raw("kserve.generate", sent), data)
     assert renamed == data.replace(b'"model_name":"m"', b'"model_name":"alias"')
     assert usage == Usage(3, 2)
+
+
+def test_neutral_values_that_were_given_and_what_has_no_place() -> None:
+    given = ("temperature", "top_p", "typical_p", "top_k", "repetition_penalty")
+    request = asking(PROMPT, explicit=given, notes={"user": "u", "store": True})
+    outgoing = GENERATE.encode(request, terms())
+    assert outgoing.dropped == ("user", "store")
+    sent = json.loads(outgoing.body)
+    assert (sent["temperature"], sent["top_p"]) == (1.0, 1.0)
+    assert "top_k" not in sent

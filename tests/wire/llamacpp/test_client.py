@@ -188,3 +188,12 @@ def test_penalties_look_at_everything(context: int, last: int) -> None:
     request = asking(PROMPT, sampling=SamplingParams(repetition_penalty=1.1))
     limits = msgspec.structs.replace(terms(), context_length=context)
     assert body(COMPLETION.encode(request, limits))["repeat_last_n"] == last
+
+
+def test_neutral_values_that_were_given_and_what_has_no_place() -> None:
+    given = ("temperature", "top_p", "typical_p", "top_k", "repetition_penalty")
+    request = asking(PROMPT, explicit=given, notes={"user": "u", "store": True})
+    outgoing = COMPLETION.encode(request, terms())
+    assert outgoing.dropped == ("user", "store")
+    sent = json.loads(outgoing.body)
+    assert (sent["temperature"], sent["top_k"], sent["repeat_penalty"]) == (1.0, 0, 1.0)

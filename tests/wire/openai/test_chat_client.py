@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -15,10 +16,12 @@ from openai.types.chat.completion_create_params import (
 )
 
 from tests.wire.client_support import ALL, chat, terms
+from trunkline.backends.kinds import find_kind
 from trunkline.core.errors import (
     Unsupported,
 )
 from trunkline.core.types import (
+    CachePoint,
     Grammar,
     Json,
     Message,
@@ -307,6 +310,156 @@ def test_reasoning() -> None:
     # A model that does not think need not be told not to; one that is asked to says that it cannot.
     assert SPEAKER.encode(chat(template_kwargs=off), terms()).dropped == ()
     assert SPEAKER.encode(chat(template_kwargs=high), terms()).dropped == ("reasoning_effort",)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "word", "told"),
+    [
+        # Thinking without a word for how much, as LiteLLM reads budgets.
+        ("gpt-5.4", {"enable_thinking": True, "thinking_budget": 31999}, "high", False),
+        ("gpt-5.4", {"enable_thinking": True, "thinking_budget": 4095}, "medium", False),
+        ("gpt-5.4", {"enable_thinking": True, "thinking_budget": 1024}, "low", False),
+        ("openai/gpt-oss-120b", {"enable_thinking": True}, "medium", False),
+        ("o4-mini", {"thinking_budget": 9000}, "high", False),
+        ("mistral-small-latest", {"thinking_budget": 1024}, "high", False),
+        # A word counts, whatever the budget.
+        ("gpt-5.4", {"reasoning_effort": "low", "thinking_budget": 9000}, "low", False),
+        # Models that take other words.
+        ("gpt-5.1", {"reasoning_effort": "minimal"}, "low", False),
+        ("gpt-5.1-codex-max", {"reasoning_effort": "xhigh"}, "xhigh", False),
+        ("gpt-5", {"reasoning_effort": "xhigh"}, "high", False),
+        ("gpt-5-2025-08-07", {"reasoning_effort": "minimal"}, "minimal", False),
+        ("gpt-5-pro", {"reasoning_effort": "low"}, "high", False),
+        ("o3", {"enable_thinking": False}, "low", False),
+        ("gpt-5-mini", {"enable_thinking": False}, "minimal", False),
+        ("gpt-5.2", {"enable_thinking": False}, "none", False),
+        ("mistral-medium-latest", {"reasoning_effort": "minimal"}, "high", False),
+        ("mistral-large-latest", {"enable_thinking": False}, None, False),
+        ("deepseek-chat", {"reasoning_effort": "max"}, "max", False),
+        ("kimi", {"reasoning_effort": "max"}, "high", False),
+        # Models that do not think, or are not known to when they are told to.
+        ("gpt-4.1", {"enable_thinking": True, "thinking_budget": 9000}, None, True),
+        ("gpt-4o", {"reasoning_effort": "high"}, None, True),
+        ("ft:gpt-4.1-mini:org::x", {"enable_thinking": False}, None, False),
+        ("gpt-5-chat-latest", {"reasoning_effort": "low"}, None, True),
+        ("llama-3.3-70b", {"enable_thinking": True}, None, True),
+        ("mistral-large-latest", {"thinking_budget": 9000}, None, True),
+    ],
+)
+def test_how_hard_to_think_in_the_words_of_the_model(
+    model: str, asked: Json, word: str | None, told: bool
+) -> None:
+    on = msgspec.structs.replace(HOSTED, model=model)
+    request = chat(template_kwargs=asked)
+    assert sent(request, on).get("reasoning_effort") == word
+    assert SPEAKER.encode(request, on).dropped == (("reasoning_effort",) if told else ())
+
+
+def test_openais_newer_models_do_not_think_where_they_have_tools() -> None:
+    request = chat(tools=(TOOL,), template_kwargs={"reasoning_effort": "high"})
+    for model, word in (("gpt-5.6-terra", "none"), ("gpt-5.2", "none"), ("gpt-5.1", "high")):
+        on = msgspec.structs.replace(HOSTED, model=model)
+        assert sent(request, on)["reasoning_effort"] == word
+        told = ("reasoning_effort",) if word == "none" else ()
+        assert SPEAKER.encode(request, on).dropped == told
+        assert "reasoning_effort" not in sent(chat(tools=(TOOL,)), on)
+    elsewhere = msgspec.structs.replace(terms("tools", "reasoning"), model="openai/gpt-5.6")
+    assert sent(request, elsewhere)["reasoning_effort"] == "high"
+
+
+def test_a_server_that_takes_any_word_is_given_it() -> None:
+    on = msgspec.structs.replace(terms("reasoning", "any_effort"), model="anthropic/claude-x")
+    assert sent(chat(template_kwargs={"thinking_budget": 3000}), on)["reasoning_effort"] == "medium"
+    assert sent(chat(template_kwargs={"reasoning_effort": "max"}), on)["reasoning_effort"] == "max"
+
+
+NOTES: Json = {
+    "user": "u", "safety_identifier": "s", "metadata": {"k": "v"}, "store": True,
+    "service_tier": "flex", "prompt_cache_key": "p", "prompt_cache_retention": "24h",
+    "prompt_cache_options": {"mode": "explicit"}, "verbosity": "low",
+    "prediction": {"type": "content", "content": "x"},
+}  # fmt: skip
+
+
+def test_what_a_client_says_besides() -> None:
+    openai = Terms(model="gpt-5", features=find_kind("openai").features)
+    body = sent(chat(notes=NOTES), openai)
+    assert {name: body[name] for name in NOTES} == NOTES
+    outgoing = SPEAKER.encode(chat(notes=NOTES), HOSTED)
+    assert not set(json.loads(outgoing.body)) & set(NOTES)
+    assert set(outgoing.dropped) == set(NOTES)
+    # What nobody has a place for is told as well.
+    assert SPEAKER.encode(chat(notes={"tools.mcp": 1}), openai).dropped == ("tools.mcp",)
+    mistral = Terms(model="m", features=find_kind("mistral").features)
+    body = sent(chat(notes=NOTES), mistral)
+    assert set(body) & set(NOTES) == {"metadata", "prompt_cache_key", "prediction"}
+
+
+def test_marks_of_what_to_cache_are_lost_without_harm() -> None:
+    # These servers cache by themselves.
+    marked = chat(cache_points=(CachePoint("tools"), CachePoint("message", 0, "1h")))
+    assert SPEAKER.encode(marked, HOSTED).dropped == ()
+
+
+def test_what_openai_refuses_of_it_is_told_or_made_to_fit() -> None:
+    openai = Terms(model="gpt-5", features=find_kind("openai").features)
+    for notes, expected, told in (
+        ({"metadata": {"k": "v"}}, {}, ("metadata",)),
+        ({"metadata": {"k": "v"}, "store": False}, {"store": False}, ("metadata",)),
+        ({"service_tier": "standard_only"}, {"service_tier": "default"}, ()),
+        ({"service_tier": "performance"}, {}, ("service_tier",)),
+        ({"user": "u" * 64}, {"user": "u" * 64}, ()),
+    ):
+        body = sent(chat(notes=notes), openai)
+        assert {name: body[name] for name in NOTES if name in body} == expected
+        assert SPEAKER.encode(chat(notes=notes), openai).dropped == told
+    long = [sent(chat(notes={"user": one * 150}), openai)["user"] for one in "aab"]
+    assert len(long[0]) == 64
+    assert long[0] == long[1] != long[2]
+
+
+def ids(request: Request, on: Terms) -> list[str]:
+    """Of the calls, and of their results."""
+    messages = sent(request, on)["messages"]
+    calls = [call["id"] for one in messages for call in one.get("tool_calls", ())]
+    return calls + [one["tool_call_id"] for one in messages if one["role"] == "tool"]
+
+
+def test_ids_of_calls_fit_the_server() -> None:
+    given = ["call_1", "toolu_01A09q90qw90lq917835lq9", "call_" + "x" * 36, "abcDEF123"]
+    turns = [
+        Message("assistant", None, tool_calls=tuple({**CALL, "id": one} for one in given)),
+        *[Message("tool", "42", tool_call_id=one) for one in given],
+    ]
+    request = chat(Message("user", "x"), *turns)
+    assert ids(request, ALL) == given * 2
+    hosted = ids(request, HOSTED)
+    assert hosted[:4] == hosted[4:]
+    assert [one for one in hosted[:4] if one not in given] == [hosted[2]]
+    assert len(hosted[2]) <= 40
+    short = ids(request, terms("tools", "short_call_ids"))
+    assert short[:4] == short[4:]
+    assert len(set(short)) == 4
+    assert short[3] == "abcDEF123"
+    assert all(re.fullmatch("[a-zA-Z0-9]{9}", one) for one in short)
+
+
+def test_a_schema_has_the_name_that_its_client_gave_it() -> None:
+    for given, name in (("weather", "weather"), ("My schema: 1", "My_schema_1"), ("é", "answer")):
+        grammar = Grammar("json_schema", CLOSED, given, "Says it.")
+        wanted = sent(chat(grammar=grammar), HOSTED)["response_format"]["json_schema"]
+        assert (wanted["name"], wanted["description"]) == (name, "Says it.")
+    wanted = sent(chat(grammar=Grammar("json_schema", CLOSED)), HOSTED)["response_format"]
+    assert wanted["json_schema"]["name"] == "answer"
+    assert "description" not in wanted["json_schema"]
+
+
+def test_neutral_values_that_were_given_go_out_where_there_is_a_place() -> None:
+    given = ("temperature", "top_p", "presence_penalty", "top_k", "min_p")
+    body = sent(chat(explicit=given), HOSTED)
+    assert (body["temperature"], body["top_p"], body["presence_penalty"]) == (1.0, 1.0, 0.0)
+    assert not {"top_k", "min_p"} & set(body)
+    assert SPEAKER.encode(chat(explicit=given), terms()).dropped == ()
 
 
 def test_an_answer_to_be_continued() -> None:

@@ -16,6 +16,7 @@ from openai.types.responses.response_create_params import (
 
 from tests.wire.client_support import ALL, STREAM, WHOLE, Sum, chat, raw, read, relay, terms
 from tests.wire.openai.support import GOLDEN, golden
+from trunkline.backends.kinds import find_kind
 from trunkline.core.errors import (
     ContentRefused,
     RateLimited,
@@ -23,7 +24,16 @@ from trunkline.core.errors import (
     Unsupported,
     UpstreamFailed,
 )
-from trunkline.core.types import Grammar, Json, Message, Request, SamplingParams, TextPart, Usage
+from trunkline.core.types import (
+    Delta,
+    Grammar,
+    Json,
+    Message,
+    Request,
+    SamplingParams,
+    TextPart,
+    Usage,
+)
 from trunkline.wire.client import Terms
 from trunkline.wire.openai.responses import decode_responses
 from trunkline.wire.openai.responses_client import ResponsesSpeaker
@@ -53,7 +63,12 @@ def sent(request: Request, on: Terms = ALL) -> Json:
     body: Json = json.loads(outgoing.body)
     streams = body.get("stream", False)
     kind: Any = ResponseCreateParamsStreaming if streams else ResponseCreateParamsNonStreaming
-    adapter(kind).validate_python(body)
+    # Of what the model said the types want an id, the API does not; we have none.
+    typed = [
+        {"id": "msg_1", "status": "completed", **item} if item.get("role") == "assistant" else item
+        for item in body["input"]
+    ]
+    adapter(kind).validate_python({**body, "input": typed})
     return body
 
 
@@ -75,6 +90,7 @@ def test_items() -> None:
             Message("assistant", "So:", tool_calls=(CALL,)),
             Message("tool", "42", tool_call_id="call_1"),
             Message("assistant", (TextPart("x"), TextPart("y"))),
+            Message("tool", (TextPart("12"), TextPart("C")), tool_call_id="call_1"),
         )
     )
     assert body["input"] == [
@@ -88,6 +104,20 @@ def test_items() -> None:
         {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'},
         {"type": "function_call_output", "call_id": "call_1", "output": "42"},
         {"type": "message", "role": "assistant", "content": "x\ny"},
+        {
+            "type": "function_call_output",
+            "call_id": "call_1",
+            "output": [{"type": "input_text", "text": "12"}, {"type": "input_text", "text": "C"}],
+        },
+    ]
+
+
+def test_several_blocks_of_what_the_model_said_stay_apart_at_openai() -> None:
+    turns = (Message("user", "a"), Message("assistant", (TextPart("x"), TextPart("y"))))
+    openai = Terms(model="gpt-5", features=find_kind("openai").features)
+    assert sent(chat(*turns), openai)["input"][1]["content"] == [
+        {"type": "output_text", "text": "x", "annotations": []},
+        {"type": "output_text", "text": "y", "annotations": []},
     ]
 
 
@@ -162,6 +192,52 @@ def test_what_only_helps_along_is_named_but_never_refused() -> None:
     assert SPEAKER.encode(request, terms()).dropped == ("reasoning", "reasoning_content")
 
 
+def test_what_a_client_says_besides() -> None:
+    notes: Json = {
+        "user": "u", "safety_identifier": "s", "metadata": {"k": "v"}, "service_tier": "flex",
+        "prompt_cache_key": "p", "prompt_cache_retention": "24h",
+    }  # fmt: skip
+    kind = find_kind("openai")
+    features = kind.features - kind.without["openai.responses"]
+    openai = Terms(model="gpt-5", features=features)
+    more = {"verbosity": "low", "prediction": {"type": "content", "content": "x"}}
+    grammar = Grammar("json_schema", SCHEMA, "My schema", "Says it.")
+    body = sent(chat(notes=notes | more, grammar=grammar), openai)
+    assert {name: body[name] for name in notes} == notes
+    assert body["store"] is False
+    assert body["text"]["verbosity"] == "low"
+    assert body["text"]["format"]["name"] == "My_schema"
+    assert body["text"]["format"]["description"] == "Says it."
+    assert SPEAKER.encode(chat(notes=notes | more), openai).dropped == ("prediction",)
+    assert sent(chat(notes={"store": True, "verbosity": "high"}), openai)["store"] is True
+    outgoing = SPEAKER.encode(chat(notes=notes | {"store": True}), terms())
+    assert outgoing.dropped == (*notes, "store")
+    assert json.loads(outgoing.body)["store"] is False
+
+
+def test_strict_tools_thinking_and_ids() -> None:
+    openai = Terms(model="gpt-5.4", features=find_kind("openai").features)
+    strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+    long = "call_" + "x" * 60
+    request = chat(
+        Message("user", "x"),
+        Message("assistant", None, tool_calls=({**CALL, "id": long}, CALL)),
+        Message("tool", "r", tool_call_id=long),
+        tools=(strict,),
+        template_kwargs={"enable_thinking": True, "thinking_budget": 10000},
+    )
+    body = sent(request, openai)
+    assert body["tools"][0]["strict"] is True
+    assert body["reasoning"] == {"effort": "high"}
+    _, first, second, result = body["input"]
+    assert (second["call_id"], first["call_id"]) == ("call_1", result["call_id"])
+    assert len(first["call_id"]) <= 64
+    assert [one["call_id"] for one in sent(request)["input"][1:]] == [long, "call_1", long]
+    older = msgspec.structs.replace(openai, model="gpt-4.1")
+    assert "reasoning" not in sent(request, older)
+    assert SPEAKER.encode(request, older).dropped == ("reasoning",)
+
+
 # Answers
 
 
@@ -229,6 +305,28 @@ def test_published_events_of_calls_and_reasoning() -> None:
         assert got.ends == {0: ("tool_calls", None)}
 
 
+def test_calls_are_complete_when_their_item_is() -> None:
+    def begun(index: int, name: str) -> bytes:
+        item = {"type": "function_call", "call_id": f"call_{name}", "name": name, "arguments": ""}
+        return event("output_item.added", output_index=index, item=item)
+
+    def more(index: int, text: str) -> bytes:
+        return event("function_call_arguments.delta", output_index=index, delta=text)
+
+    done = event("output_item.done", output_index=0, item={"type": "function_call"})
+    body = begun(0, "w") + done + begun(1, "n") + begun(2, "k") + more(2, "{}")
+    reader = SPEAKER.reader(chat(), ALL, STREAM)
+    shown = [one for one in reader.feed(body) if isinstance(one, Delta)]
+    pieces = [(one.index, one.arguments) for delta in shown for one in delta.tool_calls]
+    assert pieces == [(0, ""), (0, "{}"), (1, "")]
+    rest = [*reader.feed(more(1, '{"b":2}') + ended()), *reader.end()]
+    assert list(Sum([*shown, *rest]).calls.values()) == [
+        ["call_w", "w", "{}"],
+        ["call_n", "n", '{"b":2}'],
+        ["call_k", "k", "{}"],
+    ]
+
+
 def test_events_without_names() -> None:
     body = event("output_text.delta", delta="a") + ended()
     bare = b"\n".join(one for one in body.split(b"\n") if not one.startswith(b"event"))
@@ -237,7 +335,14 @@ def test_events_without_names() -> None:
 
 def test_refusals_and_cut_answers() -> None:
     said = event("refusal.delta", delta="No.")
-    assert Sum(read(SPEAKER, chat(), said + ended())).text == {0: "No."}
+    part = {"type": "refusal", "refusal": "No."}
+    item = {"type": "message", "role": "assistant", "content": [part]}
+    whole = json.dumps({"status": "completed", "output": [item]}).encode()
+    for got in (
+        Sum(read(SPEAKER, chat(), said + ended())),
+        Sum(read(SPEAKER, chat(), whole, head=WHOLE)),
+    ):
+        assert (got.text, got.ends) == ({0: "No."}, {0: ("content_filter", None)})
     for reason, meaning in (("max_output_tokens", "length"), ("content_filter", "content_filter")):
         body = said + ended("incomplete", incomplete_details={"reason": reason})
         assert Sum(read(SPEAKER, chat(), body)).ends == {0: (meaning, None)}

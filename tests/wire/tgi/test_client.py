@@ -192,3 +192,14 @@ def test_headers_of_a_whole_answer_tell_its_tokens() -> None:
     relay = GENERATE.relay(raw("tgi.generate", {}, stream=False), terms(), answer)
     relay.feed(b'{"generated_text":"x"}')
     assert relay.end()[-1].usage == Usage(4, 6)  # type: ignore[union-attr]
+
+
+def test_neutral_values_that_were_given_and_what_has_no_place() -> None:
+    given = ("temperature", "top_p", "typical_p", "top_k", "repetition_penalty")
+    request = asking(PROMPT, explicit=given, notes={"user": "u", "store": True})
+    outgoing = GENERATE.encode(request, terms())
+    assert outgoing.dropped == ("user", "store")
+    sent = json.loads(outgoing.body)["parameters"]
+    assert (sent["temperature"], sent["repetition_penalty"]) == (1.0, 1.0)
+    # "`top_p` must be > 0.0 and < 1.0", its router says; "`top_k` must be strictly positive".
+    assert not {"top_p", "typical_p", "top_k"} & set(sent)

@@ -104,6 +104,9 @@ class GenerateSpeaker:
             "return_num_output_tokens": True,
         }
         sampling: Json = {}
+        if (asked.peek("top_k") or 0) <= 0:
+            # A neutral one that the client gave; the tensor holds no negative numbers.
+            asked.take("top_k")
         for name, tensor in _TENSORS.items():
             asked.put(sampling, name, name)
             if name in sampling:

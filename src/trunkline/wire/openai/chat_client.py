@@ -32,11 +32,15 @@ from trunkline.wire.openai.client_answer import (
     argument_text,
     told_tokens,
 )
+from trunkline.wire.openai.client_efforts import effort
 from trunkline.wire.openai.client_fields import (
+    CHAT_ID,
+    call_id,
     finished,
     longest,
     open_body,
     place_grammar,
+    place_notes,
     place_sampling,
     place_tools,
 )
@@ -122,6 +126,9 @@ class ChatSpeaker:
                 body["top_logprobs"] = logprobs
         place_tools(asked, request, body)
         place_grammar(asked, body)
+        # "The 'metadata' parameter is only allowed when 'store' is enabled", OpenAI says.
+        loose = not asked.has("max_completion_tokens") or request.notes.get("store") is True
+        place_notes(asked, body, *(() if loose else ("metadata",)))
         passed_over = _place_template(asked, source, body)
         return finished(asked, _PATH, body, passed_over)
 
@@ -156,12 +163,17 @@ def _sent(message: Message, terms: Terms) -> Json:
     if message.name is not None:
         sent["name"] = message.name
     if message.tool_calls:
-        sent["tool_calls"] = list(message.tool_calls)
+        sent["tool_calls"] = [_call(call, terms) for call in message.tool_calls]
     if message.tool_call_id is not None:
-        sent["tool_call_id"] = message.tool_call_id
+        sent["tool_call_id"] = call_id(message.tool_call_id, terms, CHAT_ID)
     if message.reasoning_content and "template_kwargs" in terms.features:
         sent["reasoning_content"] = message.reasoning_content
     return sent
+
+
+def _call(call: Json, terms: Terms) -> Json:
+    given = call.get("id")
+    return call if given is None else {**call, "id": call_id(given, terms, CHAT_ID)}
 
 
 def _place_template(asked: Asked, source: ChatInput, body: Json) -> tuple[str, ...]:
@@ -179,13 +191,9 @@ def _place_template(asked: Asked, source: ChatInput, body: Json) -> tuple[str, .
         if variables:
             body["chat_template_kwargs"] = variables
     else:
-        wanted = asked.reasoning()
-        effort = "none" if wanted.enabled is False else wanted.effort
-        if effort is not None:
-            body["reasoning_effort"] = effort
-        if asked.take("reasoning") is not None:
-            # A model that does not think is no reason to refuse.
-            passed_over.append("reasoning_effort")
+        word = effort(asked, "reasoning_effort", tools="tools" in body)
+        if word is not None:
+            body["reasoning_effort"] = word
         if any(message.reasoning_content for message in source.messages):
             passed_over.append("reasoning_content")
     return tuple(passed_over)
@@ -203,6 +211,7 @@ class _Answer(ChoicesAnswer[_Choice]):
             reasoning += "".join(part.thought() for part in parts)
             text = "".join(part.text or "" for part in parts)
         if message.refusal:
+            row.refused = True
             text += message.refusal
         calls = _calls(row, message.tool_calls) if message.tool_calls else ()
         logprobs = (

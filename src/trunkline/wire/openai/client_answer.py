@@ -3,11 +3,13 @@
 Readers are lenient where servers differ: null for what is missing, arguments of a call as an object
 instead of its text, all calls under one index (Gemini's and older Ollama's compatible endpoints),
 reasoning as `reasoning_content` (DeepSeek, vLLM) or `reasoning` (OpenRouter, newer vLLM), content
-in parts (Mistral).
+in parts (Mistral). A refusal of OpenAI's is text, and ends as a content filter does: what other
+dialects have for it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -45,6 +47,11 @@ _REASONS: dict[str, FinishReason] = {
 }
 # The server gave up: that is no answer.
 _BROKEN = frozenset(("error", "abort", "insufficient_system_resource", "network_error"))
+
+# What matters for where a JSON value ends; a backslash takes the next character with it.
+_MARKS = re.compile(r'\\.|["{}\[\]\\]', re.DOTALL)
+# Characters of calls that wait for an earlier one.
+_MAX_HELD = 16 << 20
 
 _text = msgspec.json.Decoder(str)
 
@@ -103,29 +110,65 @@ class Logprobs(msgspec.Struct):
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "index", "name", "shown")
+    __slots__ = ("_depth", "_escaped", "_quoted", "held", "id", "index", "name", "over", "shown")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.id = ""
         self.name = ""
-        # What came before the name.
-        self.arguments = ""
+        # Arguments that have not gone out: the name is not known, or an earlier call goes on.
+        self.held: list[str] = []
         # Characters of arguments that went out; -1 = not even the name.
         self.shown = -1
+        # True: it has all its arguments, or can get no more.
+        self.over = False
+        # Of the arguments so far: brackets that are open, and whether they end within a string,
+        # behind a backslash.
+        self._depth = 0
+        self._quoted = self._escaped = False
+
+    def scan(self, text: str) -> None:
+        """More of the arguments: are they a whole object now?"""
+        if self._escaped:
+            text, self._escaped = text[1:], False
+        for mark in _MARKS.findall(text):
+            if mark == '"':
+                self._quoted = not self._quoted
+            elif mark == "\\":
+                self._escaped = True
+            elif self._quoted or len(mark) == 2:
+                continue
+            elif mark in "{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                self.over = self.over or self._depth == 0
 
 
 class Row:
-    """One of the answers."""
+    """One of the answers.
 
-    __slots__ = ("_by_index", "_calls", "_index", "_request", "finished", "said")
+    Whatever a server does, the core gets its calls one after the other: all of a call comes before
+    the first piece of the next. Some servers send several at once, each piece with its `index`; of
+    those the later calls are held back until the arguments of the earlier are a whole object, or
+    the row is complete.
+    """
+
+    __slots__ = ("_at", "_by_index", "_calls", "_held", "_index", "_request", "finished", "refused",
+                 "said")  # fmt: skip
 
     def __init__(self, request: Request, index: int) -> None:
         self._request = request
         self._index = index
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
+        # The call whose pieces go out: earlier ones are complete, later ones are held back.
+        self._at = 0
+        # Characters held back.
+        self._held = 0
         self.finished = False
+        # True: what was said is a refusal of the model's.
+        self.refused = False
         # Deltas so far.
         self.said = 0
 
@@ -144,20 +187,38 @@ class Row:
 
     def call(
         self, index: int | None, call_id: str, name: str, arguments: str
-    ) -> Iterable[ToolCallDelta]:
-        """More of a tool call."""
+    ) -> Sequence[ToolCallDelta]:
+        """More of a tool call: what may go out now.
+
+        Raises `UpstreamFailed` for more of a call that was complete, or too much to hold back.
+        """
         call = self._find(index, call_id, name)
         call.id = call.id or call_id
         call.name = call.name or name
-        if call.shown >= 0:
-            if arguments:
-                call.shown += len(arguments)
-                yield ToolCallDelta(call.index, None, None, arguments)
-            return
-        call.arguments += arguments
-        if call.name:
-            call.shown = len(call.arguments)
-            yield self._begun(call, call.arguments)
+        if call.index < self._at:
+            if arguments.strip():
+                raise UpstreamFailed("The backend went on with a tool call that was complete.")
+            return ()
+        if arguments:
+            call.scan(arguments)
+        if call.index > self._at or not call.name:
+            self._held += len(arguments)
+            if self._held > _MAX_HELD:
+                raise UpstreamFailed("The backend's tool calls are too long to be put in order.")
+            call.held.append(arguments)
+        elif call.shown < 0:
+            call.held.append(arguments)
+        elif arguments:
+            call.shown += len(arguments)
+            found = [ToolCallDelta(call.index, None, None, arguments)]
+            return found if call.index + 1 == len(self._calls) else [*found, *self._next()]
+        return self._next()
+
+    def close(self, index: int) -> None:
+        """The call `index` is complete, whatever its arguments look like."""
+        call = self._by_index.get(index)
+        if call is not None:
+            call.over = True
 
     def finish(self, reason: str, stop: str | int | None) -> Iterable[Event]:
         """The row is complete. Raises `ContentRefused`, or `UpstreamFailed` if the server gave up.
@@ -173,9 +234,11 @@ class Row:
         if meaning == "content_filter" and not self.said:
             raise ContentRefused("The backend's content filter refused to answer.")
         # Arguments are a JSON object; a call without any may have sent none.
-        empty = [self._empty(call) for call in self._calls if call.shown <= 0]
-        yield from self.delta("", calls=tuple(empty))
-        if meaning == "stop" and self._calls and stop is None:
+        rest = [one for call in self._calls[self._at :] for one in self._rest(call)]
+        yield from self.delta("", calls=tuple(rest))
+        if meaning == "stop" and self.refused:
+            meaning = "content_filter"
+        elif meaning == "stop" and self._calls and stop is None:
             meaning = "tool_calls"
         yield RowFinished(
             self._request.id, self._index, meaning, stop if meaning == "stop" else None
@@ -184,21 +247,43 @@ class Row:
     def _find(self, index: int | None, call_id: str, name: str) -> _Call:
         if index is None:
             index = len(self._calls) if call_id or name or not self._calls else len(self._calls) - 1
+            if index and index == len(self._calls):
+                # Without an index there is no way back to the one before.
+                self._calls[-1].over = True
         known = self._by_index.get(index)
         if known is not None and not (name and call_id and known.id and call_id != known.id):
             return known
+        if known is not None:
+            known.over = True
         call = self._by_index[index] = _Call(len(self._calls))
         self._calls.append(call)
         return call
 
-    def _begun(self, call: _Call, arguments: str) -> ToolCallDelta:
+    def _next(self) -> list[ToolCallDelta]:
+        """What may go out of the call at hand, and of those behind it."""
+        found: list[ToolCallDelta] = []
+        while True:
+            call = self._calls[self._at]
+            if call.name and call.shown < 0:
+                found.append(self._begun(call, ""))
+            if not (call.over and call.shown >= 0 and self._at + 1 < len(self._calls)):
+                return found
+            found += self._rest(call)
+            self._at += 1
+
+    def _rest(self, call: _Call) -> Sequence[ToolCallDelta]:
+        """What is left to be said of a call. Arguments are an object, if need be an empty one."""
+        if call.shown < 0:
+            return (self._begun(call, "{}"),)
+        return () if call.shown else (ToolCallDelta(call.index, None, None, "{}"),)
+
+    def _begun(self, call: _Call, default: str) -> ToolCallDelta:
+        arguments = "".join(call.held) or default
+        self._held -= sum(map(len, call.held))
+        call.held.clear()
+        call.shown = len(arguments)
         given = call.id or f"call_{self._request.id}_{self._index}_{call.index}"
         return ToolCallDelta(call.index, given, call.name, arguments)
-
-    def _empty(self, call: _Call) -> ToolCallDelta:
-        if call.shown < 0:
-            return self._begun(call, call.arguments or "{}")
-        return ToolCallDelta(call.index, None, None, "{}")
 
 
 class Rows:

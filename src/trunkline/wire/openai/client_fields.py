@@ -6,6 +6,9 @@ reads them. What a server can do, the features of its terms say.
 
 from __future__ import annotations
 
+import hashlib
+import re
+import string
 from typing import Any
 
 import msgspec
@@ -15,8 +18,35 @@ from trunkline.wire.asked import Asked, schema_of
 from trunkline.wire.client import Feature, Outgoing, Terms
 from trunkline.wire.raw import LENGTHS
 
-# OpenAI wants a name for each schema.
-SCHEMA_NAME = "answer"
+# OpenAI wants a name for each schema, in these letters.
+_SCHEMA_NAME = "answer"
+_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+_MAX_NAME = 64
+
+# What a client says besides, and a server takes that has the feature of that name.
+_NOTES: tuple[Feature, ...] = (
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "prediction",
+    "verbosity",
+)
+# OpenAI refuses longer ones; Claude Code's user is longer.
+_MAX_IDENTIFIER = 64
+_TIERS = frozenset(("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
+
+# Ids of tool calls: what OpenAI takes in chat completions ("string too long. Expected a string with
+# maximum length 40", 64 since 2026) and in Responses.
+CHAT_ID = 40
+RESPONSES_ID = 64
+# Mistral's: "must be a-z, A-Z, 0-9, with a length of 9".
+_SHORT = 9
+_ALPHABET = string.digits + string.ascii_letters
 
 # Field of a request -> the same field of the body, and what the server must be able to do.
 _SAMPLING: tuple[tuple[str, str, tuple[Feature, ...]], ...] = (
@@ -108,6 +138,38 @@ def place_tools(asked: Asked, request: Request, body: Json) -> None:
     asked.place(body, "parallel_tool_calls", "parallel_tool_calls", "parallel_tool_calls")
 
 
+def place_notes(asked: Asked, body: Json, *excepted: str) -> None:
+    """What the client says besides, where the server takes it; the rest is told."""
+    for name in _NOTES:
+        if name in excepted or not asked.has(name) or (said := asked.note(name)) is None:
+            continue
+        if name == "service_tier":
+            # Anthropic's word.
+            said = "default" if said == "standard_only" else said
+            if said not in _TIERS:
+                asked.tell(name)
+                continue
+        if isinstance(said, str) and len(said) > _MAX_IDENTIFIER:
+            said = hashlib.blake2b(said.encode(), digest_size=_MAX_IDENTIFIER // 2).hexdigest()
+        body[name] = said
+
+
+def call_id(given: str, terms: Terms, longest: int) -> str:
+    """`given` where the server takes such an id of a call, else one that is made of it.
+
+    The same for the call and its result, in each turn that repeats them.
+    """
+    if "short_call_ids" in terms.features:
+        if len(given) == _SHORT and given.isascii() and given.isalnum():
+            return given
+        number = int.from_bytes(hashlib.blake2b(given.encode(), digest_size=8).digest())
+        return "".join(_ALPHABET[number // 62**place % 62] for place in range(_SHORT))
+    if len(given) > longest and "max_completion_tokens" in terms.features:
+        # OpenAI's own; ids of others may mean something to them.
+        return "call_" + hashlib.blake2b(given.encode(), digest_size=16).hexdigest()
+    return given
+
+
 def place_grammar(asked: Asked, body: Json) -> None:
     """The constraint on the answer."""
     grammar: Grammar | None = asked.take("grammar")
@@ -116,7 +178,7 @@ def place_grammar(asked: Asked, body: Json) -> None:
     wanted = response_format(asked, grammar)
     if wanted is not None:
         if "schema" in wanted:
-            nested = {key: wanted[key] for key in ("name", "schema", "strict")}
+            nested = {key: value for key, value in wanted.items() if key != "type"}
             wanted = {"type": "json_schema", "json_schema": nested}
         body["response_format"] = wanted
     elif asked.has("grammar") and (fields := _grammar_fields(asked, grammar)):
@@ -130,13 +192,17 @@ def response_format(asked: Asked, grammar: Grammar) -> Json | None:
     if grammar.kind == "json_schema" and asked.has("json_schema"):
         schema = schema_of(grammar)
         strict = _LENIENT not in grammar.value and is_closed(schema)
-        return {"type": "json_schema", "name": SCHEMA_NAME, "schema": schema, "strict": strict}
-    if grammar.kind == "json_object" and asked.has("json_object"):
+    elif grammar.kind == "json_object" and asked.has("json_object"):
         return {"type": "json_object"}
-    if grammar.kind == "json_object" and asked.has("json_schema"):
-        schema = {"type": "object"}
-        return {"type": "json_schema", "name": SCHEMA_NAME, "schema": schema, "strict": False}
-    return None
+    elif grammar.kind == "json_object" and asked.has("json_schema"):
+        schema, strict = {"type": "object"}, False
+    else:
+        return None
+    name = _NO_NAME.sub("_", grammar.name)[:_MAX_NAME].strip("_") or _SCHEMA_NAME
+    wanted: Json = {"type": "json_schema", "name": name, "schema": schema, "strict": strict}
+    if grammar.description:
+        wanted["description"] = grammar.description
+    return wanted
 
 
 # As `formats` marks schemas of which not everything must be enforced.

@@ -29,6 +29,7 @@ from trunkline.wire.openai.client_fields import (
     longest,
     open_body,
     place_grammar,
+    place_notes,
     place_sampling,
 )
 from trunkline.wire.openai.client_relay import counts, look, passes, patched, relay
@@ -80,6 +81,7 @@ class CompletionsSpeaker:
         place_sampling(asked, request, body)
         asked.place(body, "logprobs", "logprobs", "logprobs")
         place_grammar(asked, body)
+        place_notes(asked, body)
         return finished(asked, _PATH, body)
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:

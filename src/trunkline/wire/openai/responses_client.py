@@ -1,25 +1,27 @@
 """`POST /v1/responses`, spoken to a server.
 
 Shapes: the official client's `types/responses/response_create_params.py` and
-`response_input_item_param.py` (openai 3.52, read 2026-11-21). Nothing is stored there: whoever
-translates keeps the conversation itself. What this API has no field for (stop strings, seeds,
-penalties, several answers) is refused or left out.
+`response_input_item_param.py` (openai 3.52, read 2026-11-21). Nothing is stored there unless the
+client says so: whoever translates keeps the conversation itself. What this API has no field for
+(stop strings, seeds, penalties, several answers) is refused or left out.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.types import ChatInput, Grammar, Json, Message, RawRequest, Request
-from trunkline.wire.asked import Asked, chat_input, text_of
+from trunkline.wire.asked import Asked, chat_input, texts_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
+from trunkline.wire.openai.client_efforts import effort
 from trunkline.wire.openai.client_fields import (
+    RESPONSES_ID,
+    call_id,
     default_length,
     finished,
     longest,
+    place_notes,
     response_format,
 )
 from trunkline.wire.openai.responses_client_answer import ResponseAnswer, ResponseStream, look
@@ -47,7 +49,7 @@ class ResponsesSpeaker:
         """A conversation. Raises `Unsupported` for any other prompt, too."""
         source = chat_input(request, "The server's Responses API")
         asked = Asked(request, _here(terms))
-        body: Json = {"model": terms.model, "store": False, "input": _items(source)}
+        body: Json = {"model": terms.model, "store": False, "input": _items(source, terms)}
         if asked.has("stream"):
             body["stream"] = True
         if (most := longest(asked, request)) is not None:
@@ -64,6 +66,7 @@ class ResponsesSpeaker:
                 body["text"] = {"format": wanted}
             else:
                 asked.leave("grammar", grammar)
+        _place_notes(asked, body)
         return finished(asked, _PATH, body, _place_reasoning(asked, source, body))
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
@@ -102,21 +105,16 @@ def _here(terms: Terms) -> Terms:
     return msgspec.structs.replace(terms, default_body=defaults)
 
 
-def _items(source: ChatInput) -> list[Json]:
-    return [item for message in source.messages for item in _message_items(message)]
+def _items(source: ChatInput, terms: Terms) -> list[Json]:
+    return [item for message in source.messages for item in _message_items(message, terms)]
 
 
-def _message_items(message: Message) -> list[Json]:
+def _message_items(message: Message, terms: Terms) -> list[Json]:
+    content = _content(message, terms)
     if message.role == "tool":
-        call_id = message.tool_call_id or ""
-        return [{"type": "function_call_output", "call_id": call_id, "output": text_of(message)}]
+        answered = call_id(message.tool_call_id or "", terms, RESPONSES_ID)
+        return [{"type": "function_call_output", "call_id": answered, "output": content}]
     items: list[Json] = []
-    content: Any = message.content
-    if isinstance(content, tuple):
-        if message.role == "assistant":
-            content = text_of(message)
-        else:
-            content = [{"type": "input_text", "text": part.text} for part in content]
     if content:
         items.append({"type": "message", "role": message.role, "content": content})
     for call in message.tool_calls or ():
@@ -124,12 +122,34 @@ def _message_items(message: Message) -> list[Json]:
         items.append(
             {
                 "type": "function_call",
-                "call_id": call.get("id", ""),
+                "call_id": call_id(call.get("id") or "", terms, RESPONSES_ID),
                 "name": function["name"],
                 "arguments": function.get("arguments") or "{}",
             }
         )
     return items
+
+
+def _content(message: Message, terms: Terms) -> str | list[Json]:
+    """Text; several blocks stay apart.
+
+    Of what the model said they have another type, and other servers want an id then that there is
+    not (opencode issue 42613).
+    """
+    texts = texts_of(message)
+    if len(texts) < 2:
+        return "".join(texts)
+    if message.role == "assistant":
+        if "max_completion_tokens" not in terms.features:
+            return "\n".join(texts)
+        return [{"type": "output_text", "text": text, "annotations": []} for text in texts]
+    return [{"type": "input_text", "text": text} for text in texts]
+
+
+def _place_notes(asked: Asked, body: Json) -> None:
+    place_notes(asked, body)
+    if (verbosity := body.pop("verbosity", None)) is not None:
+        body["text"] = {**body.get("text", {}), "verbosity": verbosity}
 
 
 def _place_tools(asked: Asked, request: Request, body: Json) -> None:
@@ -154,14 +174,9 @@ def _place_tools(asked: Asked, request: Request, body: Json) -> None:
 
 def _place_reasoning(asked: Asked, source: ChatInput, body: Json) -> tuple[str, ...]:
     """How hard to think. Returns what is passed over."""
-    wanted = asked.reasoning()
-    effort = "none" if wanted.enabled is False else wanted.effort
-    if effort is not None:
-        body["reasoning"] = {"effort": effort}
+    if (word := effort(asked, "reasoning")) is not None:
+        body["reasoning"] = {"effort": word}
     passed_over: list[str] = []
-    if asked.take("reasoning") is not None:
-        # A model that does not think is no reason to refuse.
-        passed_over.append("reasoning")
     if any(message.reasoning_content for message in source.messages):
         # OpenAI takes back only what it encrypted itself.
         passed_over.append("reasoning_content")

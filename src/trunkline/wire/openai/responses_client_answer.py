@@ -1,7 +1,8 @@
 """Answers of the Responses API, read.
 
 Events: as `responses_answer` has them. Reasoning comes as it is (`reasoning_text`: open models) or
-as a summary; where both come, the first kind counts.
+as a summary; where both come, the first kind counts. A refusal is text, and ends as a content
+filter does: what other dialects have for it.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class ResponseAnswer:
                 tokens = told_tokens(event.logprobs) if self._logprobs else None
                 return self._row.delta(event.delta, logprobs=tokens)
             case "response.refusal.delta":
-                return self._row.delta(event.delta)
+                return self._refusal(event.delta)
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
                 return self._reasoning(event)
             case "response.output_item.added" if event.item and event.item.type == "function_call":
@@ -190,9 +191,15 @@ class ResponseAnswer:
 
     def _rest(self, index: int, arguments: str | None) -> Iterable[Event]:
         """Arguments told at the end; most servers have sent them piece by piece."""
-        if not arguments or index in self._argued:
-            return ()
-        return self._arguments(index, arguments)
+        events: Iterable[Event] = ()
+        if arguments and index not in self._argued:
+            events = self._arguments(index, arguments)
+        self._row.close(index)
+        return events
+
+    def _refusal(self, text: str) -> Iterable[Event]:
+        self._row.refused = self._row.refused or bool(text)
+        return self._row.delta(text)
 
     def _said(self, calls: Iterable[ToolCallDelta]) -> Iterable[Event]:
         return self._row.delta("", calls=tuple(calls))
@@ -200,12 +207,14 @@ class ResponseAnswer:
     def _item(self, index: int, item: _Item) -> Iterable[Event]:
         if item.type == "function_call":
             yield from self._call(index, item, item.arguments or "")
+            self._row.close(index)
         elif item.type == "reasoning":
             parts = item.content or item.summary or ()
             yield from self._row.delta("", "\n\n".join(part.text or "" for part in parts))
         for part in item.content or () if item.type == "message" else ():
             tokens = told_tokens(part.logprobs) if self._logprobs else None
-            yield from self._row.delta(part.text or part.refusal or "", logprobs=tokens)
+            yield from self._row.delta(part.text or "", logprobs=tokens)
+            yield from self._refusal(part.refusal or "")
 
     def _finish(self, response: _Response) -> Iterable[Event]:
         if response.usage is not None:
