@@ -39,11 +39,14 @@ _refusal = Refusal(
         *COMMON_REFUSED,
         "audio",
         "web_search_options",
+        "moderation",
         "documents",
         "chat_template",
         "mm_processor_kwargs",
         "echo",
-    )
+    ),
+    # Without options the web is searched with the default ones.
+    even_empty=("web_search_options",),
 )
 
 
@@ -73,6 +76,7 @@ class ChatFields(PromptFields, kw_only=True):
     # Known, and refused when they ask for something.
     audio: Raw = NOTHING
     web_search_options: Raw = NOTHING
+    moderation: Raw = NOTHING
     documents: Raw = NOTHING
     chat_template: Raw = NOTHING
     mm_processor_kwargs: Raw = NOTHING
