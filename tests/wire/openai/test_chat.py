@@ -384,6 +384,18 @@ def test_a_row_without_text_still_has_role_and_end() -> None:
     assert last["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("said", [(), (text("So"),)])
+def test_cut_by_a_policy_keeps_what_was_said(said: tuple[Event, ...]) -> None:
+    cut = (*said, RowFinished("id", 0, "content_filter"))
+    renderer = ask().renderer(answer())
+    renderer.take(0, cut)
+    (choice,) = json.loads(renderer.finish(Usage(1, 1), Timing()))["choices"]
+    assert choice["finish_reason"] == "content_filter"
+    assert choice["message"]["content"] == ("So" if said else "")
+    shown = events(ask(stream=True).renderer(answer()).take(0, cut))
+    assert shown[-1]["choices"][0]["finish_reason"] == "content_filter"
+
+
 def test_reasoning_is_apart_from_the_answer() -> None:
     thought = Delta("id", 0, "So: 4", (1, 2), reasoning="2+2")
     whole = ask().renderer(answer())
