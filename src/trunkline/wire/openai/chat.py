@@ -28,6 +28,7 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error
+from trunkline.wire.openai.notes import Notes, explicit
 from trunkline.wire.openai.prompt_details import PromptFields, check_prompt_logprobs
 from trunkline.wire.openai.tools import Tools, chat_tools, legacy_tools
 
@@ -48,14 +49,14 @@ _refusal = Refusal(
     # Without options the web is searched with the default ones.
     even_empty=("web_search_options",),
 )
+_notes = Notes(
+    *("user", "safety_identifier", "metadata", "store", "service_tier", "verbosity", "prediction"),
+    *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+)
 
 
 class ChatFields(PromptFields, kw_only=True):
-    """The body.
-
-    What changes nothing in an answer of ours is ignored: `prediction`, `store`, `metadata`,
-    `user`, `safety_identifier`, `service_tier`, `verbosity`, `prompt_cache_key` and the like.
-    """
+    """The body. A model of ours does not look at its `notes`."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     max_completion_tokens: Count | None = None
@@ -68,6 +69,16 @@ class ChatFields(PromptFields, kw_only=True):
     # Before tools there were these.
     functions: Raw = NOTHING
     function_call: Raw = NOTHING
+    # Notes.
+    safety_identifier: Raw = NOTHING
+    metadata: Raw = NOTHING
+    store: Raw = NOTHING
+    service_tier: Raw = NOTHING
+    prompt_cache_key: Raw = NOTHING
+    prompt_cache_retention: Raw = NOTHING
+    prompt_cache_options: Raw = NOTHING
+    verbosity: Raw = NOTHING
+    prediction: Raw = NOTHING
     reasoning_effort: Annotated[str, Meta(max_length=64)] | None = None
     # vLLM's.
     chat_template_kwargs: dict[str, Any] | None = None
@@ -99,6 +110,7 @@ class ChatAsk:
         self._grammar = constraint(fields)
         self._input = _input(fields, self._tools)
         self._stop = stops(fields)
+        self._notes = _notes.of(fields)
         self._sampling = sampling(
             fields,
             max_tokens=fields.max_completion_tokens or fields.max_tokens,
@@ -127,6 +139,8 @@ class ChatAsk:
             cache_salt=fields.cache_salt or "",
             show_prompt=bool(fields.return_token_ids),
             prompt_logprobs=fields.prompt_logprobs,
+            explicit=explicit(fields),
+            notes=self._notes,
         )
         return (request,)
 

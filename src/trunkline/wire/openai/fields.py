@@ -36,7 +36,10 @@ NOTHING = Raw(b"")
 
 
 class StreamOptions(msgspec.Struct):
-    """`stream_options`. vLLM's `continuous_usage_stats` is a hint that is not taken."""
+    """`stream_options`.
+
+    vLLM's `continuous_usage_stats` is a hint that is not taken; `include_obfuscation` see `notes`.
+    """
 
     include_usage: bool | None = None
 

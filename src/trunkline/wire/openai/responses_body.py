@@ -115,6 +115,15 @@ class Reasoning(msgspec.Struct):
     summary: Literal["auto", "concise", "detailed"] | None = None
 
 
+class AskedReasoning(Reasoning):
+    """`reasoning` as it is sent; what more it says than is sent back are notes."""
+
+    # The older name of `summary`.
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: str | None = None
+    mode: str | None = None
+
+
 class ResponseBody(msgspec.Struct, kw_only=True):
     """The response object."""
 

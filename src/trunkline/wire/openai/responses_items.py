@@ -2,7 +2,7 @@
 
 Shapes: the official client's `types/responses/response_input_item.py` and its parts (openai 3.52,
 read 2026-11-21). Items that a model of ours cannot have made (searches, computer use and the like)
-are passed over: agents send their whole history back.
+are passed over, and become notes: agents send their whole history back.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ MAX_ITEMS = 10_000
 # the text goes back to the one who was shown it, who need not understand it.
 _REASONING = "trunkline1."
 
+_KNOWN = frozenset(
+    (
+        *("message", "reasoning", "item_reference", "function_call", "function_call_output"),
+        *("custom_tool_call", "custom_tool_call_output"),
+    )
+)
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
@@ -139,6 +145,11 @@ def conversation(
         talk.add(item)
     talk.close_turn()
     return tuple(talk.messages)
+
+
+def passed_over(items: Sequence[Item]) -> list[str]:
+    """Types of the items that `conversation` leaves out."""
+    return [item.type for item in items if item.type and item.type not in _KNOWN]
 
 
 def hidden_reasoning(text: str) -> str:

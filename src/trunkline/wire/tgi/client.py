@@ -221,7 +221,10 @@ def _sampling(asked: Asked) -> Json:
     sent["do_sample"] = temperature != 0.0
     if temperature:
         sent["temperature"] = temperature
-    # A share of 1 is refused there; here it is neutral, and not asked for.
+    for name in ("top_p", "typical_p"):
+        # A share of 1 is refused there, and is what is done without one.
+        if asked.peek(name) == 1.0:
+            asked.take(name)
     for name in _FIELDS:
         asked.put(sent, name, name)
     asked.place(sent, "max_tokens", "max_new_tokens")
