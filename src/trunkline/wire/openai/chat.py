@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import ChatInput, Request
+from trunkline.core.types import CachePoint, ChatInput, Request
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
+from trunkline.wire.openai.cache_marks import Marked, lifetime
 from trunkline.wire.openai.chat_answer import ChatStream, ChatWhole, Shown
-from trunkline.wire.openai.chat_messages import ChatMessage, effort, messages
+from trunkline.wire.openai.chat_messages import ChatMessage, cache_points, effort, messages
 from trunkline.wire.openai.errors import render_error
 from trunkline.wire.openai.fields import (
     COMMON_REFUSED,
@@ -79,6 +80,8 @@ class ChatFields(PromptFields, kw_only=True):
     prompt_cache_options: Raw = NOTHING
     verbosity: Raw = NOTHING
     prediction: Raw = NOTHING
+    # OpenRouter's; see `cache_marks`.
+    cache_control: Raw = NOTHING
     reasoning_effort: Annotated[str, Meta(max_length=64)] | None = None
     # vLLM's.
     chat_template_kwargs: dict[str, Any] | None = None
@@ -206,7 +209,19 @@ def _input(fields: ChatFields, tools: Tools) -> ChatInput:
         template_kwargs=effort(fields.reasoning_effort) | variables,
         add_generation_prompt=not going_on if opening is None else opening,
         continue_final_message=going_on,
+        cache_points=_cache_points(fields, tools),
     )
+
+
+def _cache_points(fields: ChatFields, tools: Tools) -> tuple[CachePoint, ...]:
+    points = cache_points(fields.messages)
+    last = len(fields.messages) - 1
+    whole = lifetime((Marked(fields.cache_control),))
+    if whole is not None and not (points and points[-1].message == last):
+        points = (*points, CachePoint("message", last, whole))
+    if tools.lifetime is None:
+        return points
+    return (CachePoint("tools", ttl=tools.lifetime), *points)
 
 
 def _named(error: TrunklineError) -> TrunklineError:

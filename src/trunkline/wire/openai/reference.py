@@ -91,6 +91,12 @@ _CHAT = amended(
         messages=[{"role": "assistant", "content": "One,"}],
     ),
     ignored("modalities", ["text"], "Any other than text is refused."),
+    yes(
+        "cache_control",
+        {"type": "ephemeral"},
+        "OpenRouter's; on parts, messages and tools, too. "
+        "For a provider that keeps prompts where it is told to.",
+    ),
     handed_on("prediction", {"type": "content", "content": "x"}),
     handed_on("store", True),
     handed_on("metadata", {"a": "b"}),

@@ -15,9 +15,10 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw
+from msgspec.structs import replace
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import ChatInput, Grammar, Json, Request, Tokenization
+from trunkline.core.types import Grammar, Json, Request, Tokenization
 from trunkline.state.responses import StoredResponse
 from trunkline.wire.codec import Answer, Codec
 from trunkline.wire.openai.chat_messages import effort
@@ -195,7 +196,7 @@ class ResponsesAsk:
         request = Request(
             id=request_id,
             model=model,
-            input=ChatInput(
+            input=replace(
                 conversation(fields.instructions, (*self._before, *self._items), tool_name),
                 tools=tools.definitions,
                 template_kwargs=effort(wanted),
