@@ -122,6 +122,10 @@ def test_nulls_are_as_good_as_absent() -> None:
     assert request(**dict.fromkeys(names)) == request()
 
 
+def test_no_top_k_may_be_said_in_two_ways() -> None:
+    assert request(top_k=-1) == request(top_k=0) == request()
+
+
 def test_max_completion_tokens_wins() -> None:
     assert request(max_tokens=5, max_completion_tokens=9).sampling.max_tokens == 9
 

@@ -178,7 +178,8 @@ def sampling(
         raise InvalidRequest(problem, param="min_tokens")
     given: dict[str, Any] = {
         "temperature": fields.temperature,
-        "top_k": fields.top_k,
+        # -1 is as good as 0, which says nothing.
+        "top_k": max(fields.top_k or 0, 0),
         "top_p": fields.top_p,
         "min_p": fields.min_p,
         "typical_p": fields.typical_p,
