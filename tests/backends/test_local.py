@@ -115,6 +115,15 @@ async def test_events_reach_their_own_sinks(pair: Pair) -> None:
     assert two.events == [Delta("b", 0, "x")]
 
 
+async def test_what_is_for_other_servers_stays_here(pair: Pair) -> None:
+    backend, front = pair
+    noted = Request(id="a", model="m", input=TextInput("hi"), notes={"metadata": {"a": 2**70}})
+    backend.submit(noted, Sink())
+    heard = await front.heard()
+    assert isinstance(heard, Submit)
+    assert heard.request == msgspec.structs.replace(noted, notes={})
+
+
 async def test_after_cancel_nothing_arrives(pair: Pair) -> None:
     backend, front = pair
     sink = Sink()

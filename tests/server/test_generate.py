@@ -10,6 +10,7 @@ from tests.support.fake_backend import FakeBackend
 from tests.wire.openai.support import events
 from trunkline.core.errors import ContextOverflow, EngineCrashed, QueueFull, Unavailable
 from trunkline.core.types import Usage
+from trunkline.server.generation import routed_form
 
 COMPLETIONS = "/v1/completions"
 
@@ -46,6 +47,14 @@ async def test_the_head_says_who_answered(stream: bool) -> None:
         assert seen.headers["x-trunkline-model"] == "fake"
         assert seen.headers["x-trunkline-retries"] == "0"
         assert seen.headers["server-timing"].startswith("ttfb;dur=")
+
+
+def test_what_was_left_out_stays_on_its_line() -> None:
+    lines = routed_form("b", "m", dropped=("user", 'tools.x"\r\nset-cookie: 5%')) % 1.0
+    assert lines.endswith(
+        b"\r\nwarning: 199 trunkline "
+        b'"not supported by the backend, left out: user, tools.x\'??set-cookie: 5%"\r\n'
+    )
 
 
 async def test_each_batch_of_events_is_sent_at_once() -> None:

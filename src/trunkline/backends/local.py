@@ -101,7 +101,7 @@ class LocalBackend(asyncio.Protocol):
             )
             return _Call(self, request.id)
         self._sinks[request.id] = sink
-        self._send(Submit(request))
+        self._send(Submit(_less_notes(request)))
         return _Call(self, request.id)
 
     def relays(self, operation: str) -> bool:
@@ -114,13 +114,13 @@ class LocalBackend(asyncio.Protocol):
 
     async def count_tokens(self, request: Request) -> int:
         """Ask the front. Raises `TrunklineError`."""
-        answer = await self._asked(request.id, CountTokens(request))
+        answer = await self._asked(request.id, CountTokens(_less_notes(request)))
         assert isinstance(answer, TokenCount)
         return answer.count
 
     async def tokenize(self, request: Request) -> Tokenization:
         """Ask the front. Raises `TrunklineError`."""
-        answer = await self._asked(request.id, TokenizePrompt(request))
+        answer = await self._asked(request.id, TokenizePrompt(_less_notes(request)))
         assert isinstance(answer, Tokenized)
         context = max((card.context_length for card in self.models()), default=0)
         return msgspec.structs.replace(answer.answer, context_length=context)
@@ -303,3 +303,8 @@ class LocalBackend(asyncio.Protocol):
             future.set_result(answer)
         else:
             future.set_exception(from_info(answer.error))
+
+
+def _less_notes(request: Request) -> Request:
+    """What the front looks at. Notes are any JSON at all, of which MessagePack has not all."""
+    return msgspec.structs.replace(request, notes={}) if request.notes else request

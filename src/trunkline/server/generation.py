@@ -463,7 +463,8 @@ def routed_form(
     )
     more = f"x-trunkline-arm: {_field(arm)}\r\n" if arm else ""
     if dropped:
-        names = ", ".join(dropped)
+        # Some come out of what the client sent.
+        names = ", ".join(_field(name).replace('"', "'") for name in dropped)
         more += f'warning: 199 trunkline "not supported by the backend, left out: {names}"\r\n'
     before, after = (text.replace("%", "%%") for text in (lines, more))
     return f"{before}server-timing: ttfb;dur=%.1f\r\n{after}".encode("latin-1", "replace")
@@ -487,4 +488,5 @@ def _sum(one: Usage, other: Usage) -> Usage:
         one.completion_tokens + other.completion_tokens,
         one.cached_tokens + other.cached_tokens,
         one.reasoning_tokens + other.reasoning_tokens,
+        one.cache_write_tokens + other.cache_write_tokens,
     )

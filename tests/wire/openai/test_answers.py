@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from trunkline.core.types import Usage
 from trunkline.wire.codec import Answer
-from trunkline.wire.openai.answers import chunk_head
+from trunkline.wire.openai.answers import chunk_head, encoder, usage_body
+from trunkline.wire.openai.responses_body import response_usage
 
 ANSWER = Answer("own-1", "model", 5, "fp_own")
 # Azure's first event tells of content filters (learn.microsoft.com, "Content filter streaming").
@@ -33,3 +35,16 @@ def test_chunks_begin_as_those_that_went_out(
     found = (chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"])
     assert found == (expected or ("own-1", 5, "model", "fp_own"))
     assert chunk["object"] == "text_completion"
+
+
+def test_what_was_written_to_a_cache_is_told_where_it_is_billed() -> None:
+    usage = usage_body(Usage(10, 2, 3, 1, 4))
+    assert json.loads(encoder.encode(usage))["prompt_tokens_details"] == {
+        "cached_tokens": 3,
+        "cache_write_tokens": 4,
+    }
+    assert json.loads(encoder.encode(usage_body(Usage(10, 2))))["prompt_tokens_details"] == {
+        "cached_tokens": 0
+    }
+    details = response_usage(Usage(10, 2, 3, 1, 4)).input_tokens_details
+    assert (details.cached_tokens, details.cache_write_tokens) == (3, 4)

@@ -122,6 +122,10 @@ def test_nulls_are_as_good_as_absent() -> None:
     assert request(**dict.fromkeys(names)) == request()
 
 
+def test_no_top_k_may_be_said_in_two_ways() -> None:
+    assert request(top_k=-1) == request(top_k=0) == request()
+
+
 def test_max_completion_tokens_wins() -> None:
     assert request(max_tokens=5, max_completion_tokens=9).sampling.max_tokens == 9
 
@@ -131,9 +135,8 @@ def test_logprobs_without_top_means_the_chosen_one() -> None:
     assert request(logprobs=False).sampling.logprobs is None
 
 
-@pytest.mark.parametrize("name", ["user", "metadata", "store", "prediction", "nobody_knows_this"])
-def test_what_does_not_matter_is_ignored(name: str) -> None:
-    assert request(**{name: {"a": [1]}}) == request()
+def test_what_nobody_knows_is_ignored() -> None:
+    assert request(nobody_knows_this={"a": [1]}) == request()
 
 
 def test_conversations_keep_what_templates_see() -> None:
@@ -176,6 +179,8 @@ def test_tools_may_be_named_when_none_may_be_used() -> None:
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
         ({"web_search_options": {"search_context_size": "low"}}, "web_search_options"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"moderation": {"model": "omni-moderation-latest"}}, "moderation"),
         ({"audio": {"voice": "x"}}, "audio"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         (
@@ -380,6 +385,18 @@ def test_a_row_without_text_still_has_role_and_end() -> None:
     first, last = (chunk["choices"][0] for chunk in events(sent))
     assert first["delta"]["role"] == "assistant"
     assert last["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("said", [(), (text("So"),)])
+def test_cut_by_a_policy_keeps_what_was_said(said: tuple[Event, ...]) -> None:
+    cut = (*said, RowFinished("id", 0, "content_filter"))
+    renderer = ask().renderer(answer())
+    renderer.take(0, cut)
+    (choice,) = json.loads(renderer.finish(Usage(1, 1), Timing()))["choices"]
+    assert choice["finish_reason"] == "content_filter"
+    assert choice["message"]["content"] == ("So" if said else "")
+    shown = events(ask(stream=True).renderer(answer()).take(0, cut))
+    assert shown[-1]["choices"][0]["finish_reason"] == "content_filter"
 
 
 def test_reasoning_is_apart_from_the_answer() -> None:

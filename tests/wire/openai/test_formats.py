@@ -5,10 +5,14 @@ from typing import Any
 
 import pytest
 
+from tests.wire.speaking import asking, terms
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unprocessable, Unsupported
 from trunkline.core.types import Grammar
+from trunkline.wire.asked import Asked
+from trunkline.wire.codec import Codec
 from trunkline.wire.openai.chat import CHAT, decode_chat
-from trunkline.wire.openai.completions import decode_completion
+from trunkline.wire.openai.completions import COMPLETIONS, decode_completion
+from trunkline.wire.openai.formats import named_error
 from trunkline.wire.openai.responses import RESPONSES, decode_responses
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -35,14 +39,17 @@ def schema(**fields: Any) -> dict[str, Any]:
         ({}, None),
         ({"response_format": {"type": "text"}}, None),
         ({"response_format": {"type": "json_object"}}, Grammar("json_object")),
-        ({"response_format": schema(schema=SCHEMA)}, Grammar("json_schema", LENIENT)),
-        ({"response_format": schema(schema=SCHEMA, strict=True)}, Grammar("json_schema", TEXT)),
-        ({"response_format": schema(schema=True)}, Grammar("json_schema", "true")),
+        ({"response_format": schema(schema=SCHEMA)}, Grammar("json_schema", LENIENT, "n")),
         (
-            {"response_format": schema(schema={}, strict=False)},
-            Grammar("json_schema", '{"x-guidance":{"lenient":true}}'),
+            {"response_format": schema(schema=SCHEMA, strict=True, description="d")},
+            Grammar("json_schema", TEXT, "n", "d"),
         ),
-        ({"response_format": schema()}, Grammar("json_object")),
+        ({"response_format": schema(schema=True)}, Grammar("json_schema", "true", "n")),
+        (
+            {"response_format": schema(schema={}, strict=False, description=None)},
+            Grammar("json_schema", '{"x-guidance":{"lenient":true}}', "n"),
+        ),
+        ({"response_format": schema(description="d")}, Grammar("json_object", "", "n", "d")),
         # llama.cpp's and TGI's.
         (
             {"response_format": {"type": "json_object", "schema": SCHEMA}},
@@ -119,10 +126,15 @@ def test_a_type_that_nobody_knows_is_refused_by_name() -> None:
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, Grammar("json_object")),
-        ({"type": "json_schema", "name": "n", "schema": SCHEMA}, Grammar("json_schema", LENIENT)),
+        ({"type": "json_schema", "schema": SCHEMA}, Grammar("json_schema", LENIENT)),
         (
-            {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True},
-            Grammar("json_schema", TEXT),
+            {"type": "json_schema", "name": "n", "schema": SCHEMA},
+            Grammar("json_schema", LENIENT, "n"),
+        ),
+        (
+            {"type": "json_schema", "name": "n", "description": "d", "schema": SCHEMA}
+            | {"strict": True},
+            Grammar("json_schema", TEXT, "n", "d"),
         ),
     ],
 )
@@ -141,4 +153,27 @@ def test_errors_of_a_grammar_name_the_callers_field() -> None:
     assert param(CHAT, bad) == "response_format"
     assert param(RESPONSES, bad) == "text.format"
     assert param(CHAT, InvalidRequest("x", param="regex")) == "structured_outputs"
+    # As `wire.asked` says what is wrong with a schema, before another server sees it.
+    assert param(RESPONSES, InvalidRequest("x", param="response_format")) == "text.format"
+    # A field of this name that makes no sense is llama.cpp's.
+    assert param(CHAT, InvalidRequest("x", param="grammar")) == "grammar"
     assert param(CHAT, Unprocessable("x", param="messages")) == "messages"
+
+
+@pytest.mark.parametrize(
+    ("codec", "field"),
+    [(CHAT, "response_format"), (COMPLETIONS, "response_format"), (RESPONSES, "text.format")],
+)
+def test_a_constraint_that_a_server_lacks_is_called_by_the_callers_field(
+    codec: Codec, field: str
+) -> None:
+    asked = Asked(asking(grammar=Grammar("json_object")), terms())
+    with pytest.raises(Unsupported) as caught:
+        asked.outgoing("/x", {})
+    caught.value.request_id = "req_1"
+    assert named_error(caught.value, field, "").request_id == "req_1"
+    for sent in (codec.error(caught.value), codec.stream_error(caught.value)):
+        found = json.loads(sent[sent.index(b"{") :])
+        found = found.get("error", found)
+        assert found["param"] == field
+        assert found["message"].endswith(f"does not support '{field}'.")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.wire.speaking import JSON, asking, body, head, passed, raw, read, terms
 from tests.wire.support import GOLDEN, TIMING, delta, end, token
@@ -118,6 +119,16 @@ def test_a_stream_that_is_cut_off() -> None:
         reading.feed(_event("a"))
         with pytest.raises(UpstreamFailed, match="cut off"):
             reading.end()
+
+
+def test_a_share_of_one_is_not_sent_though_it_was_given() -> None:
+    request = replace(asking(PROMPT), explicit=("temperature", "top_p", "typical_p"))
+    assert body(GENERATE.encode(request, terms()))["parameters"] == {
+        "details": True,
+        "return_full_text": False,
+        "do_sample": True,
+        "temperature": 1.0,
+    }
 
 
 def test_what_is_sent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Usage
@@ -23,6 +24,8 @@ class PromptDetails(msgspec.Struct):
     """`usage.prompt_tokens_details`."""
 
     cached_tokens: int
+    # Where that is billed by itself.
+    cache_write_tokens: int | UnsetType = UNSET
 
 
 class CompletionDetails(msgspec.Struct):
@@ -47,7 +50,7 @@ def usage_body(usage: Usage) -> UsageBody:
         usage.prompt_tokens,
         usage.completion_tokens,
         usage.prompt_tokens + usage.completion_tokens,
-        PromptDetails(usage.cached_tokens),
+        PromptDetails(usage.cached_tokens, usage.cache_write_tokens or UNSET),
         CompletionDetails(usage.reasoning_tokens),
     )
 

@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import ChatInput, Request
+from trunkline.core.types import CachePoint, ChatInput, Request
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
+from trunkline.wire.openai.cache_marks import Marked, lifetime
 from trunkline.wire.openai.chat_answer import ChatStream, ChatWhole, Shown
-from trunkline.wire.openai.chat_messages import ChatMessage, effort, messages
+from trunkline.wire.openai.chat_messages import ChatMessage, cache_points, effort, messages
 from trunkline.wire.openai.errors import render_error
 from trunkline.wire.openai.fields import (
     COMMON_REFUSED,
@@ -28,6 +29,7 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error
+from trunkline.wire.openai.notes import Notes, explicit
 from trunkline.wire.openai.prompt_details import PromptFields, check_prompt_logprobs
 from trunkline.wire.openai.tools import Tools, chat_tools, legacy_tools
 
@@ -39,20 +41,23 @@ _refusal = Refusal(
         *COMMON_REFUSED,
         "audio",
         "web_search_options",
+        "moderation",
         "documents",
         "chat_template",
         "mm_processor_kwargs",
         "echo",
-    )
+    ),
+    # Without options the web is searched with the default ones.
+    even_empty=("web_search_options",),
+)
+_notes = Notes(
+    *("user", "safety_identifier", "metadata", "store", "service_tier", "verbosity", "prediction"),
+    *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
 )
 
 
 class ChatFields(PromptFields, kw_only=True):
-    """The body.
-
-    What changes nothing in an answer of ours is ignored: `prediction`, `store`, `metadata`,
-    `user`, `safety_identifier`, `service_tier`, `verbosity`, `prompt_cache_key` and the like.
-    """
+    """The body. A model of ours does not look at its `notes`."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     max_completion_tokens: Count | None = None
@@ -65,6 +70,18 @@ class ChatFields(PromptFields, kw_only=True):
     # Before tools there were these.
     functions: Raw = NOTHING
     function_call: Raw = NOTHING
+    # Notes.
+    safety_identifier: Raw = NOTHING
+    metadata: Raw = NOTHING
+    store: Raw = NOTHING
+    service_tier: Raw = NOTHING
+    prompt_cache_key: Raw = NOTHING
+    prompt_cache_retention: Raw = NOTHING
+    prompt_cache_options: Raw = NOTHING
+    verbosity: Raw = NOTHING
+    prediction: Raw = NOTHING
+    # OpenRouter's; see `cache_marks`.
+    cache_control: Raw = NOTHING
     reasoning_effort: Annotated[str, Meta(max_length=64)] | None = None
     # vLLM's.
     chat_template_kwargs: dict[str, Any] | None = None
@@ -73,6 +90,7 @@ class ChatFields(PromptFields, kw_only=True):
     # Known, and refused when they ask for something.
     audio: Raw = NOTHING
     web_search_options: Raw = NOTHING
+    moderation: Raw = NOTHING
     documents: Raw = NOTHING
     chat_template: Raw = NOTHING
     mm_processor_kwargs: Raw = NOTHING
@@ -95,6 +113,7 @@ class ChatAsk:
         self._grammar = constraint(fields)
         self._input = _input(fields, self._tools)
         self._stop = stops(fields)
+        self._notes = _notes.of(fields)
         self._sampling = sampling(
             fields,
             max_tokens=fields.max_completion_tokens or fields.max_tokens,
@@ -123,6 +142,8 @@ class ChatAsk:
             cache_salt=fields.cache_salt or "",
             show_prompt=bool(fields.return_token_ids),
             prompt_logprobs=fields.prompt_logprobs,
+            explicit=explicit(fields),
+            notes=self._notes,
         )
         return (request,)
 
@@ -188,7 +209,19 @@ def _input(fields: ChatFields, tools: Tools) -> ChatInput:
         template_kwargs=effort(fields.reasoning_effort) | variables,
         add_generation_prompt=not going_on if opening is None else opening,
         continue_final_message=going_on,
+        cache_points=_cache_points(fields, tools),
     )
+
+
+def _cache_points(fields: ChatFields, tools: Tools) -> tuple[CachePoint, ...]:
+    points = cache_points(fields.messages)
+    last = len(fields.messages) - 1
+    whole = lifetime((Marked(fields.cache_control),))
+    if whole is not None and not (points and points[-1].message == last):
+        points = (*points, CachePoint("message", last, whole))
+    if tools.lifetime is None:
+        return points
+    return (CachePoint("tools", ttl=tools.lifetime), *points)
 
 
 def _named(error: TrunklineError) -> TrunklineError:

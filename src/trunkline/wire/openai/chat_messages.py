@@ -13,12 +13,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from trunkline.core.errors import InvalidRequest, Unsupported
-from trunkline.core.types import Json, Message, TextPart
+from trunkline.core.types import CachePoint, Json, Message, TextPart
+from trunkline.wire.openai.cache_marks import Marked, lifetime
 
 _WITH_CONTENT = ("system", "developer", "user", "tool", "function")
 
 
-class _Part(msgspec.Struct):
+class _Part(Marked, kw_only=True):
     type: str
     text: str | UnsetType = UNSET
     refusal: str | UnsetType = UNSET
@@ -41,7 +42,7 @@ class _ToolCall(msgspec.Struct):
     type: Literal["function", "custom"] = "function"
 
 
-class ChatMessage(msgspec.Struct):
+class ChatMessage(Marked, kw_only=True):
     """One message as it was sent."""
 
     role: str
@@ -68,6 +69,17 @@ def effort(level: str | None) -> Json:
 def messages(sent: Sequence[ChatMessage]) -> tuple[Message, ...]:
     """The conversation. Raises `InvalidRequest` and `Unsupported`."""
     return tuple([_message(index, message) for index, message in enumerate(sent)])
+
+
+def cache_points(sent: Sequence[ChatMessage]) -> tuple[CachePoint, ...]:
+    """Where messages, or parts of them, are marked."""
+    found: list[CachePoint] = []
+    for index, message in enumerate(sent):
+        parts = message.content if isinstance(message.content, list) else []
+        ttl = lifetime((message, *parts))
+        if ttl is not None:
+            found.append(CachePoint("message", index, ttl))
+    return tuple(found)
 
 
 def _message(index: int, message: ChatMessage) -> Message:

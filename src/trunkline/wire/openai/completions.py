@@ -32,6 +32,7 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error
+from trunkline.wire.openai.notes import Notes, explicit
 from trunkline.wire.openai.prompt_details import (
     PromptFields,
     check_amount,
@@ -45,11 +46,12 @@ MAX_PROMPTS = 256
 MAX_CHOICES = 1024
 
 _refusal = Refusal((*COMMON_REFUSED, "prompt_embeds"))
+_notes = Notes("user")
 _SPACE = b" \t\r\n"
 
 
 class CompletionFields(PromptFields, kw_only=True):
-    """The body. `user` and the like are ignored."""
+    """The body."""
 
     # A string, strings, token ids, or lists of token ids.
     prompt: Raw = NOTHING
@@ -106,6 +108,7 @@ class CompletionAsk:
         self._include_usage = include_usage(fields)
         self._inputs = _inputs(fields)
         self._stop = stops(fields)
+        self._notes = _notes.of(fields)
         self._grammar = constraint(fields)
         self._sampling = sampling(
             fields,
@@ -144,6 +147,8 @@ class CompletionAsk:
                 cache_salt=fields.cache_salt or "",
                 show_prompt=self._shows_prompt(one),
                 prompt_logprobs=self._prompt_logprobs(),
+                explicit=explicit(self._fields),
+                notes=self._notes,
             )
             for index, one in enumerate(self._inputs)
         )

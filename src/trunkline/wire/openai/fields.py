@@ -9,7 +9,7 @@ A known field that cannot be honoured is refused by name.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -36,7 +36,10 @@ NOTHING = Raw(b"")
 
 
 class StreamOptions(msgspec.Struct):
-    """`stream_options`. vLLM's `continuous_usage_stats` is a hint that is not taken."""
+    """`stream_options`.
+
+    vLLM's `continuous_usage_stats` is a hint that is not taken; `include_obfuscation` see `notes`.
+    """
 
     include_usage: bool | None = None
 
@@ -109,10 +112,14 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw, wher
 
 
 class Refusal:
-    """Refuses a request in which one of the raw fields `names` asks for something."""
+    """Refuses a request in which one of the raw fields `names` asks for something.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Those of `even_empty` do as soon as they are an object.
+    """
+
+    def __init__(self, names: Sequence[str], even_empty: Collection[str] = ()) -> None:
         self._names = tuple(names)
+        self._even_empty = frozenset(even_empty)
         # All at once: nearly every request has none of them.
         self._get = operator.attrgetter(*names)
         self._none = (NOTHING,) * len(names)
@@ -123,7 +130,7 @@ class Refusal:
         if values == self._none:
             return
         for name, raw in zip(self._names, values, strict=True):
-            if asks(raw):
+            if asks(raw) or (name in self._even_empty and bytes(raw) == b"{}"):
                 raise Unsupported(f"'{name}' is not supported.", param=name)
 
 
@@ -171,7 +178,8 @@ def sampling(
         raise InvalidRequest(problem, param="min_tokens")
     given: dict[str, Any] = {
         "temperature": fields.temperature,
-        "top_k": fields.top_k,
+        # -1 is as good as 0, which says nothing.
+        "top_k": max(fields.top_k or 0, 0),
         "top_p": fields.top_p,
         "min_p": fields.min_p,
         "typical_p": fields.typical_p,

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
 from trunkline.core.types import Grammar
@@ -43,6 +44,7 @@ _FIELDS: dict[str, _Kind] = {
 
 class _Schema(msgspec.Struct):
     name: str = ""
+    description: str | None = None
     schema: Raw = NOTHING
     strict: bool | None = None
 
@@ -51,6 +53,8 @@ class _ResponseFormat(msgspec.Struct):
     type: str
     json_schema: _Schema | None = None
     # The Responses API has these here.
+    name: str | None = None
+    description: str | None = None
     schema: Raw = NOTHING
     strict: bool | None = None
     value: Raw = NOTHING
@@ -120,32 +124,40 @@ def json_schema(schema: Raw, *, strict: bool) -> Grammar:
 def named_error(error: TrunklineError, schema: str, other: str) -> TrunklineError:
     """`error` with the caller's field in place of the grammar's kind that a front names.
 
-    `schema` is the field that holds schemas, `other` the one of all other grammars.
+    `schema` is the field that holds schemas, `other` the one of all other grammars. Where another
+    server is spoken to, a constraint that it lacks is called `grammar`, and a schema that is none
+    `response_format` (`wire.asked`).
     """
-    if error.param in ("json_schema", "json_object"):
+    if error.param == "grammar" and isinstance(error, Unsupported):
+        return _with_param(error, schema, error.message.replace("'grammar'", f"'{schema}'"))
+    if error.param in ("json_schema", "json_object", "response_format"):
         return _with_param(error, schema)
     if error.param in ("regex", "choice", "gbnf", "lark"):
         return _with_param(error, other)
     return error
 
 
-def _with_param(error: TrunklineError, param: str) -> TrunklineError:
-    return type(error)(error.message, param=param, retry_after=error.retry_after)
+def _with_param(error: TrunklineError, param: str, message: str = "") -> TrunklineError:
+    named = type(error)(message or error.message, param=param, retry_after=error.retry_after)
+    named.request_id = error.request_id
+    return named
 
 
 def _response_schema(wanted: _ResponseFormat, where: str) -> Grammar:
     nested = wanted.json_schema
-    schema = nested.schema if nested else wanted.schema
+    said = nested or wanted
+    name, about = said.name or "", said.description or ""
+    schema = said.schema
     if schema is NOTHING:
         schema = wanted.value
     if schema is NOTHING:
         if nested and nested.name:
             # "schema" is optional there: any object will do.
-            return Grammar("json_object")
+            return Grammar("json_object", name=name, description=about)
         missing = f"{where}.json_schema" if where == "response_format" else f"{where}.schema"
         raise InvalidRequest(f"Missing required parameter: '{missing}'.", param=missing)
-    strict = nested.strict if nested else wanted.strict
-    return json_schema(schema, strict=strict is True)
+    grammar = json_schema(schema, strict=said.strict is True)
+    return replace(grammar, name=name, description=about)
 
 
 def _structured(raw: Raw) -> list[tuple[str, Grammar]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import Raw
 
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import Event, PromptToken, PromptTokens
 from trunkline.wire.openai.answers import finite
-from trunkline.wire.openai.fields import CommonFields, TopCount
+from trunkline.wire.openai.fields import NOTHING, CommonFields, TopCount
 
 # Bytes of all prompts of a call times the log probabilities of each token: each of these takes
 # 0.2 KB until the answer is written. What one prompt may have, the engine decides.
@@ -24,6 +25,8 @@ _MOST = 16 * 1024 * 1024
 class PromptFields(CommonFields, kw_only=True):
     """What completions and chat completions accept besides."""
 
+    # A note; see `notes`.
+    user: Raw = NOTHING
     prompt_logprobs: TopCount | None = None
     return_token_ids: bool | None = None
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trunkline.wire.openai.chat import CHAT, ChatFields
 from trunkline.wire.openai.completions import COMPLETIONS, CompletionFields
-from trunkline.wire.reference import Body, Page, amended, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, Parameter, amended, ignored, refused, yes
 
 _SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": _SCHEMA}}
 _FUNCTION = {"name": "f", "parameters": _SCHEMA}
+
+
+def handed_on(name: str, example: Any) -> Parameter:
+    """A note (`wire.openai.notes`)."""
+    return yes(name, example, "For a server that knows it; a model that runs here does not.")
+
 
 COMMON = (
     yes("model", "other", "Name or alias; may be left out where one model is served."),
@@ -47,7 +55,7 @@ COMMON = (
     yes("grammar", 'root ::= "a"', "llama.cpp's name of a grammar, GBNF."),
     yes("prompt_logprobs", 1, "vLLM's. Log probabilities of the prompt; not in a stream."),
     yes("return_token_ids", True, "vLLM's. Token ids of prompt and answer."),
-    ignored("user", "me"),
+    handed_on("user", "me"),
     ignored("unknown_field", 1, "So is every field that nobody knows."),
     refused("use_beam_search", True, "vLLM's."),
     refused("allowed_token_ids", [1], "vLLM's."),
@@ -83,15 +91,24 @@ _CHAT = amended(
         messages=[{"role": "assistant", "content": "One,"}],
     ),
     ignored("modalities", ["text"], "Any other than text is refused."),
-    ignored("prediction", {"type": "content", "content": "x"}, "It would only save time."),
-    ignored("store", True),
-    ignored("metadata", {"a": "b"}),
-    ignored("service_tier", "flex"),
-    ignored("verbosity", "low"),
-    ignored("prompt_cache_key", "x", "Every prompt goes through the prefix cache."),
-    ignored("safety_identifier", "x"),
+    yes(
+        "cache_control",
+        {"type": "ephemeral"},
+        "OpenRouter's; on parts, messages and tools, too. "
+        "For a provider that keeps prompts where it is told to.",
+    ),
+    handed_on("prediction", {"type": "content", "content": "x"}),
+    handed_on("store", True),
+    handed_on("metadata", {"a": "b"}),
+    handed_on("service_tier", "flex"),
+    handed_on("verbosity", "low"),
+    handed_on("prompt_cache_key", "x"),
+    handed_on("prompt_cache_retention", "24h"),
+    handed_on("prompt_cache_options", {"ttl": "30m"}),
+    handed_on("safety_identifier", "x"),
     refused("audio", {"voice": "x", "format": "wav"}),
-    refused("web_search_options", {"search_context_size": "low"}),
+    refused("web_search_options", {}),
+    refused("moderation", {"model": "omni-moderation-latest"}),
     refused("documents", [{"text": "x"}], "vLLM's."),
     refused("chat_template", "x", "vLLM's. The server's operator chooses the template."),
     refused("mm_processor_kwargs", {"x": 1}, "vLLM's."),

@@ -15,9 +15,10 @@ from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw
+from msgspec.structs import replace
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import ChatInput, Grammar, Request, Tokenization
+from trunkline.core.types import Grammar, Json, Request, Tokenization
 from trunkline.state.responses import StoredResponse
 from trunkline.wire.codec import Answer, Codec
 from trunkline.wire.openai.chat_messages import effort
@@ -35,10 +36,17 @@ from trunkline.wire.openai.fields import (
     stops,
 )
 from trunkline.wire.openai.formats import constraint, named_error, response_format
+from trunkline.wire.openai.notes import Notes, explicit, kinds
 from trunkline.wire.openai.responses_answer import Echo, ResponseRenderer
-from trunkline.wire.openai.responses_body import Reasoning, error_event
-from trunkline.wire.openai.responses_items import Item, conversation, read_item, read_items
-from trunkline.wire.openai.responses_tools import response_tools, tool_name
+from trunkline.wire.openai.responses_body import AskedReasoning, Reasoning, error_event
+from trunkline.wire.openai.responses_items import (
+    Item,
+    conversation,
+    passed_over,
+    read_item,
+    read_items,
+)
+from trunkline.wire.openai.responses_tools import ResponseTools, response_tools, tool_name
 from trunkline.wire.passing import event_data
 
 # Built-in conversations, prompt templates and the like live at OpenAI alone.
@@ -46,7 +54,12 @@ _refusal = Refusal(
     (*COMMON_REFUSED, "background", "conversation", "prompt", "moderation", "access_programs")
 )
 
+_raw_notes = Notes(
+    "service_tier", "prompt_cache_retention", "prompt_cache_options", "context_management"
+)
+
 _Value = Annotated[str, Meta(max_length=512)]
+_DEFAULTS = {"verbosity": "medium", "reasoning.context": "auto", "reasoning.mode": "standard"}
 _LOGPROBS = "message.output_text.logprobs"
 _HIDDEN = "reasoning.encrypted_content"
 _TEXT = Raw(b'{"type":"text"}')
@@ -60,9 +73,7 @@ class _Text(msgspec.Struct, omit_defaults=True):
 class ResponsesFields(CommonFields, kw_only=True):
     """The body.
 
-    What changes nothing in an answer of ours is ignored: `service_tier`, `context_management`,
-    `prompt_cache_options`, `max_tool_calls` (of built-in tools) and the like. `truncation` "auto"
-    drops nothing: an input that is too long is an error.
+    A model of ours does not look at its `notes`, nor at what has no effect as these say.
     """
 
     input: Raw = NOTHING
@@ -73,7 +84,7 @@ class ResponsesFields(CommonFields, kw_only=True):
     parallel_tool_calls: bool | None = None
     previous_response_id: str | None = None
     prompt_cache_key: str | None = None
-    reasoning: Reasoning | None = None
+    reasoning: AskedReasoning | None = None
     safety_identifier: str | None = None
     store: bool | None = None
     text: _Text | None = None
@@ -83,6 +94,11 @@ class ResponsesFields(CommonFields, kw_only=True):
     truncation: Literal["auto", "disabled"] | None = None
     include: list[str] | None = None
     user: str | None = None
+    # Notes.
+    service_tier: Raw = NOTHING
+    prompt_cache_retention: Raw = NOTHING
+    prompt_cache_options: Raw = NOTHING
+    context_management: Raw = NOTHING
     # Known, and refused when they ask for something.
     background: Raw = NOTHING
     conversation: Raw = NOTHING
@@ -151,6 +167,7 @@ class ResponsesAsk:
         self._tools = response_tools(fields.tools, fields.tool_choice)
         self._grammar = _grammar(fields)
         self._stop = stops(fields)
+        self._notes = _notes(fields, items, self._tools)
         self._logprobs = _logprobs(fields)
         self._sampling = sampling(
             fields,
@@ -179,7 +196,7 @@ class ResponsesAsk:
         request = Request(
             id=request_id,
             model=model,
-            input=ChatInput(
+            input=replace(
                 conversation(fields.instructions, (*self._before, *self._items), tool_name),
                 tools=tools.definitions,
                 template_kwargs=effort(wanted),
@@ -196,6 +213,8 @@ class ResponsesAsk:
             priority=fields.priority or 0,
             tenant=tenant,
             cache_salt=fields.cache_salt or "",
+            explicit=explicit(fields),
+            notes=self._notes,
         )
         return (request,)
 
@@ -209,7 +228,7 @@ class ResponsesAsk:
             parallel_tool_calls=fields.parallel_tool_calls is not False,
             previous_response_id=fields.previous_response_id,
             prompt_cache_key=fields.prompt_cache_key or UNSET,
-            reasoning=fields.reasoning or Reasoning(),
+            reasoning=_shown_reasoning(fields.reasoning),
             safety_identifier=fields.safety_identifier or UNSET,
             store=fields.store is not False,
             temperature=1.0 if fields.temperature is None else fields.temperature,
@@ -317,6 +336,29 @@ def _logprobs(fields: ResponsesFields) -> int | None:
     if fields.top_logprobs or _LOGPROBS in (fields.include or ()):
         return fields.top_logprobs or 0
     return None
+
+
+def _notes(fields: ResponsesFields, items: Sequence[Item], tools: ResponseTools) -> Json:
+    thinking = fields.reasoning or AskedReasoning()
+    said = {
+        # Kept and sent back here, too; `store` is done here alone.
+        "user": fields.user,
+        "safety_identifier": fields.safety_identifier,
+        "metadata": fields.metadata,
+        "prompt_cache_key": fields.prompt_cache_key,
+        "verbosity": fields.text.verbosity if fields.text else None,
+        "reasoning.context": thinking.context,
+        "reasoning.mode": thinking.mode,
+    }
+    found = {name: one for name, one in said.items() if one and one != _DEFAULTS.get(name)}
+    found |= _raw_notes.of(fields)
+    return found | kinds("tools", tools.others) | kinds("input", passed_over(items))
+
+
+def _shown_reasoning(asked: AskedReasoning | None) -> Reasoning:
+    if asked is None:
+        return Reasoning()
+    return Reasoning(asked.effort, asked.summary or asked.generate_summary)
 
 
 def _shown_text(text: _Text | None) -> _Text:

@@ -17,6 +17,10 @@ f85dbe2 of github.com/openai/openai-openapi, 2026-08-21) and the official client
 
 Who asks for a summary of the reasoning gets the reasoning itself in its place: no model of ours
 writes one, and a client that shows summaries would show nothing else.
+
+A call is done when another item begins. One whose arguments are no JSON by then stays open beside
+that item, and takes what comes of it later, until the response ends: chat completions may send
+pieces of several calls in turn, told apart by `index`, and clients tell items by `output_index`.
 """
 
 from __future__ import annotations
@@ -62,6 +66,26 @@ from trunkline.wire.openai.responses_tools import Called
 
 # What cut an answer short, as `incomplete_details` says it.
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+class _OpenCall:
+    """A call that is not done."""
+
+    __slots__ = ("custom", "item", "pieces")
+
+    def __init__(self, item: FunctionCallItem | CustomCallItem) -> None:
+        self.item = item
+        self.pieces: list[str] = []
+        # What it takes, if it is a custom one.
+        self.custom = CustomInput()
+
+    def is_whole(self) -> bool:
+        """Whether its arguments are complete."""
+        try:
+            msgspec.json.decode("".join(self.pieces), type=Raw)
+        except msgspec.DecodeError:
+            return False
+        return True
 
 
 class Echo(msgspec.Struct, kw_only=True):
@@ -120,9 +144,9 @@ class ResponseRenderer:
         # Pieces of the open item's text, and the item as it is streamed: a message or a thought.
         self._pieces: list[str] = []
         self._open: OutputItem | None = None
-        self._call: int | None = None
-        # Of the custom call that is open.
-        self._custom = CustomInput()
+        # Calls by their index: those that are not done, and all that have begun.
+        self._calls: dict[int, _OpenCall] = {}
+        self._begun: set[int] = set()
         self._finished: bytes | None = None
         self._reason = "stop"
         # What another has sent of this response; None once it is known.
@@ -160,7 +184,7 @@ class ResponseRenderer:
                 if not self._items:
                     # Clients look for a message, be it empty.
                     self._begin(self._new_message())
-                self._end_item("incomplete" if event.reason in _CUT else "completed")
+                self._end_all("incomplete" if event.reason in _CUT else "completed")
         return self._flush()
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
@@ -182,7 +206,7 @@ class ResponseRenderer:
 
     def fail(self, error: TrunklineError) -> bytes:
         """The last event of a stream that has begun and then failed."""
-        self._end_item("incomplete")
+        self._end_all("incomplete")
         self._body.status = "failed"
         self._body.error = response_error(error)
         self._lifecycle("response.failed")
@@ -223,8 +247,14 @@ class ResponseRenderer:
         self._emit(kind, response=self._body)
 
     def _emit_part(self, kind: str, item: OutputItem, **fields: Any) -> None:
-        """An event of the item that is open."""
-        self._emit(kind, item_id=item.id, output_index=len(self._items) - 1, **fields)
+        """An event of an item that is open."""
+        self._emit(kind, item_id=item.id, output_index=self._place(item), **fields)
+
+    def _place(self, item: OutputItem) -> int:
+        at = len(self._items) - 1
+        while self._items[at] is not item:
+            at -= 1
+        return at
 
     # Items
 
@@ -242,18 +272,24 @@ class ResponseRenderer:
             self._pieces.append(event.text)
             self._text_piece(event.text, event.logprobs or ())
         for call in event.tool_calls:
-            if self._call != call.index:
+            if call.index not in self._begun:
                 self._begin_call(call)
-            if isinstance(self._open, CustomCallItem):
-                self._custom_piece(self._open, self._custom.feed(call.arguments))
-                continue
-            self._pieces.append(call.arguments)
-            if self._open is not None and call.arguments:
-                kind = "response.function_call_arguments.delta"
-                self._emit_part(kind, self._open, delta=call.arguments)
+            # One that is done takes no more.
+            if (open_call := self._calls.get(call.index)) is not None:
+                self._call_piece(open_call, call.arguments)
+
+    def _call_piece(self, call: _OpenCall, piece: str) -> None:
+        item = call.item
+        call.pieces.append(piece)
+        if isinstance(item, CustomCallItem):
+            self._custom_piece(item, call.custom.feed(piece))
+        elif piece:
+            self._emit_part("response.function_call_arguments.delta", item, delta=piece)
 
     def _begin(self, item: OutputItem) -> None:
         self._end_item("completed")
+        for index in [index for index, call in self._calls.items() if call.is_whole()]:
+            self._end_call(self._calls.pop(index), "completed")
         self._open, self._has_part = item, False
         self._items.append(item)
         self._emit("response.output_item.added", output_index=len(self._items) - 1, item=item)
@@ -310,9 +346,8 @@ class ResponseRenderer:
         tool = self._find_tool(call.name or "")
         namespace: str | UnsetType = tool.namespace or UNSET
         call_id = call.id or ""
-        item: OutputItem
+        item: FunctionCallItem | CustomCallItem
         if tool.custom:
-            self._custom = CustomInput()
             item = CustomCallItem(
                 self._id("ctc"), "in_progress", call_id, tool.name, "", namespace=namespace
             )
@@ -321,35 +356,51 @@ class ResponseRenderer:
                 self._id("fc"), "in_progress", call_id, tool.name, "", namespace=namespace
             )
         self._begin(item)
-        self._call = call.index
+        self._open = None
+        self._calls[call.index] = _OpenCall(item)
+        self._begun.add(call.index)
 
     def _custom_piece(self, item: CustomCallItem, text: str) -> None:
         if text:
             self._emit_part("response.custom_tool_call_input.delta", item, delta=text)
 
+    def _end_all(self, status: Status) -> None:
+        self._end_item(status)
+        for call in self._calls.values():
+            self._end_call(call, status)
+        self._calls.clear()
+
     def _end_item(self, status: Status) -> None:
-        item, self._open, self._call = self._open, None, None
+        item, self._open = self._open, None
         text = "".join(self._pieces)
         self._pieces.clear()
-        match item:
-            case None:
-                return
-            case ReasoningItem():
-                self._end_reasoning(item, text)
-            case MessageItem():
-                self._end_message(item, text)
-            case FunctionCallItem():
-                item.arguments = text
-                self._emit_part(
-                    "response.function_call_arguments.done", item, name=item.name, arguments=text
-                )
-            case CustomCallItem():
-                rest, item.input = self._custom.end()
-                self._custom_piece(item, rest)
-                self._emit_part("response.custom_tool_call_input.done", item, input=item.input)
+        if isinstance(item, ReasoningItem):
+            self._end_reasoning(item, text)
+        elif isinstance(item, MessageItem):
+            self._end_message(item, text)
+        else:
+            return
+        self._done(item, status)
+
+    def _end_call(self, call: _OpenCall, status: Status) -> None:
+        item = call.item
+        if isinstance(item, CustomCallItem):
+            rest, item.input = call.custom.end()
+            self._custom_piece(item, rest)
+            self._emit_part("response.custom_tool_call_input.done", item, input=item.input)
+        else:
+            item.arguments = "".join(call.pieces)
+            self._emit_part(
+                "response.function_call_arguments.done",
+                item,
+                name=item.name,
+                arguments=item.arguments,
+            )
+        self._done(item, status)
+
+    def _done(self, item: OutputItem, status: Status) -> None:
         item.status = status
-        index = len(self._items) - 1
-        self._emit("response.output_item.done", output_index=index, item=item)
+        self._emit("response.output_item.done", output_index=self._place(item), item=item)
 
     def _end_reasoning(self, item: ReasoningItem, text: str) -> None:
         if not self._has_part:

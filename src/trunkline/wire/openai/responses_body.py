@@ -83,8 +83,8 @@ OutputItem = MessageItem | ReasoningItem | FunctionCallItem | CustomCallItem
 
 class _InputDetails(msgspec.Struct):
     cached_tokens: int
-    # Writing into the prefix cache costs nothing here.
-    cache_write_tokens: int = 0
+    # Writing into the prefix cache of a model that runs here costs nothing.
+    cache_write_tokens: int
 
 
 class _OutputDetails(msgspec.Struct):
@@ -113,6 +113,15 @@ class Reasoning(msgspec.Struct):
 
     effort: str | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class AskedReasoning(Reasoning):
+    """`reasoning` as it is sent; what more it says than is sent back are notes."""
+
+    # The older name of `summary`.
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: str | None = None
+    mode: str | None = None
 
 
 class ResponseBody(msgspec.Struct, kw_only=True):
@@ -154,7 +163,7 @@ def response_usage(usage: Usage) -> ResponseUsage:
     """`usage` in the shape of this API."""
     return ResponseUsage(
         usage.prompt_tokens,
-        _InputDetails(usage.cached_tokens),
+        _InputDetails(usage.cached_tokens, usage.cache_write_tokens),
         usage.completion_tokens,
         _OutputDetails(usage.reasoning_tokens),
         usage.prompt_tokens + usage.completion_tokens,

@@ -2,7 +2,7 @@
 
 Shapes: the official client's `types/responses/response_input_item.py` and its parts (openai 3.52,
 read 2026-11-21). Items that a model of ours cannot have made (searches, computer use and the like)
-are passed over: agents send their whole history back.
+are passed over, and become notes: agents send their whole history back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import InvalidRequest, Unsupported
-from trunkline.core.types import Json, Message, TextPart
+from trunkline.core.types import CachePoint, ChatInput, Json, Message, TextPart
+from trunkline.wire.openai.cache_marks import Marked, lifetime
 from trunkline.wire.openai.fields import decode
 
 # Most items of one conversation.
@@ -24,6 +25,12 @@ MAX_ITEMS = 10_000
 # the text goes back to the one who was shown it, who need not understand it.
 _REASONING = "trunkline1."
 
+_KNOWN = frozenset(
+    (
+        *("message", "reasoning", "item_reference", "function_call", "function_call_output"),
+        *("custom_tool_call", "custom_tool_call_output"),
+    )
+)
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
@@ -38,7 +45,7 @@ class _Message(msgspec.Struct):
     content: str | list[Raw]
 
 
-class _Part(msgspec.Struct):
+class _Part(Marked, kw_only=True):
     type: str
     text: str | None = None
     refusal: str | None = None
@@ -58,6 +65,11 @@ class _Result(msgspec.Struct):
     output: str | list[Raw]
 
 
+class _Held(msgspec.Struct):
+    content: str | list[Raw] | None = None
+    output: str | list[Raw] | None = None
+
+
 class _Reasoning(msgspec.Struct):
     summary: list[_Part] = []
     content: list[_Part] | None = None
@@ -69,6 +81,7 @@ _kind = msgspec.json.Decoder(_Kind)
 _message = msgspec.json.Decoder(_Message)
 _part = msgspec.json.Decoder(_Part)
 _call = msgspec.json.Decoder(_Call)
+_held = msgspec.json.Decoder(_Held)
 _result = msgspec.json.Decoder(_Result)
 _reasoning = msgspec.json.Decoder(_Reasoning)
 
@@ -127,8 +140,9 @@ def conversation(
     instructions: str | None,
     items: Sequence[Item],
     tool_name: Callable[[str | None, str], str],
-) -> tuple[Message, ...]:
-    """Messages of `items`, after `instructions`. `tool_name` joins a namespace and a name.
+) -> ChatInput:
+    """Messages of `items`, after `instructions`, with marks. `tool_name` joins a namespace and a
+    name.
 
     Raises `InvalidRequest` and `Unsupported`.
     """
@@ -138,7 +152,13 @@ def conversation(
     for item in items:
         talk.add(item)
     talk.close_turn()
-    return tuple(talk.messages)
+    points = [CachePoint("message", index, ttl) for index, ttl in sorted(talk.marks.items())]
+    return ChatInput(tuple(talk.messages), cache_points=tuple(points))
+
+
+def passed_over(items: Sequence[Item]) -> list[str]:
+    """Types of the items that `conversation` leaves out."""
+    return [item.type for item in items if item.type and item.type not in _KNOWN]
 
 
 def hidden_reasoning(text: str) -> str:
@@ -151,6 +171,8 @@ class _Conversation:
 
     def __init__(self, tool_name: Callable[[str | None, str], str]) -> None:
         self.messages: list[Message] = []
+        # Index of a message that is marked -> how long it wants to be kept.
+        self.marks: dict[int, str] = {}
         self._tool_name = tool_name
         # The assistant's turn that is not closed yet.
         self._thoughts: list[str] = []
@@ -169,6 +191,8 @@ class _Conversation:
         adder = self._adders.get(item.type)
         if adder is not None:
             adder(item)
+            if b'"prompt_cache_breakpoint"' in item.raw or b'"cache_control"' in item.raw:
+                self._mark(item)
 
     def system(self, text: str) -> None:
         """System messages at the beginning become one: many templates know no second."""
@@ -211,6 +235,16 @@ class _Conversation:
                 "'assistant', 'system', 'developer' and 'user'."
             )
             raise InvalidRequest(problem, param=f"{item.where}.role")
+
+    def _mark(self, item: Item) -> None:
+        """What `item` said is the last message, unless an assistant said it."""
+        held = decode(_held, Raw(item.raw), item.where)
+        parts = held.content if held.output is None else held.output
+        if not isinstance(parts, list) or self._text is not None or not self.messages:
+            return
+        ttl = lifetime(decode(_part, raw, item.where) for raw in parts)
+        if ttl is not None:
+            self.marks[len(self.messages) - 1] = ttl
 
     def _function_call(self, item: Item) -> None:
         call = decode(_call, Raw(item.raw), item.where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.wire.openai.reference import COMMON
+from trunkline.wire.openai.reference import COMMON, handed_on
 from trunkline.wire.openai.responses import RESPONSES, ResponsesFields
 from trunkline.wire.reference import Body, Page, amended, ignored, refused, yes
 
@@ -15,11 +15,20 @@ _RESPONSES = amended(
     yes("max_output_tokens", 5, "Most tokens of the answer; capped by what the context leaves."),
     yes("previous_response_id", "resp_1", "Goes on from a stored response."),
     yes("store", False, "Whether the response is kept; it is, unless this says no."),
-    yes("tools", [_TOOL], "Functions and custom tools. What only OpenAI can run is left out."),
+    yes(
+        "tools",
+        [_TOOL],
+        "Functions and custom tools. What only OpenAI can run is left out; where another server "
+        "answers, a `warning` names it.",
+    ),
     yes("tool_choice", "required", "As in chat completions.", tools=[_TOOL]),
     yes("parallel_tool_calls", False, "At most one call.", tools=[_TOOL]),
     yes("text", {"format": {"type": "json_object"}}, "`format` as `response_format` in chat."),
-    yes("reasoning", {"effort": "low"}, "`effort` is a variable of the chat template."),
+    yes(
+        "reasoning",
+        {"effort": "low"},
+        "`effort` is a variable of the chat template; `summary` shows it all.",
+    ),
     yes("top_logprobs", 2, "Log probabilities, with so many alternatives."),
     yes("include", ["reasoning.encrypted_content"], "That, and `message.output_text.logprobs`."),
     yes("metadata", {"a": "b"}, "Sent back."),
@@ -29,8 +38,12 @@ _RESPONSES = amended(
     yes("user", "me", "Sent back."),
     yes("max_tokens", 5, "As `max_output_tokens`."),
     ignored("truncation", "auto", "Nothing is dropped: an input that is too long is an error."),
-    ignored("service_tier", "flex"),
-    ignored("context_management", []),
+    ignored("background_options", {"completion_window": "soonest"}),
+    ignored("image", {"context_compression": "auto"}),
+    handed_on("service_tier", "flex"),
+    handed_on("prompt_cache_retention", "24h"),
+    handed_on("prompt_cache_options", {"ttl": "12h"}),
+    handed_on("context_management", [{"type": "compaction"}]),
     ignored("stream_options", {"include_obfuscation": False}, "", stream=True),
     ignored("response_format", {"type": "text"}, "`text.format` has its place."),
     ignored("include_stop_str_in_output", True),

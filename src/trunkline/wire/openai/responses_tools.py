@@ -2,7 +2,8 @@
 
 Functions stand at the top level of a definition there, alone or in a namespace. A custom tool
 takes text that is not JSON: the model sees a function with one argument, `input`. Built-in tools
-(web search and the like) are not offered to the model; everything else of the request works.
+(web search and the like) are not offered to the model, and become notes; everything else of the
+request works.
 
 Shapes: the official client's `types/responses/tool_param.py`, `namespace_tool_param.py`,
 `custom_tool_param.py` and `tool_choice_*_param.py` (openai 3.52, read 2026-11-21).
@@ -72,6 +73,8 @@ class ResponseTools(msgspec.Struct, frozen=True):
     called: Mapping[str, Called]
     # What the response says of them.
     shown: Sequence[Raw]
+    # Types of the others: nobody runs them.
+    others: Sequence[str] = ()
 
     def find(self, name: str) -> Called:
         """The tool behind a function name; one that nobody defined is a function."""
@@ -88,23 +91,29 @@ def response_tools(tools: Raw, choice: Raw) -> ResponseTools:
     sent = decode(_tools, tools, "tools") if asks(tools) else []
     definitions: list[Json] = []
     called: dict[str, Called] = {}
+    others: list[str] = []
     for index, raw in enumerate(sent):
-        _add(raw, f"tools[{index}]", None, definitions, called)
+        others += _add(raw, f"tools[{index}]", None, definitions, called)
     wanted = decode(_choice, choice, "tool_choice") if asks(choice) else None
-    return ResponseTools(choose(tuple(definitions), wanted), called, [_shown(one) for one in sent])
+    if wanted == "none":
+        others = []
+    tools_ = choose(tuple(definitions), wanted)
+    return ResponseTools(tools_, called, [_shown(one) for one in sent], others)
 
 
 def _add(
     raw: Raw, where: str, namespace: str | None, into: list[Json], called: dict[str, Called]
-) -> None:
+) -> list[str]:
+    """Put a function into `into` and `called`; returns the type of what is none."""
     kind = decode(_kind, raw, where).type
     if kind == "namespace" and namespace is None:
         inner = decode(_namespace, raw, where)
+        others: list[str] = []
         for index, one in enumerate(inner.tools):
-            _add(one, f"{where}.tools[{index}]", inner.name, into, called)
-        return
+            others += _add(one, f"{where}.tools[{index}]", inner.name, into, called)
+        return others
     if kind not in ("function", "custom"):
-        return
+        return [kind]
     tool = decode(_tool, raw, where)
     name = tool_name(namespace, tool.name)
     if name in called:
@@ -124,6 +133,7 @@ def _add(
     into.append({"type": "function", "function": function})
     if len(into) > MAX_TOOLS:
         raise InvalidRequest(f"More than {MAX_TOOLS} tools.", param="tools")
+    return []
 
 
 def _shown(raw: Raw) -> Raw:

@@ -17,6 +17,7 @@ from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import Json
+from trunkline.wire.openai.cache_marks import of_control
 from trunkline.wire.openai.fields import asks, decode, modest
 
 Choice = Literal["auto", "none", "required", "named"]
@@ -55,6 +56,8 @@ class Tools(msgspec.Struct, frozen=True):
     name: str = ""
     # Those of them that take text and no JSON.
     custom: frozenset[str] = frozenset()
+    # How long the prompt up to their end wants to be kept; see `cache_marks.lifetime`.
+    lifetime: str | None = None
 
     def names(self) -> frozenset[str]:
         """The names of all tools."""
@@ -63,9 +66,11 @@ class Tools(msgspec.Struct, frozen=True):
 
 def chat_tools(tools: Raw, choice: Raw) -> Tools:
     """`tools` and `tool_choice`. Raises `InvalidRequest` and `Unsupported`."""
-    definitions, custom = _definitions(tools) if asks(tools) else ((), frozenset[str]())
+    found = _definitions(tools) if asks(tools) else Tools()
     wanted = decode(_choice, choice, "tool_choice") if asks(choice) else None
-    return msgspec.structs.replace(choose(definitions, wanted), custom=custom)
+    chosen = choose(found.definitions, wanted)
+    lifetime = found.lifetime if chosen.definitions else None
+    return msgspec.structs.replace(chosen, custom=found.custom, lifetime=lifetime)
 
 
 def legacy_tools(functions: Raw, choice: Raw) -> Tools:
@@ -165,12 +170,15 @@ def _allowed(definitions: tuple[Json, ...], allowed: Any, where: str) -> tuple[J
     return tuple(one for one in definitions if one["function"]["name"] in names)
 
 
-def _definitions(raw: Raw) -> tuple[tuple[Json, ...], frozenset[str]]:
-    """The tools as functions, and the names of those that are custom."""
+def _definitions(raw: Raw) -> Tools:
+    """The tools as functions, but for the choice among them."""
     found = decode(_tools, raw, "tools")
     custom: set[str] = set()
+    lifetime: str | None = None
     for index, tool in enumerate(found):
         where = f"tools[{index}]"
+        mark = _take_mark(tool)
+        lifetime = lifetime if mark is None else mark
         kind = tool.get("type", "function")
         if kind == "custom":
             function = found[index] = _as_function(tool.get("custom"), f"{where}.custom")
@@ -183,7 +191,15 @@ def _definitions(raw: Raw) -> tuple[tuple[Json, ...], frozenset[str]]:
             raise Unsupported(problem, param=f"{where}.type")
         check_function(tool.get("function"), f"{where}.function")
         tool.setdefault("type", "function")
-    return tuple(found), frozenset(custom)
+    return Tools(tuple(found), custom=frozenset(custom), lifetime=lifetime)
+
+
+def _take_mark(tool: Json) -> str | None:
+    """The `cache_control` of a tool, which is for no template; LiteLLM also has it one deeper."""
+    outer = of_control(tool.pop("cache_control", None))
+    function = tool.get("function")
+    inner = function.pop("cache_control", None) if isinstance(function, dict) else None
+    return of_control(inner) if outer is None else outer
 
 
 def _as_function(custom: Any, where: str) -> Json:

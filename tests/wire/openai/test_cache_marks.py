@@ -1,0 +1,119 @@
+"""What clients mark as worth keeping."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from trunkline.core.types import CachePoint, ChatInput, TextPart
+from trunkline.wire.openai.chat import decode_chat
+from trunkline.wire.openai.responses import decode_responses
+
+EPHEMERAL = {"type": "ephemeral"}
+HOUR = {"type": "ephemeral", "ttl": "1h"}
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def source(messages: list[Any], **fields: Any) -> ChatInput:
+    body = json.dumps({"messages": messages, **fields}).encode()
+    (one,) = decode_chat(body).requests("id", "m", "")
+    assert isinstance(one.input, ChatInput)
+    return one.input
+
+
+def part(text: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "text", "text": text, **fields}
+
+
+def user(*parts: Any, **fields: Any) -> dict[str, Any]:
+    return {"role": "user", "content": list(parts), **fields}
+
+
+def test_parts_and_messages_are_marked() -> None:
+    found = source(
+        [
+            {"role": "system", "content": "Be brief.", "cache_control": HOUR},
+            user(part("a", cache_control=EPHEMERAL), part("b")),
+            {"role": "assistant", "content": "c"},
+            user(part("d", prompt_cache_breakpoint={"mode": "explicit"})),
+            {"role": "assistant", "content": "e"},
+            user(part("f", prompt_cache_breakpoint={"mode": "explicit", "ttl": "30m"})),
+            user(part("g", cache_control=HOUR), part("h", cache_control=EPHEMERAL)),
+        ]
+    )
+    assert found.cache_points == (
+        CachePoint("message", 0, "1h"),
+        CachePoint("message", 1),
+        CachePoint("message", 3),
+        CachePoint("message", 5, "1h"),
+        CachePoint("message", 6),
+    )
+    assert found.messages[1].content == (TextPart("a"), TextPart("b"))
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [TOOL, {**TOOL, "cache_control": HOUR}],
+        [{**TOOL, "cache_control": EPHEMERAL}, {**TOOL, "cache_control": HOUR}],
+        [TOOL, {"type": "function", "function": {"name": "f", "cache_control": HOUR}}],
+    ],
+)
+def test_tools_are_marked_together_and_shown_without(tools: list[Any]) -> None:
+    found = source([user(part("a", cache_control=EPHEMERAL))], tools=tools)
+    assert found.cache_points == (CachePoint("tools", ttl="1h"), CachePoint("message", 0))
+    assert found.tools == (TOOL, TOOL)
+    # What is not shown is not kept.
+    assert source([user(part("a"))], tools=tools, tool_choice="none").cache_points == ()
+
+
+def test_a_mark_at_the_top_is_for_all() -> None:
+    turns = [user(part("a")), user(part("b"))]
+    assert source(turns, cache_control=HOUR).cache_points == (CachePoint("message", 1, "1h"),)
+    turns[1] = user(part("b", cache_control=EPHEMERAL))
+    assert source(turns, cache_control=HOUR).cache_points == (CachePoint("message", 1),)
+
+
+@pytest.mark.parametrize(
+    "mark", [None, True, "ephemeral", [], {}, {"type": "persistent"}, {"a": [2**80]}, 5]
+)
+def test_marks_that_nobody_knows_are_none(mark: Any) -> None:
+    marks = {"cache_control": mark, "prompt_cache_breakpoint": mark}
+    turns = [user(part("a", **marks), **marks)]
+    tools = [{**TOOL, "cache_control": mark}]
+    found = source(turns, tools=tools, cache_control=mark)
+    assert found == source([user(part("a"))], tools=[TOOL])
+
+
+def test_a_lifetime_that_nobody_knows_is_not_said() -> None:
+    turns = [user(part("a", cache_control={"type": "ephemeral", "ttl": "9y"}))]
+    assert source(turns).cache_points == (CachePoint("message", 0),)
+
+
+def test_parts_of_responses_are_marked() -> None:
+    mark = {"prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}
+
+    def said(role: str, *parts: Any) -> dict[str, Any]:
+        return {"role": role, "content": [{"type": "input_text", **one} for one in parts]}
+
+    items = [
+        said("system", {"text": "a", **mark}),
+        said("user", {"text": "b"}, {"text": "c", "cache_control": EPHEMERAL}),
+        {"role": "assistant", "content": [{"type": "output_text", "text": "d", **mark}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"cache_control":1}'},
+        {"type": "function_call_output", "call_id": "c", "output": [part("e", **mark)]},
+        {"role": "user", "content": '"cache_control"'},
+    ]
+    body = json.dumps({"input": items, "instructions": "Be brief."}).encode()
+    (one,) = decode_responses(body).requests("id", "m", "")
+    assert isinstance(one.input, ChatInput)
+    assert [turn.role for turn in one.input.messages] == [
+        *("system", "user", "assistant", "tool", "user")
+    ]
+    assert one.input.cache_points == (
+        CachePoint("message", 0, "1h"),
+        CachePoint("message", 1),
+        CachePoint("message", 3, "1h"),
+    )
