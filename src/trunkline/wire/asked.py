@@ -60,9 +60,11 @@ class Asked:
     def __init__(self, request: Request, terms: Terms) -> None:
         self.terms = terms
         self._left = _asks(request)
-        self._implied = frozenset(request.implied)
+        # Nothing is lost where they have no place: nobody asked, or for nothing.
+        self._implied = frozenset((*request.implied, *_neutral(request)))
         if terms.hosted:
-            self._left = {key: one for key, one in self._left.items() if key not in self._implied}
+            for name in request.implied:
+                self._left.pop(name, None)
         self._notes = dict(request.notes)
         self._passed_over: list[str] = []
 
@@ -250,6 +252,12 @@ def _asks(request: Request) -> dict[str, Any]:
     if isinstance(source, ChatInput):
         found |= _chat_asks(request, source)
     return found
+
+
+def _neutral(request: Request) -> list[str]:
+    """What the client gave although it changes nothing."""
+    given = request.explicit
+    return [name for name in given if getattr(request.sampling, name) == getattr(_NEUTRAL, name)]
 
 
 def _chat_asks(request: Request, source: ChatInput) -> dict[str, Any]:
