@@ -56,7 +56,7 @@ def body_of(asked: Asked, source: ChatInput, tool_name: str) -> Json:
 def _config(asked: Asked) -> Json:
     config: Json = {}
     top_k = asked.peek("top_k")
-    if top_k is not None and top_k <= 0:
+    if top_k is not None and top_k <= 0 and asked.has("top_k"):
         asked.pass_over("top_k")
     for name, field in _CONFIG.items():
         asked.put(config, name, field)
