@@ -298,9 +298,11 @@ def _place_tools(asked: Asked, body: Json, tool_name: str) -> None:
 
 def _place_strict(asked: Asked, body: Json, functions: list[Json]) -> None:
     strict = [one for one in functions if one.get("strict")]
+    if not strict:
+        return
     if strict == functions and all((one.get("parameters") or {}).get("required") for one in strict):
         body["strict_tools"] = True
-    elif strict:
+    else:
         asked.tell("tools.strict")
 
 

@@ -220,7 +220,7 @@ class _Body:
             raise UpstreamFailed(f"The backend broke the answer off: {said}")
         if self._things:
             what = ", ".join(one.strip() for one in self._things)
-            raise Unsupported(f"The answer has no text, but what cannot be passed on: {what}")
+            raise Unsupported(f"The answer has no text, only this: {what}")
         return self._row.finish(_REASONS[reason])
 
     def _refused(self, problem: str) -> list[Event]:
