@@ -23,6 +23,10 @@ def answer(seen: Seen, script: Script) -> Reply | None:
         return Reply(dumps({"models": [model]}))
     if path != "/v2/chat":
         return None
+    if not 0.01 <= seen.body.get("p", 0.75) <= 0.99:
+        return _failed(
+            Script(error=400, message="invalid request: p must be between 0.01 and 0.99")
+        )
     if not seen.body.get("stream"):
         return Reply(dumps(_whole(script)))
     events = [b"event: %b\ndata: %b\n\n" % (e["type"].encode(), dumps(e)) for e in _events(script)]

@@ -40,6 +40,8 @@ def answer(seen: Seen, script: Script) -> Reply | None:
     found = _PATH.fullmatch(seen.path)
     if found is None:
         return None
+    if problem := _wrong(found[1], seen.body or {}):
+        return _failed(Script(error=400, message=problem))
     if found[2] == "countTokens":
         return Reply(dumps({"totalTokens": script.prompt_tokens}))
     if found[2] == "generateContent":
@@ -51,6 +53,27 @@ def answer(seen: Seen, script: Script) -> Reply | None:
     chunks = [_answer(found[1], script, parts, finished=False) for parts in _parts(script)]
     chunks.append(_answer(found[1], script, [{"text": ""}], finished=True))
     return Reply(tuple(b"data: %b\r\n\r\n" % dumps(one) for one in chunks), "text/event-stream")
+
+
+def _wrong(model: str, body: dict[str, Any]) -> str:
+    """What is wrong with `thinkingConfig`, as .../docs/thinking has it for some models."""
+    config = body.get("generationConfig", {}).get("thinkingConfig", {})
+    budget, level = config.get("thinkingBudget"), config.get("thinkingLevel")
+    if budget is not None and level is not None:
+        return "You can only set only one of thinking budget and thinking level."
+    if model.startswith("gemini-2.0") and config:
+        return f"Thinking is not enabled for models/{model}"
+    if model.startswith("gemini-2.5"):
+        if level is not None:
+            return "Thinking level is not supported for this model."
+        lite = model.startswith("gemini-2.5-flash-lite")
+        if config.get("includeThoughts") and (budget == 0 or (lite and budget is None)):
+            return "Thinking_config.include_thoughts is only enabled when thinking is enabled."
+        if model.startswith("gemini-2.5-pro") and budget == 0:
+            return "Budget 0 is invalid. This model only works in thinking mode."
+    if model.startswith("gemini-3") and "pro" in model and level == "MINIMAL":
+        return "Thinking level MINIMAL is not supported for this model."
+    return ""
 
 
 def _parts(script: Script) -> list[list[dict[str, Any]]]:

@@ -32,7 +32,15 @@ from trunkline.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from trunkline.core.types import Grammar, Message, SamplingParams, TextInput, Usage
+from trunkline.core.types import (
+    Grammar,
+    Message,
+    SamplingParams,
+    TextInput,
+    TextPart,
+    Thought,
+    Usage,
+)
 from trunkline.wire.cohere.client import CHAT
 
 
@@ -159,6 +167,10 @@ def test_a_whole_answer() -> None:
         ((_end("ERROR", error="it broke"),), UpstreamFailed),
         ((_end("TIMEOUT"),), UpstreamTimeout),
         ((_end("ERROR_TOXIC"),), ContentRefused),
+        (
+            (_message("content-delta", 0, {"content": {"thinking": "x"}}), _end("ERROR_TOXIC")),
+            ContentRefused,
+        ),
         ((START,), UpstreamFailed),
     ],
 )
@@ -232,6 +244,93 @@ def test_what_is_sent() -> None:
         "response_format": {"type": "json_object", "json_schema": {"type": "object"}},
         "thinking": {"type": "disabled"},
     }
+
+
+def test_a_policys_end_of_an_answer_leaves_what_came() -> None:
+    begun = _message("content-delta", 0, {"content": {"text": "Well"}})
+    said = read(CHAT, _events(begun, _end("ERROR_TOXIC")))
+    assert (said.text, said.finish, said.usage) == ("Well", "content_filter", Usage(82, 14, 64))
+    message = {"content": [{"type": "text", "text": "Well"}]}
+    whole = {"message": message, "finish_reason": "ERROR_TOXIC"}
+    said = read(CHAT, json.dumps(whole).encode(), JSON)
+    assert (said.text, said.finish) == ("Well", "content_filter")
+
+
+def test_blocks_stay_apart() -> None:
+    blocks = (TextPart("One."), TextPart(""), TextPart("Two."))
+    conversation = chat(
+        Message("system", blocks),
+        Message("user", blocks),
+        Message("assistant", blocks, reasoning_content="Hm."),
+        Message("user", (TextPart("One."),)),
+        called(),
+        Message("tool", blocks, tool_call_id="call_1"),
+    )
+    sent = body(CHAT.encode(asking(conversation), terms()))["messages"]
+    texts = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
+    assert [sent[index]["content"] for index in (0, 1, 5)] == [texts, texts, texts]
+    assert sent[2]["content"] == [{"type": "thinking", "thinking": "Hm."}, *texts]
+    assert sent[3]["content"] == "One."
+
+
+def test_values_that_are_given_arrive_though_neutral() -> None:
+    explicit = ("temperature", "top_p", "top_k", "presence_penalty", "repetition_penalty")
+    outgoing = CHAT.encode(asking(explicit=explicit), terms("repetition_penalty"))
+    sent = body(outgoing)
+    # The most that `p` may be there.
+    assert (sent["temperature"], sent["p"], sent["k"], sent["presence_penalty"]) == (
+        1.0,
+        0.99,
+        0,
+        0,
+    )
+    assert outgoing.dropped == ()
+    assert not {"temperature", "p", "k"} & body(CHAT.encode(asking(), terms())).keys()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected", "dropped"),
+    [
+        ({}, None, ()),
+        ({"enable_thinking": True}, {"type": "enabled"}, ()),
+        ({"reasoning_effort": "none"}, {"type": "disabled"}, ()),
+        ({"reasoning_effort": "minimal"}, {"type": "enabled", "token_budget": 1024}, ()),
+        ({"reasoning_effort": "medium"}, {"type": "enabled", "token_budget": 8192}, ()),
+        ({"reasoning_effort": "high"}, {"type": "enabled"}, ()),
+        ({"reasoning_effort": "xhigh"}, {"type": "enabled"}, ()),
+        ({"reasoning_effort": "vast"}, {"type": "enabled"}, ("reasoning_effort",)),
+        ({"thinking_budget": 2000}, {"type": "enabled", "token_budget": 2000}, ()),
+        ({"thinking_budget": 0}, {"type": "disabled"}, ()),
+    ],
+)
+def test_thinking(variables: dict[str, Any], expected: Any, dropped: tuple[str, ...]) -> None:
+    outgoing = CHAT.encode(asking(chat("x", template_kwargs=variables)), terms())
+    assert (body(outgoing).get("thinking"), outgoing.dropped) == (expected, dropped)
+
+
+def test_strict_tools() -> None:
+    function: Any = WEATHER["function"]
+    strict = {"type": "function", "function": {**function, "strict": True}}
+    bare = {"type": "function", "function": {"name": "now", "strict": True}}
+    for tools, sent, dropped in (
+        ((strict, strict), True, ()),
+        ((WEATHER,), None, ()),
+        # All or none; and each has to require something.
+        ((strict, WEATHER), None, ("tools.strict",)),
+        ((strict, bare), None, ("tools.strict",)),
+    ):
+        outgoing = CHAT.encode(asking(chat("x", tools=tools)), terms())
+        assert (body(outgoing).get("strict_tools"), outgoing.dropped) == (sent, dropped)
+
+
+def test_what_is_left_out_is_told() -> None:
+    conversation = chat(
+        Message("user", "Hi", name="ada"),
+        Message("assistant", "Hello", thoughts=(Thought("", sealed="b2s="),)),
+        "x",
+    )
+    outgoing = CHAT.encode(asking(conversation, notes={"metadata": {"a": "b"}}), terms())
+    assert outgoing.dropped == ("messages.name", "reasoning_content", "metadata")
 
 
 def test_what_it_has_not() -> None:

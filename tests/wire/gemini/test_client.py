@@ -31,7 +31,15 @@ from trunkline.core.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
-from trunkline.core.types import Grammar, Message, SamplingParams, TextInput, Usage
+from trunkline.core.types import (
+    Grammar,
+    Message,
+    SamplingParams,
+    TextInput,
+    TextPart,
+    Thought,
+    Usage,
+)
 from trunkline.wire.gemini.client import GENERATE
 from trunkline.wire.gemini.signatures import SKIP, call_id, signature_of
 
@@ -130,11 +138,61 @@ def test_log_probabilities() -> None:
     assert read(GENERATE, _events(answer)).logprobs == [("Hi", -0.5)]
 
 
+@pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "IMAGE_RECITATION", "ESCALATION"])
+def test_a_policys_end_of_an_answer_leaves_what_came(reason: str) -> None:
+    last = _answer(finish=reason, usageMetadata=USAGE)
+    said = read(GENERATE, _events(_answer({"text": "Well, "}), _answer({"text": "so"}), last))
+    assert (said.text, said.finish, said.usage) == (
+        "Well, so",
+        "content_filter",
+        Usage(29, 120, 8, 110),
+    )
+    whole = _answer({"text": "Well"}, finish=reason, finishMessage="no", usageMetadata=USAGE)
+    said = read(GENERATE, json.dumps(whole).encode(), JSON)
+    assert (said.text, said.finish, said.usage.completion_tokens) == ("Well", "content_filter", 120)
+
+
+def test_a_prompt_that_is_blocked_late_leaves_what_came() -> None:
+    blocked = {"promptFeedback": {"blockReason": "MODEL_ARMOR"}, "usageMetadata": USAGE}
+    said = read(GENERATE, _events(_answer({"text": "Well"}), blocked))
+    assert (said.text, said.finish) == ("Well", "content_filter")
+
+
+def test_code_that_was_run_is_text() -> None:
+    data = _events(
+        _answer({"text": "I count."}),
+        _answer({"executableCode": {"language": "PYTHON", "code": "print(6 * 7)\n"}}),
+        _answer({"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "42\n"}}),
+        _answer({"codeExecutionResult": {"outcome": "OUTCOME_FAILED", "output": "a ``` b"}}),
+        _answer({"text": "It is 42."}, finish="STOP"),
+    )
+    said = read(GENERATE, data)
+    assert said.text == (
+        "I count.\n```python\nprint(6 * 7)\n```\n\n```\n42\n```\n\n````\na ``` b\n````\nIt is 42."
+    )
+
+
+def test_an_image_beside_text_is_named() -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}
+    line = "\n[image/png, 5 bytes, not passed on]\n"
+    said = read(GENERATE, _events(_answer({"text": "Here:"}), _answer(image, finish="STOP")))
+    assert said.text == f"Here:{line}"
+    said = read(GENERATE, _events(_answer(image), _answer({"text": "That."}, finish="STOP")))
+    assert said.text == f"{line}That."
+    file = {"fileData": {"mimeType": "video/mp4", "fileUri": "gs://b/v"}}
+    said = read(GENERATE, _events(_answer({"text": "See"}, file, finish="STOP")))
+    assert said.text == "See\n[video/mp4: gs://b/v]\n"
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
         ({"promptFeedback": {"blockReason": "SAFETY"}}, ContentRefused),
-        (_answer({"text": "x"}, finish="SAFETY"), ContentRefused),
+        (_answer({"text": "x", "thought": True}, finish="SAFETY"), ContentRefused),
+        (
+            _answer({"inlineData": {"mimeType": "image/png", "data": "aGk="}}, finish="STOP"),
+            Unsupported,
+        ),
         (_answer(finish="PROHIBITED_CONTENT"), ContentRefused),
         (_answer(finish="RECITATION"), ContentRefused),
         (_answer(finish="MALFORMED_FUNCTION_CALL"), UpstreamFailed),
@@ -227,6 +285,72 @@ def test_a_schema_without_a_stream() -> None:
         "responseMimeType": "application/json",
         "responseJsonSchema": {"type": "object"},
     }
+
+
+def test_blocks_stay_apart() -> None:
+    blocks = (TextPart("One."), TextPart(""), TextPart("Two."))
+    conversation = chat(
+        Message("system", blocks), Message("user", blocks), Message("assistant", blocks), "x"
+    )
+    sent = body(GENERATE.encode(asking(conversation), terms()))
+    parts = [{"text": "One."}, {"text": "Two."}]
+    assert sent["systemInstruction"]["parts"] == parts
+    assert [turn["parts"] for turn in sent["contents"][:2]] == [parts, parts]
+
+
+def test_values_that_are_given_arrive_though_neutral() -> None:
+    request = asking(explicit=("temperature", "top_p", "presence_penalty", "min_p", "top_k"))
+    outgoing = GENERATE.encode(request, terms("reasoning"))
+    expected = {"temperature": 1.0, "topP": 1.0, "presencePenalty": 0.0}
+    assert body(outgoing)["generationConfig"] == expected
+    # Of min_p there is none anyway; of top_k always some.
+    assert outgoing.dropped == ("top_k",)
+
+
+def test_defaults_of_the_clients_dialect_are_not_googles() -> None:
+    sampling = SamplingParams(temperature=0.8, top_k=40, top_p=0.9)
+    implied = ("temperature", "top_k", "top_p")
+    outgoing = GENERATE.encode(
+        asking(sampling=sampling, implied=implied), terms("reasoning", hosted=True)
+    )
+    assert "generationConfig" not in body(outgoing)
+    assert outgoing.dropped == ()
+
+
+def test_what_is_left_out_is_told() -> None:
+    strict = {"type": "function", "function": {**WEATHER["function"], "strict": True}}  # type: ignore[dict-item]
+    conversation = chat(
+        Message("system", "Be brief."),
+        Message("user", "Hi", name="ada"),
+        Message("assistant", "Hello", reasoning_content="Hm.", thoughts=(Thought("Hm.", "s"),)),
+        Message("system", "Be briefer."),
+        "x",
+        tools=(strict,),
+    )
+    outgoing = GENERATE.encode(asking(conversation, notes={"user": "ada"}), terms())
+    assert outgoing.dropped == (
+        "messages.name",
+        "reasoning_content",
+        "messages.system",
+        "tools.strict",
+        "user",
+    )
+    sent = body(outgoing)
+    assert sent["systemInstruction"]["parts"] == [{"text": "Be brief."}, {"text": "Be briefer."}]
+
+
+@pytest.mark.parametrize(
+    ("tier", "sent", "dropped"),
+    [
+        ("flex", "flex", ()),
+        ("default", "standard", ()),
+        ("auto", None, ()),
+        ("scale", None, ("service_tier",)),
+    ],
+)
+def test_service_tiers(tier: str, sent: str | None, dropped: tuple[str, ...]) -> None:
+    outgoing = GENERATE.encode(asking(notes={"service_tier": tier}), terms())
+    assert (body(outgoing).get("serviceTier"), outgoing.dropped) == (sent, dropped)
 
 
 def test_what_it_has_not() -> None:

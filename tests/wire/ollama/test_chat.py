@@ -23,6 +23,7 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.wire.codec import Incoming
+from trunkline.wire.ollama.answers import Calls
 from trunkline.wire.ollama.chat import CHAT, ChatAsk, decode_chat
 
 HELLO = [{"role": "user", "content": "why is the sky blue?"}]
@@ -168,7 +169,7 @@ def test_logprobs() -> None:
         ({"messages": [{"content": "x"}]}, "messages[0]: role is required"),
         ({"messages": 5}, "invalid value for 'messages'"),
         ({"_debug_render_only": True}, "'_debug_render_only' is not supported"),
-        ({"messages": [{**HELLO[0], "images": ["aGk="]}]}, "missing data required for image input"),
+        ({"messages": [{**HELLO[0], "images": ["aGk="]}]}, "'images' are not passed on"),
     ],
 )
 def test_what_is_refused(fields: dict[str, Any], message: str) -> None:
@@ -193,6 +194,11 @@ def test_no_body(body: bytes) -> None:
 def test_malformed_bodies(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         CHAT.decode(Incoming(body))
+
+
+def test_a_given_value_and_what_is_said_besides_go_along() -> None:
+    one = request(options={"temperature": 1.0, "num_ctx": 4096})
+    assert (one.explicit, one.notes) == (("temperature",), {"options.num_ctx": 4096})
 
 
 # what the model can do
@@ -279,16 +285,12 @@ def test_two_calls_and_empty_arguments() -> None:
         call(1, '{"x":1}'),
         *end("tool_calls"),
     )
-    first, second, third, _ = lines(rendered(ask(), events))
+    first, second, _ = lines(rendered(ask(), events))
     assert first["message"] == {"role": "assistant", "content": "Let me look.", "thinking": "hm"}
-    assert [
-        second["message"]["tool_calls"][0]["function"][key] for key in ("name", "arguments")
-    ] == ["a", {}]
-    assert third["message"]["tool_calls"][0]["function"] == {
-        "index": 1,
-        "name": "b",
-        "arguments": {"x": 1},
-    }
+    assert [one["function"] for one in second["message"]["tool_calls"]] == [
+        {"index": 0, "name": "a", "arguments": {}},
+        {"index": 1, "name": "b", "arguments": {"x": 1}},
+    ]
     whole = json.loads(rendered(ask(stream=False), events))
     assert whole["message"]["content"] == "Let me look."
     assert whole["message"]["thinking"] == "hm"
@@ -298,6 +300,59 @@ def test_two_calls_and_empty_arguments() -> None:
     assert set(calls[0]["function"]) - {"index"} == set(
         theirs["message"]["tool_calls"][0]["function"]
     )
+
+
+def made(data: bytes, *, stream: bool) -> list[Any]:
+    """All calls of an answer."""
+    messages = [one["message"] for one in (lines(data) if stream else [json.loads(data)])]
+    return [one for message in messages for one in message.get("tool_calls", [])]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        # In turn, each with its own arguments.
+        ((0, '{"a"', "w"), (1, "", "n"), (0, ":1}", None), (1, "{}", None)),
+        # The first gets its arguments when all is over.
+        ((0, "", "w"), (1, '{"', "n"), (1, 'b":2}', None), (0, '{"a":1}', None)),
+        # Both at once, and something behind what was whole.
+        ((0, '{"a":1}', "w"), (1, '{"b":2}', "n"), (0, "\n", None)),
+    ],
+)
+def test_pieces_of_an_earlier_call_find_it(
+    pieces: tuple[tuple[int, str, str | None], ...], stream: bool
+) -> None:
+    events = tuple(call(index, arguments, name) for index, arguments, name in pieces)
+    calls = made(rendered(ask(stream=stream), (*events, *end("tool_calls"))), stream=stream)
+    assert [(one["id"], one["function"]["name"]) for one in calls] == [
+        ("call_0", "w"),
+        ("call_1", "n"),
+    ]
+    assert calls[0]["function"]["arguments"] == {"a": 1}
+
+
+def test_a_whole_call_is_sent_when_the_next_begins() -> None:
+    events = (call(0, '{"a":1}', "w"), call(1, '{"b"', "n"), text("x"), call(1, ":2}"), *end())
+    told = [one["message"].get("tool_calls") for one in lines(rendered(ask(), events))]
+    names = [one and one[0]["function"]["name"] for one in told]
+    assert names == ["w", None, "n", None]
+
+
+def test_calls_that_stay_open_are_bounded() -> None:
+    gathered = Calls()
+    deltas = [ToolCallDelta(index, f"c{index}", "f", "{") for index in range(200)]
+    assert gathered.take(deltas) == []
+    assert len(gathered._open) == 64
+    whole, cut = gathered.end()
+    assert (whole, cut.count("\n")) == ([], 199)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_policys_end(stream: bool) -> None:
+    data = rendered(ask(stream=stream), (text("Well"), *end("content_filter")))
+    last = (lines(data) if stream else [json.loads(data)])[-1]
+    assert last["done_reason"] == "content_filter"
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -40,14 +40,18 @@ from trunkline.core.types import (
     RowFinished,
     SamplingParams,
     TextInput,
+    TextPart,
+    Thought,
     Timing,
     TokenLogprob,
     ToolCallDelta,
     Usage,
 )
+from trunkline.wire.ollama.chat import decode_chat
 from trunkline.wire.ollama.chat_answer import ChatStream, ChatWhole
 from trunkline.wire.ollama.client import CHAT, GENERATE
 from trunkline.wire.ollama.generate_answer import GenerateStream
+from trunkline.wire.speakers import SPEAKERS
 
 LINES = "application/x-ndjson"
 
@@ -192,6 +196,89 @@ def test_what_is_sent() -> None:
             "stop": ["END"],
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("variables", "think", "dropped"),
+    [
+        ({}, None, ()),
+        ({"enable_thinking": True}, True, ()),
+        ({"enable_thinking": False}, False, ()),
+        ({"reasoning_effort": "none"}, False, ()),
+        ({"reasoning_effort": "minimal"}, "low", ()),
+        ({"reasoning_effort": "xhigh"}, "high", ()),
+        ({"reasoning_effort": "max"}, "max", ()),
+        ({"reasoning_effort": "vast"}, True, ("reasoning_effort",)),
+        ({"enable_thinking": True, "thinking_budget": 2000}, True, ("thinking_budget",)),
+        ({"thinking_budget": 0}, False, ()),
+    ],
+)
+def test_thinking(variables: dict[str, Any], think: Any, dropped: tuple[str, ...]) -> None:
+    outgoing = CHAT.encode(asking(chat("x", template_kwargs=variables)), terms())
+    assert (body(outgoing).get("think"), outgoing.dropped) == (think, dropped)
+
+
+def test_values_that_are_given_arrive_though_neutral() -> None:
+    explicit = ("temperature", "top_k", "min_p", "typical_p", "presence_penalty")
+    options = body(CHAT.encode(asking(explicit=explicit), terms()))["options"]
+    expected = {"temperature": 1.0, "top_k": 0, "min_p": 0.0, "typical_p": 1.0}
+    assert options.items() >= expected.items()
+    assert options["presence_penalty"] == 0.0
+    options = body(CHAT.encode(asking(sampling=SamplingParams(top_k=-1)), terms()))["options"]
+    assert options["top_k"] == 0
+
+
+def test_what_is_left_out_is_told() -> None:
+    function: Any = WEATHER["function"]
+    conversation = chat(
+        Message("user", (TextPart("Hi"), TextPart("there")), name="ada"),
+        Message("assistant", "Hello", thoughts=(Thought("", sealed="b2s="),)),
+        "x",
+        tools=({"type": "function", "function": {**function, "strict": True}},),
+    )
+    notes = {"options.num_ctx": 4096, "metadata": {"a": "b"}}
+    outgoing = CHAT.encode(asking(conversation, notes=notes), terms())
+    told = ("messages.name", "reasoning_content", "tools.strict", "metadata")
+    assert outgoing.dropped == told
+    sent = body(outgoing)
+    assert sent["messages"][0]["content"] == "Hi\nthere"
+    assert sent["options"]["num_ctx"] == 4096
+
+
+# What of Ollama's defaults nobody asked for; in every spelling.
+SAMPLING = ("temperature", "top_k", "topK", "k", "top_p", "topP", "p", "min_p", "repeat_penalty")
+HOSTED = (
+    "openai.chat",
+    "openai.responses",
+    "anthropic.messages",
+    "gemini.generate",
+    "cohere.chat",
+    "bedrock.converse",
+)
+
+
+def _sampling(operation: str, **options: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What of a client of Ollama's with `options` arrives at a provider."""
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}], "options": options}
+    (request,) = decode_chat(json.dumps(asked).encode()).requests("r", "m", "")
+    few = terms("min_p", "typical_p", "repetition_penalty", "top_k", hosted=True)
+    outgoing = SPEAKERS[operation].encode(request, few)
+    sent = body(outgoing)
+    for nested in ("generationConfig", "inferenceConfig"):
+        sent |= sent.get(nested, {})
+    return {name: sent[name] for name in SAMPLING if name in sent}, outgoing.dropped
+
+
+@pytest.mark.parametrize("operation", HOSTED)
+def test_a_provider_is_not_sent_what_only_ollama_defaults_to(operation: str) -> None:
+    assert _sampling(operation) == ({}, ())
+    assert _sampling(operation, temperature=0.5) == ({"temperature": 0.5}, ())
+    # What is neutral needs no field that a provider has not.
+    assert _sampling(operation, repeat_penalty=1.0, min_p=0, top_k=0) == ({}, ())
+    # What is not given but matters where a model is loaded is told.
+    assert _sampling(operation, num_ctx=4096) == ({}, ("options.num_ctx",))
+    with pytest.raises(Unsupported, match="repetition_penalty"):
+        _sampling(operation, repeat_penalty=1.1)
 
 
 def test_a_raw_prompt() -> None:

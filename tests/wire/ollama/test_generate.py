@@ -64,6 +64,11 @@ def test_raw() -> None:
     assert not one.return_prompt_ids
 
 
+def test_a_given_value_and_what_is_said_besides_go_along() -> None:
+    one = request(options={"temperature": 1.0, "num_ctx": 4096})
+    assert (one.explicit, one.notes) == (("temperature",), {"options.num_ctx": 4096})
+
+
 def test_a_model_without_template_gets_the_bare_prompt() -> None:
     asked = ask(system="Be brief.")
     asked.check(ModelCard("m", 4096))
@@ -87,7 +92,7 @@ def test_raw_excludes(field: dict[str, Any]) -> None:
     ("fields", "message"),
     [
         ({"template": "{{ .Prompt }}"}, "'template' is not supported"),
-        ({"images": ["aGk="]}, "this model is missing data required for image input"),
+        ({"images": ["aGk="]}, "'images' are not passed on"),
     ],
 )
 def test_what_no_model_can_do(fields: dict[str, Any], message: str) -> None:

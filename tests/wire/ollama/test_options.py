@@ -51,6 +51,20 @@ def test_stop_and_context() -> None:
     assert options.sampling.logprobs == 5
 
 
+def test_what_is_given_is_known_though_neutral() -> None:
+    neutral = {"temperature": 1, "top_k": -1, "top_p": 1.0, "repeat_penalty": 1, "min_p": 0}
+    options = read_options(neutral, None)
+    expected = {"temperature", "top_k", "top_p", "repetition_penalty", "min_p"}
+    assert (set(options.explicit), options.implied) == (expected, ())
+    options = read_options({"temperature": 0.5, "top_p": None, "seed": -1}, None)
+    assert (options.explicit, options.implied) == ((), ("top_k", "top_p"))
+
+
+def test_options_of_loading_are_kept_for_who_loads() -> None:
+    options = read_options({"num_ctx": 4096, "use_mmap": False, "num_gpu": None, "seed": 1}, None)
+    assert options.notes == {"options.num_ctx": 4096, "options.use_mmap": False}
+
+
 def test_unknown_and_load_time_options_say_nothing() -> None:
     assert sampling(mirostat=2, num_gpu=99, use_mmap=False, nobody="x") == sampling()
 

@@ -3,6 +3,11 @@
 Shapes: docs.cohere.com/v2/reference/chat and .../chat-stream, .../docs/streaming,
 .../docs/tool-use-streaming, and the types of the cohere package 7.3 (read 2026-11-21). Citations
 are passed over. The plan of a model's tool calls is what it thought.
+
+Thinking is on or off there, with `token_budget` at most: words of effort are budgets, those of
+Google's table (`gemini.thinking`), and "high" and above are none. `p` is 0.01 to 0.99 there.
+`strict_tools` holds for all tools, and each must require a parameter
+(docs.cohere.com/docs/tool-use-parameter-types). Names of messages have no place.
 """
 
 from __future__ import annotations
@@ -19,7 +24,6 @@ from trunkline.core.errors import (
     UpstreamTimeout,
 )
 from trunkline.core.types import (
-    ChatInput,
     Event,
     Json,
     Message,
@@ -29,7 +33,7 @@ from trunkline.core.types import (
     ToolCallDelta,
     Usage,
 )
-from trunkline.wire.asked import Asked, chat_input, schema_of, text_of
+from trunkline.wire.asked import Asked, Reasoning, chat_input, schema_of, texts_of
 from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, shown
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
@@ -40,7 +44,6 @@ _FIELDS = {
     "max_tokens": "max_tokens",
     "temperature": "temperature",
     "top_k": "k",
-    "top_p": "p",
     "stop": "stop_sequences",
     "seed": "seed",
     "presence_penalty": "presence_penalty",
@@ -48,6 +51,10 @@ _FIELDS = {
 }
 # Kind of a grammar -> what the model must be able to do.
 _JSON: dict[str, Feature] = {"json_object": "json_object", "json_schema": "json_schema"}
+# Tokens of thinking; what is not here has no limit.
+_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192}
+_EFFORTS = frozenset((*_BUDGETS, "high", "xhigh", "max"))
+_LEAST_P, _MOST_P = 0.01, 0.99
 _NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 
@@ -128,6 +135,8 @@ class _Body:
         self._row = Row(request)
         # Whether the call that is open has any arguments so far.
         self._argued = True
+        # Whether anything but thoughts came.
+        self._begun = False
 
     def piece(self, piece: ServerEvent) -> Iterable[Event]:
         """Events of one event."""
@@ -158,6 +167,7 @@ class _Body:
         calls = said.tool_calls if isinstance(said.tool_calls, list) else []
         texts, thoughts = _texts(said)
         functions = [call.function or _Function() for call in calls]
+        self._begun = bool(texts or calls)
         events = self._row.delta(
             texts,
             reasoning=(said.tool_plan or "") + thoughts,
@@ -175,6 +185,7 @@ class _Body:
 
     def _content(self, said: _Said, logprobs: _Logprobs | None) -> list[Event]:
         text, thoughts = _texts(said)
+        self._begun = self._begun or bool(text)
         found = tuple(_logprobs(logprobs)) if logprobs is not None else None
         return self._row.delta(text, reasoning=thoughts, logprobs=found)
 
@@ -186,6 +197,7 @@ class _Body:
             return []
         pieces = call.function.arguments or ""
         if starts:
+            self._begun = True
             self._argued = bool(pieces)
             one = ToolCallDelta(self._row.calls, call.id, call.function.name, pieces)
             return self._row.delta(calls=(one,))
@@ -208,6 +220,8 @@ class _Body:
                 raise UpstreamFailed(f"The backend failed while it answered{said}")
             case "TIMEOUT":
                 raise UpstreamTimeout(f"The backend ran out of time while it answered{said}")
+            case "ERROR_TOXIC" if self._begun:
+                return self._row.finish("content_filter")
             case "ERROR_TOXIC":
                 raise ContentRefused(f"The provider's policy ends the answer{said}")
             case "MAX_TOKENS" | "ERROR_LIMIT":
@@ -226,21 +240,21 @@ class ChatSpeaker:
         source = chat_input(request, "Cohere's chat")
         body: Json = {
             "model": terms.model,
-            "messages": _messages(source),
+            "messages": [_message(asked, message) for message in source.messages],
             "stream": asked.has("stream"),
         }
         for name, field in _FIELDS.items():
             asked.put(body, name, field)
+        if "k" in body:
+            body["k"] = max(0, body["k"])
+        if (top_p := asked.take("top_p")) is not None:
+            body["p"] = min(max(top_p, _LEAST_P), _MOST_P)
         # The chosen token's alone are to be had.
         if asked.peek("logprobs") == 0 and asked.take("logprobs", "logprobs") is not None:
             body["logprobs"] = True
         _place_tools(asked, body, request.tool_name)
         _place_format(asked, body)
-        reasoning = asked.reasoning()
-        if reasoning.enabled is not None or reasoning.effort is not None:
-            off = reasoning.enabled is False or reasoning.effort == "none"
-            body["thinking"] = {"type": "disabled" if off else "enabled"}
-        asked.pass_over("reasoning", "reasoning_effort")
+        _place_thinking(asked, body)
         return asked.outgoing("/v2/chat", body)
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
@@ -277,7 +291,35 @@ def _place_tools(asked: Asked, body: Json, tool_name: str) -> None:
         tools = [tool for tool in tools if tool["function"]["name"] == tool_name]
     if choice is not None:
         body["tool_choice"] = "NONE" if choice == "none" else "REQUIRED"
-    body["tools"] = [_tool(tool["function"]) for tool in tools]
+    functions = [tool["function"] for tool in tools]
+    body["tools"] = [_tool(one) for one in functions]
+    _place_strict(asked, body, functions)
+
+
+def _place_strict(asked: Asked, body: Json, functions: list[Json]) -> None:
+    strict = [one for one in functions if one.get("strict")]
+    if not strict:
+        return
+    if strict == functions and all((one.get("parameters") or {}).get("required") for one in strict):
+        body["strict_tools"] = True
+    else:
+        asked.tell("tools.strict")
+
+
+def _place_thinking(asked: Asked, body: Json) -> None:
+    wanted = asked.reasoning()
+    asked.pass_over("reasoning", "reasoning_effort")
+    if wanted == Reasoning():
+        return
+    if wanted.enabled is False or wanted.effort == "none" or wanted.budget == 0:
+        body["thinking"] = {"type": "disabled"}
+        return
+    body["thinking"] = {"type": "enabled"}
+    budget = _BUDGETS.get(wanted.effort or "") if wanted.budget is None else wanted.budget
+    if budget is not None and budget > 0:
+        body["thinking"]["token_budget"] = budget
+    elif wanted.effort is not None and wanted.effort not in _EFFORTS:
+        asked.tell("reasoning_effort")
 
 
 def _tool(function: Json) -> Json:
@@ -298,26 +340,35 @@ def _place_format(asked: Asked, body: Json) -> None:
         body["response_format"]["json_schema"] = schema_of(grammar)
 
 
-def _messages(source: ChatInput) -> list[Json]:
-    return [_message(message) for message in source.messages]
-
-
-def _message(message: Message) -> Json:
-    text = text_of(message)
+def _message(asked: Asked, message: Message) -> Json:
+    if message.name is not None and message.role != "tool":
+        asked.tell("messages.name")
+    content = _content(texts_of(message))
     match message.role:
         case "developer":
-            return {"role": "system", "content": text}
+            return {"role": "system", "content": content}
         case "tool":
-            return {"role": "tool", "tool_call_id": message.tool_call_id or "", "content": text}
+            call = message.tool_call_id or ""
+            return {"role": "tool", "tool_call_id": call, "content": content}
         case "assistant":
-            return _answer(message, text)
-    return {"role": message.role, "content": text}
+            return _answer(asked, message)
+    return {"role": message.role, "content": content}
 
 
-def _answer(message: Message, text: str) -> Json:
+def _content(texts: list[str]) -> str | list[Json]:
+    """Several blocks stay blocks."""
+    if len(texts) < 2:
+        return "".join(texts)
+    return [{"type": "text", "text": text} for text in texts]
+
+
+def _answer(asked: Asked, message: Message) -> Json:
     sent: Json = {"role": "assistant"}
-    thoughts = message.reasoning_content
+    thoughts, texts = message.reasoning_content, texts_of(message)
     blocks: list[Json] = []
+    if any(one.sealed for one in message.thoughts):
+        # Only who sealed them can read them.
+        asked.tell("reasoning_content")
     if message.tool_calls:
         sent["tool_calls"] = [
             {"id": call["id"], "type": "function", "function": call["function"]}
@@ -327,8 +378,10 @@ def _answer(message: Message, text: str) -> Json:
             sent["tool_plan"] = thoughts
     elif thoughts:
         blocks.append({"type": "thinking", "thinking": thoughts})
-    if text or not message.tool_calls:
-        sent["content"] = [*blocks, {"type": "text", "text": text}] if blocks else text
+    if blocks:
+        sent["content"] = [*blocks, *({"type": "text", "text": text} for text in texts or [""])]
+    elif texts or not message.tool_calls:
+        sent["content"] = _content(texts)
     return sent
 
 

@@ -3,7 +3,10 @@
 The path is that of the Gemini API. Vertex AI has the same bodies; there the part behind the version
 goes below `/v1/projects/{project}/locations/{location}/publishers/google`. Shapes: see `encode`;
 errors: ai.google.dev/gemini-api/docs/troubleshooting and cloud.google.com/apis/design/errors (read
-2026-11-21).
+2026-11-21). What an answer holds besides text: see `parts`.
+
+Where Google's policy ends an answer that has begun, what came stands, and its finish reason is
+content_filter; before that it is an error.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from msgspec import Raw
 
 from trunkline.core.errors import (
     ContentRefused,
@@ -24,6 +26,7 @@ from trunkline.core.errors import (
 )
 from trunkline.core.types import (
     Event,
+    FinishReason,
     RawRequest,
     Request,
     TokenLogprob,
@@ -34,6 +37,7 @@ from trunkline.wire.asked import Asked, chat_input
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, shown
 from trunkline.wire.gemini.encode import body_of
+from trunkline.wire.gemini.parts import FunctionCall, Part, thing, words
 from trunkline.wire.gemini.signatures import call_id
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
 from trunkline.wire.sse import EventReader, ServerEvent
@@ -47,28 +51,25 @@ _POLICY = frozenset(
         "PROHIBITED_CONTENT",
         "SPII",
         "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
         "MODEL_ARMOR",
         "LANGUAGE",
+        "ESCALATION",
     )
 )
+# CONTINUATION: as much as one request may say; there is more.
+_REASONS: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "FINISH_REASON_UNSPECIFIED": "stop",
+    "MAX_TOKENS": "length",
+    "CONTINUATION": "length",
+}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
-class _FunctionCall(msgspec.Struct):
-    name: str = ""
-    args: Raw = Raw(b"{}")
-    id: str | None = None
-
-
-class _Part(msgspec.Struct, rename="camel"):
-    text: str | None = None
-    thought: bool = False
-    thought_signature: str | None = None
-    function_call: _FunctionCall | None = None
-
-
 class _Content(msgspec.Struct):
-    parts: list[_Part] | None = None
+    parts: list[Part] | None = None
 
 
 class _Chosen(msgspec.Struct, rename="camel"):
@@ -146,6 +147,11 @@ class _Body:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._row = Row(request)
+        # Whether anything but thoughts came.
+        self._begun = False
+        # What came before any of that and cannot be passed on: whether it is an answer without it
+        # shows later.
+        self._things: list[str] = []
 
     def piece(self, piece: ServerEvent) -> Iterable[Event]:
         """Events of one event."""
@@ -156,10 +162,6 @@ class _Body:
         answer = decoded(_answer, body)
         if answer.error is not None:
             raise _reported(answer.error, Head(answer.error.code, {}))
-        feedback = answer.prompt_feedback
-        if feedback is not None and feedback.block_reason is not None:
-            said = feedback.block_reason_message or feedback.block_reason
-            raise ContentRefused(f"The provider's policy refuses the prompt: {shown(said)}")
         if answer.usage_metadata is not None:
             self._row.usage = answer.usage_metadata.usage()
         events: list[Event] = []
@@ -167,6 +169,10 @@ class _Body:
             # More than one is never asked for.
             if candidate.index == 0:
                 events += self._candidate(candidate)
+        feedback = answer.prompt_feedback
+        if feedback is not None and feedback.block_reason is not None:
+            said = feedback.block_reason_message or feedback.block_reason
+            events += self._refused(f"The provider's policy refuses the prompt: {shown(said)}")
         return events
 
     def end(self) -> Sequence[Event]:
@@ -180,8 +186,17 @@ class _Body:
         for part in (candidate.content.parts if candidate.content else None) or ():
             if part.function_call is not None:
                 calls.append(self._call(part.function_call, part, len(calls)))
-            elif part.text:
-                (thoughts if part.thought else text).append(part.text)
+            elif part.text and part.thought:
+                thoughts.append(part.text)
+            elif found := part.text or words(part):
+                text += [*self._things, found]
+                self._things.clear()
+            elif found := thing(part):
+                self._things.append(found)
+            if text or calls or self._begun:
+                self._begun = True
+                text += self._things
+                self._things.clear()
         events = self._row.delta(
             "".join(text),
             reasoning="".join(thoughts),
@@ -192,7 +207,7 @@ class _Body:
             events += self._finish(candidate.finish_reason, candidate.finish_message)
         return events
 
-    def _call(self, call: _FunctionCall, part: _Part, number: int) -> ToolCallDelta:
+    def _call(self, call: FunctionCall, part: Part, number: int) -> ToolCallDelta:
         index = self._row.calls + number
         identifier = call_id(self._request.id, index, part.thought_signature)
         return ToolCallDelta(index, identifier, call.name, bytes(call.args).decode())
@@ -200,10 +215,19 @@ class _Body:
     def _finish(self, reason: str, message: str | None) -> list[Event]:
         said = f"{reason}: {shown(message)}" if message else reason
         if reason in _POLICY:
-            raise ContentRefused(f"The provider's policy ends the answer: {said}")
-        if reason not in ("STOP", "MAX_TOKENS", "FINISH_REASON_UNSPECIFIED"):
+            return self._refused(f"The provider's policy ends the answer: {said}")
+        if reason not in _REASONS:
             raise UpstreamFailed(f"The backend broke the answer off: {said}")
-        return self._row.finish("length" if reason == "MAX_TOKENS" else "stop")
+        if self._things:
+            what = ", ".join(one.strip() for one in self._things)
+            raise Unsupported(f"The answer has no text, only this: {what}")
+        return self._row.finish(_REASONS[reason])
+
+    def _refused(self, problem: str) -> list[Event]:
+        """The policy's end of an answer that has begun; else raises `ContentRefused`."""
+        if self._begun:
+            return self._row.finish("content_filter")
+        raise ContentRefused(problem)
 
 
 class GenerateSpeaker:

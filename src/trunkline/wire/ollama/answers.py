@@ -18,6 +18,8 @@ from trunkline.wire.openai.answers import finite
 
 encoder = Encoder()
 _arguments = msgspec.json.Decoder(dict[str, Raw])
+# Calls that are gathered at a time.
+_MOST_OPEN = 64
 
 
 class _Durations(msgspec.Struct):
@@ -93,39 +95,100 @@ def tokens(logprobs: Sequence[TokenLogprob]) -> list[Token]:
     ]
 
 
+class _Open:
+    """A call that is being gathered."""
+
+    def __init__(self, delta: ToolCallDelta) -> None:
+        self.index = delta.index
+        self.id = delta.id or ""
+        self.name = delta.name or ""
+        self._pieces: list[str] = []
+        # Whether there is more since it was last looked at.
+        self.news = True
+
+    def add(self, piece: str) -> None:
+        """More of the arguments."""
+        self._pieces.append(piece)
+        self.news = self.news or bool(piece)
+
+    def text(self) -> str:
+        """The arguments so far."""
+        return "".join(self._pieces)
+
+    def call(self, text: str) -> Call | None:
+        """The call with the arguments `text`, if that is an object."""
+        self.news = False
+        try:
+            _arguments.decode(text)
+        except msgspec.DecodeError:
+            return None
+        if not self.name:
+            return None
+        # On one line, however the model wrote it.
+        arguments = Raw(msgspec.json.format(text, indent=-1).encode())
+        return Call(self.id, _Function(self.index, self.name, arguments))
+
+    def cut(self) -> str:
+        """What there is of a call that is not whole."""
+        name = encoder.encode(self.name).decode()
+        return f'{{"name": {name}, "arguments": {self.text()}'
+
+
 class Calls:
-    """Gathers tool calls: Ollama sends each one whole, its arguments as an object."""
+    """Gathers tool calls: Ollama sends each one whole, its arguments as an object.
+
+    Pieces of several calls may come in any order. Calls go out in the order of their beginnings:
+    one is sent when it is whole and another has begun, or at the end. Invariant: what is open has
+    not been sent, what is done takes no more; at most `_MOST_OPEN` are open.
+    """
 
     def __init__(self) -> None:
-        self._index = -1
-        self._id = ""
-        self._name = ""
-        self._pieces: list[str] = []
+        self._open: dict[int, _Open] = {}
+        self._done: set[int] = set()
+        # Of calls that were not whole when there were too many.
+        self._cut: list[str] = []
 
     def take(self, deltas: Sequence[ToolCallDelta]) -> list[Call]:
-        """The calls that are whole now, because another one has begun."""
+        """The calls that are to be sent now."""
         whole: list[Call] = []
         for delta in deltas:
-            if delta.index != self._index:
-                whole += self.end()[0]
-                self._index, self._pieces = delta.index, []
-                self._id, self._name = delta.id or "", delta.name or ""
-            self._pieces.append(delta.arguments)
+            if delta.index in self._done:
+                # Nothing that comes behind a whole object is part of it.
+                continue
+            one = self._open.get(delta.index)
+            if one is None:
+                one = self._open[delta.index] = _Open(delta)
+            one.add(delta.arguments)
+            while len(self._open) > 1 and self._close(whole):
+                pass
         return whole
 
     def end(self) -> tuple[list[Call], str]:
-        """The last call; where its arguments are cut off, what there is of it, as text."""
-        if self._index < 0:
-            return [], ""
-        index, text = self._index, "".join(self._pieces)
-        self._index = -1
-        try:
-            _arguments.decode(text or "{}")
-        except msgspec.DecodeError:
-            return [], f'{{"name": {encoder.encode(self._name).decode()}, "arguments": {text}'
-        # On one line, however the model wrote it.
-        arguments = Raw(msgspec.json.format(text or "{}", indent=-1).encode())
-        return [Call(self._id, _Function(index, self._name, arguments))], ""
+        """The calls that are left; of those that are cut off what there is, as text."""
+        whole: list[Call] = []
+        while self._open:
+            self._close(whole, last=True)
+        cut, self._cut = self._cut, []
+        return whole, "\n".join(cut)
+
+    def _close(self, whole: list[Call], *, last: bool = False) -> bool:
+        """Whether the call in front is done; it is put where it belongs."""
+        one = next(iter(self._open.values()))
+        last = last or len(self._open) > _MOST_OPEN
+        if not (last or one.news):
+            return False
+        text = one.text()
+        # A call that has no arguments yet may be about to get some.
+        call = one.call(text or "{}" if last else text)
+        if call is not None:
+            whole.append(call)
+        elif last:
+            self._cut.append(one.cut())
+        else:
+            return False
+        del self._open[one.index]
+        self._done.add(one.index)
+        return True
 
 
 class Prepared:
@@ -144,5 +207,5 @@ class Prepared:
 
 
 def reason(finish: str) -> str:
-    """`done_reason`."""
-    return "length" if finish == "length" else "stop"
+    """`done_reason`; Ollama itself has no policy that could end an answer."""
+    return finish if finish in ("length", "content_filter") else "stop"

@@ -65,6 +65,8 @@ class ChatAsk:
             sampling=self._common.options.sampling,
             stop=self._common.options.stop,
             implied=self._common.options.implied,
+            explicit=self._common.options.explicit,
+            notes=self._common.options.notes,
             grammar=self._common.grammar,
             tool_choice=self._tools.choice,
             overflow="cap",

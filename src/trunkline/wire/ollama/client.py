@@ -3,6 +3,10 @@
 Shapes: api/types.go of ollama/ollama fb30760 (2026-08-21). `num_predict` -1 is no limit there, and
 `seed` 0 a seed as any other. The server's own defaults (temperature 0.8, top_k 40, top_p 0.9) are
 always said otherwise, so that what the client asked for is what counts.
+
+`think` is true, false or one of four words there; each model makes of them what it can, and refuses
+true where it does not think. There are no budgets of thinking, no names of messages, and no strict
+tools.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from trunkline.core.errors import RateLimited, TrunklineError, UpstreamFailed
 from trunkline.core.types import (
     ChatInput,
     Event,
+    FinishReason,
     Json,
     Message,
     RawRequest,
@@ -25,9 +30,18 @@ from trunkline.core.types import (
     ToolCallDelta,
     Usage,
 )
-from trunkline.wire.asked import Asked, arguments_of, chat_input, prompt_text, schema_of, text_of
+from trunkline.wire.asked import (
+    Asked,
+    Reasoning,
+    arguments_of,
+    chat_input,
+    prompt_text,
+    schema_of,
+    text_of,
+)
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
+from trunkline.wire.ollama.options import OF_LOADING
 from trunkline.wire.passing import WholePassing
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
 from trunkline.wire.relays import LineRelay, Renamer, patched
@@ -45,6 +59,18 @@ _OPTIONS = {
     "stop": "stop",
 }
 _MAX_SEED = 2**31 - 1
+# The last one is ours, not Ollama's.
+_REASONS: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
+# Words of effort -> `think`; "max" is newer than the others, so what is below it stays so.
+_LEVELS: dict[str, str | bool] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "max",
+}
 
 
 class _Function(msgspec.Struct):
@@ -120,7 +146,7 @@ class _Body:
             self._row.timing = Timing(
                 line.load_duration / 1e9, line.prompt_eval_duration / 1e9, line.eval_duration / 1e9
             )
-            events += self._row.finish("length" if line.done_reason == "length" else "stop")
+            events += self._row.finish(_REASONS.get(line.done_reason or "", "stop"))
         return events
 
     def whole(self, body: bytes) -> Iterable[Event]:
@@ -190,12 +216,14 @@ class ChatSpeaker(_Speaker):
         source = chat_input(request, "Ollama's chat")
         # A last answer goes on there by itself: see `goes_on`.
         asked.take("continue_final_message")
-        body: Json = {"model": terms.model, "messages": _messages(source)}
+        body: Json = {"model": terms.model, "messages": _messages(asked, source)}
         if asked.peek("tool_choice") == "none":
             # Whose tools the model does not see cannot call them.
             asked.take("tool_choice")
             asked.take("tools")
         asked.place(body, "tools", "tools", "tools")
+        if any(one["function"].get("strict") for one in body.get("tools", ())):
+            asked.tell("tools.strict")
         return self._outgoing(asked, body)
 
 
@@ -221,16 +249,26 @@ def _common(asked: Asked) -> Json:
         body["format"] = "json"
     elif grammar is not None and grammar.kind == "json_schema" and asked.has("json_schema"):
         body["format"] = schema_of(asked.take("grammar"))
-    reasoning = asked.reasoning()
-    if reasoning.effort is not None and reasoning.effort != "minimal":
-        body["think"] = reasoning.effort
-    elif reasoning.enabled is not None:
-        body["think"] = reasoning.enabled
-    asked.pass_over("reasoning", "reasoning_effort")
+    _place_thinking(asked, body)
     logprobs = asked.take("logprobs", "logprobs")
     if logprobs is not None:
         body |= {"logprobs": True, "top_logprobs": logprobs}
     return body | {"options": _options(asked)}
+
+
+def _place_thinking(asked: Asked, body: Json) -> None:
+    wanted = asked.reasoning()
+    asked.pass_over("reasoning", "reasoning_effort")
+    if wanted == Reasoning():
+        return
+    think = _LEVELS.get(wanted.effort or "", True)
+    if wanted.enabled is False or wanted.budget == 0:
+        think = False
+    body["think"] = think
+    if think and wanted.budget is not None:
+        asked.tell("thinking_budget")
+    if think is True and wanted.effort is not None:
+        asked.tell("reasoning_effort")
 
 
 def _options(asked: Asked) -> Json:
@@ -248,16 +286,26 @@ def _options(asked: Asked) -> Json:
         asked.put(options, name, option)
     if "seed" in options:
         options["seed"] &= _MAX_SEED
+    options["top_k"] = max(0, options["top_k"])
+    for name in OF_LOADING:
+        if (said := asked.note(f"options.{name}")) is not None:
+            options[name] = said
     return options
 
 
-def _messages(source: ChatInput) -> list[Json]:
+def _messages(asked: Asked, source: ChatInput) -> list[Json]:
     # Results name the tool that they are of.
     names = {
         call["id"]: call["function"]["name"]
         for message in source.messages
         for call in message.tool_calls or ()
     }
+    for message in source.messages:
+        if message.name is not None and message.role != "tool":
+            asked.tell("messages.name")
+        if any(one.sealed for one in message.thoughts):
+            # Only who sealed them can read them.
+            asked.tell("reasoning_content")
     return [_message(message, names) for message in source.messages]
 
 

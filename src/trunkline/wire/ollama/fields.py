@@ -129,8 +129,7 @@ def named(fields: Common) -> None:
 def no_images(images: Any) -> None:
     """Raise `Unsupported` where there are images."""
     if images:
-        problem = "this model is missing data required for image input"
-        raise Unsupported(problem, param="images")
+        raise Unsupported("'images' are not passed on: send text alone", param="images")
 
 
 def _think(value: Any) -> bool | str | None:

@@ -86,6 +86,8 @@ class GenerateAsk:
             sampling=self._common.options.sampling,
             stop=self._common.options.stop,
             implied=(*self._common.options.implied, "return_prompt_ids"),
+            explicit=self._common.options.explicit,
+            notes=self._common.options.notes,
             grammar=self._common.grammar,
             tool_choice="none",
             overflow="cap",

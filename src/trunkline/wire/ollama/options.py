@@ -3,8 +3,9 @@
 Source: `Options`, `FromMap`, `DefaultOptions` in api/types.go of ollama/ollama fb30760
 (2026-08-21). Unknown options are ignored there and here; a wrong type gives Ollama's own text.
 Load-time options (num_gpu, num_batch and so on) are accepted and have nothing to act on: the model
-is loaded as the server was told. Penalties look at the whole output and not only at the last
-`repeat_last_n` tokens, unless that is 0, which turns them off.
+is loaded as the server was told. They are for who loads models by itself; where another server
+answers, its client is told that they are left out. Penalties look at the whole output and not only
+at the last `repeat_last_n` tokens, unless that is 0, which turns them off.
 """
 
 from __future__ import annotations
@@ -48,6 +49,29 @@ _FLOATS = frozenset(
 NAMES = _INTEGERS | _FLOATS | {"use_mmap", "stop"}
 # What has a default other than the neutral one.
 _DEFAULTED = ("temperature", "top_k", "top_p")
+# Option -> field of `SamplingParams`, where a given value may be the neutral one.
+_FIELDS = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "typical_p": "typical_p",
+    "repeat_penalty": "repetition_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+}
+_NEUTRAL = SamplingParams()
+# What only a server that loads models by itself can act on.
+OF_LOADING = (
+    "num_ctx",
+    "num_keep",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "num_thread",
+    "draft_num_predict",
+    "use_mmap",
+)
 _MAX_STOPS = 64
 # llama.cpp keeps the best token alone at 0; our filters want a share above 0.
 _LEAST_SHARE = 1e-6
@@ -62,6 +86,9 @@ class Options(msgspec.Struct, frozen=True):
     num_ctx: int
     # Of `sampling`, what is not given but there by default.
     implied: tuple[str, ...] = ()
+    # As of `Request`.
+    explicit: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = {}
 
 
 def read_options(given: Mapping[str, Any] | None, logprobs: int | None) -> Options:
@@ -89,8 +116,18 @@ def read_options(given: Mapping[str, Any] | None, logprobs: int | None) -> Optio
         logprobs=logprobs,
     )
     stops, context = _stops(options.get("stop", ())), max(0, options.get("num_ctx", 0))
-    implied = tuple(name for name in _DEFAULTED if name not in options)
-    return Options(sampling, stops, context, implied)
+    return Options(
+        sampling,
+        stops,
+        context,
+        implied=tuple(name for name in _DEFAULTED if name not in options),
+        explicit=tuple(
+            field
+            for name, field in _FIELDS.items()
+            if name in options and getattr(sampling, field) == getattr(_NEUTRAL, field)
+        ),
+        notes={f"options.{name}": options[name] for name in OF_LOADING if name in options},
+    )
 
 
 def _share(value: float) -> float:
@@ -110,8 +147,10 @@ def _checked(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong(name, "float32")
         return _finite(name, float(value))
-    if name == "use_mmap" and not isinstance(value, bool):
-        raise _wrong(name, "boolean")
+    if name == "use_mmap":
+        if not isinstance(value, bool):
+            raise _wrong(name, "boolean")
+        return value
     if name != "stop":
         return None
     if not isinstance(value, list):

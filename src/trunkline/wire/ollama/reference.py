@@ -39,7 +39,7 @@ _GENERATE = amended(
     yes("keep_alive", 0, "Of models on demand; what is always loaded stays so.", prompt=""),
     refused("template", "x", "It is the model's own that is used."),
     yes("suffix", "x", "What comes behind the answer; refused where the model cannot fill in."),
-    refused("images", ["aGk="], "No model here sees."),
+    refused("images", ["aGk="], "They pass where the server behind is an Ollama itself."),
 )
 
 _OPTIONS = (
@@ -55,14 +55,14 @@ _OPTIONS = (
     yes("seed", 1, "The same seed gives the same answer on the same server."),
     yes("num_predict", 5, "Most tokens of the answer; 0 and less: what the context leaves."),
     yes("stop", ["x"], "Up to 64; the answer ends before the first of them."),
-    ignored("num_ctx", 16, "More than the model is served with is refused."),
-    ignored("num_keep", 1),
-    ignored("num_batch", 1, "The server loads models as it was told."),
-    ignored("num_gpu", 1, "Likewise."),
-    ignored("main_gpu", 1, "Likewise."),
-    ignored("num_thread", 1, "Likewise."),
-    ignored("draft_num_predict", 1, "Likewise."),
-    ignored("use_mmap", True, "Likewise."),
+    yes("num_ctx", 16, "More than the model is served with is refused; else as `num_keep`."),
+    yes("num_keep", 1, "For an Ollama behind; what runs here is loaded as it was told."),
+    yes("num_batch", 1, "Likewise."),
+    yes("num_gpu", 1, "Likewise."),
+    yes("main_gpu", 1, "Likewise."),
+    yes("num_thread", 1, "Likewise."),
+    yes("draft_num_predict", 1, "Likewise."),
+    yes("use_mmap", True, "Likewise."),
 )
 
 _LEAST_CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
