@@ -34,7 +34,7 @@ from trunkline.core.errors import (
 )
 from trunkline.core.types import Grammar, Message, SamplingParams, TextInput, Usage
 from trunkline.wire.bedrock.client import CONVERSE
-from trunkline.wire.bedrock.encode import tool_use_id
+from trunkline.wire.bedrock.turns import tool_use_id
 
 STREAM = "application/vnd.amazon.eventstream"
 METADATA = frame(
@@ -216,7 +216,7 @@ def test_a_conversation_with_tools() -> None:
     assert outgoing.path == "/model/us.amazon.nova-micro-v1%3A0/converse-stream"
     results = [
         {"toolResult": {"toolUseId": "call_1", "content": [{"text": "21 degrees"}]}},
-        {"toolResult": {"toolUseId": "call_2", "content": [{"text": " "}]}},
+        {"toolResult": {"toolUseId": "call_2", "content": [{"text": "(empty)"}]}},
         {"text": "And now?"},
     ]
     use = {"toolUseId": "call_1", "name": "get_weather", "input": {"city": "Paris"}}
@@ -252,15 +252,14 @@ def test_a_conversation_with_tools() -> None:
 
 def test_a_schema_and_what_only_claude_has() -> None:
     request = asking(
-        chat("x", template_kwargs={"enable_thinking": True}),
+        chat("x"),
         sampling=SamplingParams(top_k=5, max_tokens=4000),
         grammar=Grammar("json_schema", '{"type":"object"}'),
     )
     sent = body(CONVERSE.encode(request, terms(model="anthropic.claude-sonnet-4-5")))
     text_format = sent["outputConfig"]["textFormat"]
     assert text_format["structure"]["jsonSchema"]["schema"] == '{"type":"object"}'
-    thinking = {"type": "enabled", "budget_tokens": 2000}
-    assert sent["additionalModelRequestFields"] == {"top_k": 5, "thinking": thinking}
+    assert sent["additionalModelRequestFields"] == {"top_k": 5}
 
 
 def test_no_tool_may_be_called() -> None:
