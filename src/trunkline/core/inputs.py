@@ -16,6 +16,9 @@ class Grammar(msgspec.Struct, frozen=True):
     # regex, gbnf, lark: `value` is one; choice: `value` is a JSON list of strings.
     kind: Literal["json_schema", "json_object", "regex", "gbnf", "lark", "choice"]
     value: str = ""
+    # What the client calls it and says of it, for servers that ask for that. It constrains nothing.
+    name: str = ""
+    description: str = ""
 
 
 class TextPart(msgspec.Struct, frozen=True, tag="text", tag_field="type"):

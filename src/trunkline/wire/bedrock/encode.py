@@ -169,7 +169,10 @@ def _place_format(asked: Asked, body: Json) -> None:
     if grammar is None or grammar.kind != "json_schema" or not asked.has("json_schema"):
         return
     schema = msgspec.json.encode(schema_of(asked.take("grammar"))).decode()
-    structure = {"jsonSchema": {"schema": schema, "name": "answer"}}
+    told = {"schema": schema, "name": grammar.name or "answer"}
+    if grammar.description:
+        told["description"] = grammar.description
+    structure = {"jsonSchema": told}
     body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
 
 
