@@ -17,22 +17,30 @@ _BOTH = SamplingParams(temperature=0.5, top_p=0.9)
 
 
 @pytest.mark.parametrize(
-    ("model", "line", "version"),
+    ("model", "caches", "long", "strict", "thinking"),
     [
-        (CLAUDE, "sonnet", (4, 5)),
-        (_SONNET_4, "sonnet", (4, 0)),
-        ("us.anthropic.claude-opus-4-1-20250805-v1:0", "opus", (4, 1)),
-        ("anthropic.claude-3-7-sonnet-20250219-v1:0", "", (3, 7)),
-        ("anthropic.claude-3-haiku-20240307-v1:0", "", (3, 0)),
-        ("anthropic.claude-opus-4-6-v1", "opus", (4, 6)),
-        ("anthropic.claude-instant-v1", "", (2, 0)),
-        ("arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-v2:1", "", (2, 0)),
-        ("us.anthropic.claude-mythos-preview", "", (5, 0)),
+        ("arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-v2:1", 0, 0, 0, "never"),
+        ("anthropic.claude-instant-v1", 0, 0, 0, "never"),
+        ("anthropic.claude-3-haiku-20240307-v1:0", 0, 0, 0, "never"),
+        ("anthropic.claude-3-5-sonnet-20240620-v1:0", 0, 0, 0, "never"),
+        ("anthropic.claude-3-5-sonnet-20241022-v2:0", 1, 0, 0, "never"),
+        ("anthropic.claude-3-7-sonnet-20250219-v1:0", 1, 0, 0, "budget"),
+        (_SONNET_4, 1, 0, 0, "budget"),
+        ("us.anthropic.claude-opus-4-1-20250805-v1:0", 1, 0, 0, "budget"),
+        (CLAUDE, 1, 1, 1, "budget"),
+        ("anthropic.claude-opus-4-6-v1", 1, 0, 1, "both"),
+        (NEWEST, 1, 1, 1, "adaptive"),
+        ("us.anthropic.claude-sonnet-5-5", 1, 1, 1, "adaptive"),
+        ("us.anthropic.claude-mythos-preview", 1, 1, 1, "adaptive"),
     ],
 )
-def test_claudes_by_their_ids(model: str, line: str, version: tuple[int, int]) -> None:
+def test_claudes_by_their_ids(
+    model: str, caches: int, long: int, strict: int, thinking: str
+) -> None:
     family = family_of(model)
-    assert (family.name, family.line, family.version) == ("claude", line, version)
+    assert (family.caches, family.caches_long, family.strict) == (caches, long, strict)
+    assert family.claude is not None
+    assert family.claude.thinking == thinking
 
 
 def test_other_ids() -> None:

@@ -41,6 +41,8 @@ def _enabled(budget: int) -> dict[str, Any]:
         (4000, {"reasoning_effort": "low", "thinking_budget": 500}, 1024, 4000),
         (4000, {"thinking_budget": 9000}, 2000, 4000),
         (None, {"thinking_budget": 20000}, 20000, 28192),
+        (None, {"thinking_budget": 63000}, 63000, 64000),
+        (None, {"thinking_budget": 99999}, 32000, 40192),
     ],
 )
 def test_a_budget_leaves_room_for_the_answer(
@@ -61,7 +63,7 @@ def test_too_few_tokens_to_think(most: int) -> None:
     assert told == _TOLD
 
 
-@pytest.mark.parametrize("model", [CLAUDE, ADAPTIVE])
+@pytest.mark.parametrize("model", [CLAUDE, ADAPTIVE, "us.anthropic.claude-opus-4-7"])
 @pytest.mark.parametrize("choice", ["required", "named"])
 def test_not_with_forced_tools(model: str, choice: Any) -> None:
     source = chat("x", tools=(WEATHER,), template_kwargs={"reasoning_effort": "high"})
@@ -70,6 +72,19 @@ def test_not_with_forced_tools(model: str, choice: Any) -> None:
     assert "additionalModelRequestFields" not in body
     assert "outputConfig" not in body
     assert told == _TOLD
+
+
+def test_the_newest_think_with_forced_tools() -> None:
+    source = chat("x", tools=(WEATHER,), template_kwargs={"reasoning_effort": "high"})
+    request = asking(source, tool_choice="required")
+    body, told = sent(request, NEWEST)
+    assert body["additionalModelRequestFields"] == {"thinking": {"type": "adaptive"}}
+    assert body["toolConfig"]["toolChoice"] == {"any": {}}
+    assert told == ()
+    # Some take no demand at all.
+    with pytest.raises(Unsupported) as caught:
+        sent(request, "anthropic.claude-opus-5-5")
+    assert caught.value.param == "tool_choice"
 
 
 def _loop(*thoughts: Thought) -> ChatInput:
@@ -117,8 +132,8 @@ def test_a_turn_that_calls_tools_begins_with_its_thought() -> None:
             (),
         ),
         # These cannot stop.
-        ("anthropic.claude-opus-5-5", {"enable_thinking": False}, None, None, _TOLD),
-        ("anthropic.claude-fable-5", {"reasoning_effort": "none"}, None, None, _TOLD),
+        ("anthropic.claude-opus-5-5", {"enable_thinking": False}, None, "low", _TOLD),
+        ("anthropic.claude-fable-5", {"reasoning_effort": "none"}, None, "low", _TOLD),
         # These cannot begin.
         ("anthropic.claude-3-haiku-20240307-v1:0", {"enable_thinking": True}, None, None, _TOLD),
         ("anthropic.claude-v2:1", {"reasoning_effort": "low"}, None, None, _TOLD),

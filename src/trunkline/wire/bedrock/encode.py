@@ -48,7 +48,7 @@ def body_of(asked: Asked, source: ChatInput, request: Request) -> Json:
     place_thinking(asked, body, more, source, family)
     if more:
         body["additionalModelRequestFields"] = more
-    if family.claude and "stopSequences" in config:
+    if family.claude is not None and "stopSequences" in config:
         body["additionalModelResponseFieldPaths"] = [STOP_PATH]
         # What matched is told, so the reader can put it back.
         asked.take("include_stop")
@@ -69,7 +69,7 @@ def _config(asked: Asked, request: Request, family: Family) -> Json:
     sampling = request.sampling
     if sampling.max_tokens != 0:
         asked.place(config, "max_tokens", "maxTokens")
-    if family.claude:
+    if family.claude is not None:
         # 1 is what it has anyway, and some refuse to be told so.
         for name in ("temperature", "top_p"):
             if name in request.explicit:
@@ -82,7 +82,7 @@ def _config(asked: Asked, request: Request, family: Family) -> Json:
     stops: list[str] | None = asked.take("stop")
     if stops is not None:
         # Those of white space alone are refused by Claude.
-        sent = [one for one in stops if one.strip()] if family.claude else stops
+        sent = stops if family.claude is None else [one for one in stops if one.strip()]
         if sent:
             config["stopSequences"] = sent
         if len(sent) < len(stops):
@@ -94,9 +94,9 @@ def _place_top_k(asked: Asked, more: Json, request: Request, family: Family) -> 
     """Converse has no field for it, but Claude and Nova have."""
     if request.sampling.top_k <= 0:
         asked.take("top_k")
-    elif family.claude and family.samples:
+    elif family.claude is not None and family.samples:
         asked.put(more, "top_k", "top_k")
-    elif family.name == "nova":
+    elif family.nova:
         config: Json = {}
         asked.put(config, "top_k", "topK")
         if config:
@@ -120,7 +120,8 @@ def _place_tools(
         return
     _place_tools_mark(asked, listed, source, family)
     config: Json = {"tools": listed}
-    match asked.peek("tool_choice"):
+    # What cannot be demanded is left to be refused.
+    match asked.peek("tool_choice") if family.forces else None:
         case "required":
             asked.take("tool_choice")
             config["toolChoice"] = {"any": {}}
@@ -135,7 +136,7 @@ def _place_tools_mark(asked: Asked, listed: list[Any], source: ChatInput, family
     mark = next((point for point in source.cache_points if point.place == "tools"), None)
     if mark is None or not family.caches:
         return
-    if family.claude:
+    if not family.nova:
         listed.append(cache_point(asked, mark.ttl, family))
     else:
         asked.tell("cache_control")

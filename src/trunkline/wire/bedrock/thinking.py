@@ -1,11 +1,11 @@
 """What a model is told of thinking, which each family has its own field for.
 
 Claude: `thinking` in additionalModelRequestFields and outputConfig.effort ("Supported values are
-low, medium, high, xhigh, and max", botocore 1.44); what goes together with it:
-platform.claude.com/docs/en/build-with-claude/extended-thinking and .../adaptive-thinking. Nova 2:
-`reasoningConfig` (docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html; the
-highest effort takes no limit and no sampling). gpt-oss: `reasoning_effort` (github.com/vercel/ai
-issue 11467). Read 2026-11-22.
+low, medium, high, xhigh, and max", botocore 1.44); which model takes what: `wire.anthropic.claude`;
+what goes together: platform.claude.com/docs/en/build-with-claude/extended-thinking and
+.../adaptive-thinking. Nova 2: `reasoningConfig` (docs.aws.amazon.com/nova/latest/nova2-userguide/
+extended-thinking.html; the highest effort takes no limit and no sampling). gpt-oss:
+`reasoning_effort` (github.com/vercel/ai issue 11467). Read 2026-11-22.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trunkline.core.types import ChatInput, Json, Message
-from trunkline.wire.anthropic.client_turns import lacks_thought
+from trunkline.wire.anthropic.claude import Claude, effort_for
 from trunkline.wire.asked import Asked, Reasoning
 from trunkline.wire.bedrock.families import Family
 from trunkline.wire.bedrock.turns import signed
@@ -31,9 +31,15 @@ _BUDGETS = {
 }
 # What the answer gets besides, where the client names no most.
 _ROOM = 8192
-# As the client says it -> Claude's words, and those of models with three of them.
-_EFFORTS = {"minimal": "low"} | {word: word for word in ("low", "medium", "high", "xhigh", "max")}
-_THREE = {**_EFFORTS, "xhigh": "high", "max": "high"}
+# As the client says it -> the words of models that have three.
+_THREE = {
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
 # Nucleus sampling together with thinking.
 _LEAST_TOP_P = 0.95
 
@@ -50,56 +56,75 @@ def place_thinking(asked: Asked, body: Json, more: Json, source: ChatInput, fami
     if wanted == Reasoning():
         return
     if wanted.enabled is False or (wanted.effort == "none" and not wanted.enabled):
-        _stop(asked, more, family)
-    elif family.thinks:
+        _stop(asked, body, more, family)
+    elif family.claude is not None and family.claude.thinking != "never":
         _claude(asked, wanted, body, more, source, family)
-    elif family.name == "nova" and family.version >= (2, 0):
+    elif family.name == "nova-2":
         _nova(asked, wanted, body, more)
     elif family.name == "gpt-oss":
         # It thinks anyway.
         if wanted.effort is not None:
-            _place(asked, more, "reasoning_effort", wanted.effort, _THREE)
+            _place(asked, more, "reasoning_effort", wanted.effort)
         if wanted.budget is not None:
             asked.tell("thinking_budget")
     else:
         asked.tell("reasoning_effort")
 
 
-def _stop(asked: Asked, more: Json, family: Family) -> None:
-    if family.claude and family.starts_thinking and family.stops_thinking:
-        more["thinking"] = {"type": "disabled"}
-    elif (family.claude and family.starts_thinking) or family.name in ("gpt-oss", "other"):
+def _stop(asked: Asked, body: Json, more: Json, family: Family) -> None:
+    """No thinking; those that do not begin with it by themselves need no word."""
+    model = family.claude
+    if model is None:
+        if not family.nova:
+            asked.tell("reasoning_effort")
+    elif model.by_default and model.off:
+        more["thinking"] = {"type": model.off}
+    elif model.by_default:
+        # The least that it can be told.
         asked.tell("reasoning_effort")
+        _place_effort(asked, body, model, "low")
 
 
 def _claude(
     asked: Asked, wanted: Reasoning, body: Json, more: Json, source: ChatInput, family: Family
 ) -> None:
+    model = family.claude or Claude()
     forced = {"any", "tool"} & set(body.get("toolConfig", {}).get("toolChoice", {}))
-    by_budget = not family.adapts or (family.takes_budget and wanted.budget is not None)
-    # With a budget a turn that calls tools must begin with a thought.
-    if forced or (by_budget and _lacks_signed(source.messages)):
+    by_budget = model.thinking == "budget" or (
+        model.thinking == "both" and wanted.budget is not None
+    )
+    if by_budget:
+        # A turn that calls tools must begin with a thought then.
+        barred = bool(forced) or _lacks_signed(source.messages)
+    else:
+        barred = bool(forced) and not family.thinks_when_forced
+    if barred:
         asked.tell("reasoning_effort")
         return
     if by_budget:
         config = body.get("inferenceConfig", {})
-        budget = _budget(wanted, config.get("maxTokens"))
+        budget = _budget(wanted, config.get("maxTokens"), model.limit)
         if budget is None:
             asked.tell("reasoning_effort")
             return
-        body["inferenceConfig"] = {"maxTokens": budget + _ROOM, **config}
+        room = min(budget + _ROOM, model.limit)
+        body["inferenceConfig"] = {"maxTokens": room, **config}
         more["thinking"] = {"type": "enabled", "budget_tokens": budget}
     else:
         more["thinking"] = {"type": "adaptive"}
         if wanted.budget is not None:
             asked.tell("thinking_budget")
         if wanted.effort is not None:
-            words = _EFFORTS if family.version >= (4, 7) else _EFFORTS | {"xhigh": "high"}
-            told: Json = {}
-            _place(asked, told, "effort", wanted.effort, words)
-            if told:
-                body["outputConfig"] = {**body.get("outputConfig", {}), **told}
+            _place_effort(asked, body, model, wanted.effort)
     _leave_sampling(asked, body.get("inferenceConfig", {}), more)
+
+
+def _place_effort(asked: Asked, body: Json, model: Claude, wanted: str) -> None:
+    effort = effort_for(model, wanted)
+    if effort is None:
+        asked.tell("reasoning_effort")
+    else:
+        body["outputConfig"] = {**body.get("outputConfig", {}), "effort": effort}
 
 
 def _leave_sampling(asked: Asked, config: Json, more: Json) -> None:
@@ -112,34 +137,37 @@ def _leave_sampling(asked: Asked, config: Json, more: Json) -> None:
         asked.leave("top_k", more.pop("top_k"))
 
 
-def _budget(wanted: Reasoning, most: int | None) -> int | None:
-    """Tokens to think, less than `most`, of which the answer gets half; None: too few for that."""
+def _budget(wanted: Reasoning, most: int | None, limit: int) -> int | None:
+    """Tokens to think, less than `most`, of which the answer gets half; None: too few for that.
+
+    `limit`: most tokens that the model gives.
+    """
     budget = wanted.budget
-    if budget is not None and (most is None or budget < most):
+    top = limit if most is None else most
+    if budget is not None and budget < top:
         budget = max(_LEAST_BUDGET, budget)
-        return budget if most is None or budget < most else None
+        return budget if budget < top else None
     if budget is None:
         budget = _BUDGETS.get(wanted.effort or "", _USUAL_BUDGET)
-    if most is not None:
-        budget = min(budget, most // 2)
+    budget = min(budget, top // 2)
     return budget if budget >= _LEAST_BUDGET else None
 
 
 def _lacks_signed(messages: Sequence[Message]) -> bool:
     """Whether the last turn is in the middle of calling tools, and no thought of it is signed."""
-    if not lacks_thought(messages):
-        return False
+    calls = False
     for message in reversed(messages):
         if message.role == "user":
-            return True
+            break
         if signed(message):
             return False
-    return True
+        calls = calls or bool(message.tool_calls)
+    return calls
 
 
 def _nova(asked: Asked, wanted: Reasoning, body: Json, more: Json) -> None:
     thinking: Json = {"type": "enabled"}
-    _place(asked, thinking, "maxReasoningEffort", wanted.effort or "medium", _THREE)
+    _place(asked, thinking, "maxReasoningEffort", wanted.effort or "medium")
     config = body.get("inferenceConfig", {})
     if thinking.get("maxReasoningEffort") == "high" and {"maxTokens", "temperature", "topP"} & set(
         config
@@ -153,8 +181,8 @@ def _nova(asked: Asked, wanted: Reasoning, body: Json, more: Json) -> None:
         more["reasoningConfig"] = thinking
 
 
-def _place(asked: Asked, to: Json, key: str, word: str, words: dict[str, str]) -> None:
-    if word in words:
-        to[key] = words[word]
+def _place(asked: Asked, to: Json, key: str, word: str) -> None:
+    if word in _THREE:
+        to[key] = _THREE[word]
     else:
         asked.tell("reasoning_effort")

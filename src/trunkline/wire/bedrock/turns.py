@@ -108,7 +108,7 @@ def _takes_mark(blocks: list[Json], family: Family) -> bool:
     """Whether a cache point may stand behind `blocks`; Nova takes it behind text alone."""
     if not blocks:
         return False
-    return "text" in blocks[-1] or (family.claude and "reasoningContent" not in blocks[-1])
+    return "text" in blocks[-1] or not (family.nova or "reasoningContent" in blocks[-1])
 
 
 def _blocks(asked: Asked, message: Message, family: Family) -> list[Json]:
@@ -119,7 +119,7 @@ def _blocks(asked: Asked, message: Message, family: Family) -> list[Json]:
             "content": texts or [{"text": _NOTHING}],
         }
         return [{"toolResult": result}]
-    thoughts = signed(message) if family.thinks else []
+    thoughts = signed(message) if family.signs else []
     if not thoughts and (message.reasoning_content or message.thoughts):
         # Refused there, or of no use, without the model's own signature.
         asked.tell("reasoning_content")
