@@ -144,8 +144,8 @@ BEDROCK = Kind(
     key_variables=("AWS_BEARER_TOKEN_BEDROCK",),
     auth="sigv4",
     values=(Value("region", ("AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION"), "us-east-1"),),
-    # A schema is `outputConfig.textFormat` (API_runtime_OutputConfig); top_k is Claude's, by
-    # `additionalModelRequestFields`, and refused for other models.
+    # A schema is `outputConfig.textFormat` (API_runtime_OutputConfig); top_k is Claude's and
+    # Nova's, by `additionalModelRequestFields`, and refused for other models.
     features=_TOOLS | {"json_schema", "top_k", "reasoning"},
 )
 

@@ -2,7 +2,8 @@
 
 Shapes: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html and
 ..._ConverseStream.html (read 2026-11-21). The signature must be there and name the service; it is
-not computed again.
+not computed again. What it refuses, and in which words: github.com/vxcontrol/pentagi pull request
+196, github.com/NousResearch/hermes-agent issue 55092.
 """
 
 from __future__ import annotations
@@ -39,9 +40,32 @@ def answer(seen: Seen, script: Script) -> Reply | None:
     found = re.fullmatch(r"/model/[^/]+/converse(-stream)?", seen.path)
     if found is None:
         return None
+    problem = _problem(seen.body)
+    if problem:
+        return _failed(Script(error=400, message=problem))
     if found[1] is None:
         return Reply(dumps(_whole(script)))
     return Reply(tuple(_frames(script)), "application/vnd.amazon.eventstream")
+
+
+def _problem(body: Any) -> str:
+    """What is wrong with a conversation, or ""."""
+    messages = body["messages"]
+    if not messages or messages[0]["role"] != "user":
+        return "A conversation must start with a user message. Try again with a user message."
+    for at, message in enumerate(messages):
+        where = f"messages.{at}"
+        if not message["content"]:
+            return f"The content field in the Message object at {where} is empty."
+        if any("text" in block and not block["text"].strip() for block in message["content"]):
+            return f"The text field in the ContentBlock object at {where}.content.0 is blank."
+        calls = any({"toolUse", "toolResult"} & set(block) for block in message["content"])
+        if calls and "toolConfig" not in body:
+            return (
+                "The toolConfig field must be defined when using toolUse and toolResult content "
+                "blocks."
+            )
+    return ""
 
 
 def _whole(script: Script) -> dict[str, Any]:
@@ -97,6 +121,8 @@ def _metadata(script: Script) -> dict[str, Any]:
         "inputTokens": script.prompt_tokens,
         "outputTokens": script.completion_tokens,
         "totalTokens": script.prompt_tokens + script.completion_tokens,
+        "cacheReadInputTokens": 0,
+        "cacheWriteInputTokens": 0,
     }
     return {"usage": usage, "metrics": {"latencyMs": 42}}
 

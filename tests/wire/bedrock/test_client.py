@@ -32,9 +32,9 @@ from trunkline.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from trunkline.core.types import Grammar, Message, SamplingParams, TextInput, Usage
+from trunkline.core.types import Delta, Grammar, Message, SamplingParams, TextInput, Thought, Usage
 from trunkline.wire.bedrock.client import CONVERSE
-from trunkline.wire.bedrock.encode import tool_use_id
+from trunkline.wire.bedrock.turns import tool_use_id
 
 STREAM = "application/vnd.amazon.eventstream"
 METADATA = frame(
@@ -44,9 +44,9 @@ METADATA = frame(
         "usage": {
             "inputTokens": 13,
             "outputTokens": 5,
-            "totalTokens": 1522,
+            "totalTokens": 1534,
             "cacheReadInputTokens": 1504,
-            "cacheWriteInputTokens": 0,
+            "cacheWriteInputTokens": 12,
         },
     },
 )
@@ -75,7 +75,37 @@ def test_text_after_thoughts() -> None:
     )
     said = read(CONVERSE, data, STREAM)
     assert (said.reasoning, said.text, said.finish) == ("Let me see.", "Grüße, 🌍", "stop")
-    assert said.usage == Usage(1517, 5, 1504)
+    assert said.usage == Usage(1529, 5, 1504, 0, 12)
+    assert _seals(data, STREAM) == [(3, Thought("", signature="c2ln"))]
+
+
+def _seals(data: bytes, content_type: str) -> list[tuple[int, Thought]]:
+    """Thoughts that were sealed, and how many events there are before each one's end."""
+    reader = CONVERSE.reader(asking(), terms(), head(content_type))
+    events = [*reader.feed(data), *reader.end()]
+    return [
+        (at + 1, event.seal)
+        for at, event in enumerate(events)
+        if isinstance(event, Delta) and event.seal is not None
+    ]
+
+
+def test_thoughts_that_nobody_may_read() -> None:
+    data = (
+        _delta({"reasoningContent": {"redactedContent": "c2VjcmV0"}})
+        + frame("contentBlockStop", {"contentBlockIndex": 0})
+        + _delta({"reasoningContent": {"text": "Hm."}}, 1)
+        + _delta({"reasoningContent": {"signature": "YQ"}}, 1)
+        + _delta({"reasoningContent": {"signature": "=="}}, 1)
+        + frame("contentBlockStop", {"contentBlockIndex": 1})
+        + _use(2, "t", "now")
+        + frame("contentBlockStop", {"contentBlockIndex": 2})
+        + _stop("tool_use")
+        + METADATA
+    )
+    sealed = Thought("", sealed="c2VjcmV0")
+    assert _seals(data, STREAM) == [(1, sealed), (3, Thought("", signature="YQ=="))]
+    assert read(CONVERSE, data, STREAM).calls == [("t", "now", "{}")]
 
 
 def test_two_calls_the_second_without_arguments() -> None:
@@ -113,6 +143,7 @@ def test_a_whole_answer() -> None:
             "message": {
                 "role": "assistant",
                 "content": [
+                    {"reasoningContent": {"redactedContent": "eA=="}},
                     {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "x"}}},
                     {"text": "One moment."},
                     {"toolUse": {"toolUseId": "t1", "name": "top_song", "input": {"sign": "WZPZ"}}},
@@ -122,8 +153,11 @@ def test_a_whole_answer() -> None:
         "stopReason": "tool_use",
         "usage": {"inputTokens": 20, "outputTokens": 7, "totalTokens": 27},
     }
-    said = read(CONVERSE, json.dumps(answer).encode(), JSON)
+    data = json.dumps(answer).encode()
+    said = read(CONVERSE, data, JSON)
     assert (said.reasoning, said.text, said.finish) == ("Hm.", "One moment.", "tool_calls")
+    seals = [seal for _, seal in _seals(data, JSON)]
+    assert seals == [Thought("", sealed="eA=="), Thought("", signature="x")]
     assert said.calls == [("t1", "top_song", '{"sign": "WZPZ"}')]
     assert said.usage == Usage(20, 7)
 
@@ -141,11 +175,39 @@ def test_how_answers_end(reason: str, finish: str) -> None:
     assert read(CONVERSE, _delta({"text": "x"}) + _stop(reason) + METADATA, STREAM).finish == finish
 
 
+@pytest.mark.parametrize("reason", ["guardrail_intervened", "content_filtered"])
+def test_what_a_policy_ends_stands(reason: str) -> None:
+    said = read(CONVERSE, _delta({"text": "Blocked, sorry."}) + _stop(reason) + METADATA, STREAM)
+    assert (said.text, said.finish) == ("Blocked, sorry.", "content_filter")
+    assert said.usage.completion_tokens == 5
+    message = {"role": "assistant", "content": [{"text": "Blocked, sorry."}]}
+    usage = {"inputTokens": 3, "outputTokens": 2, "totalTokens": 5}
+    answer = {"output": {"message": message}, "stopReason": reason, "usage": usage}
+    whole = read(CONVERSE, json.dumps(answer).encode(), JSON)
+    assert (whole.text, whole.finish) == ("Blocked, sorry.", "content_filter")
+    assert whole.usage == Usage(3, 2)
+
+
+def test_which_stop_sequence_it_was() -> None:
+    text = _delta({"text": "x"})
+    told = {"stopReason": "stop_sequence", "additionalModelResponseFields": {"stop_sequence": "B"}}
+    two = asking(stop=("A", "B"))
+    assert read(CONVERSE, text + frame("messageStop", told) + METADATA, STREAM, two).stop == "B"
+    assert read(CONVERSE, text + _stop("stop_sequence") + METADATA, STREAM, two).stop is None
+    one = asking(stop=("A",), include_stop=True)
+    said = read(CONVERSE, text + _stop("stop_sequence") + METADATA, STREAM, one)
+    assert (said.text, said.stop, said.finish) == ("xA", "A", "stop")
+    assert read(CONVERSE, text + _stop("end_turn") + METADATA, STREAM, one).stop is None
+    answer = {"output": {"message": {"role": "assistant", "content": [{"text": "x"}]}}} | told
+    assert read(CONVERSE, json.dumps(answer).encode(), JSON, two).stop == "B"
+
+
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
         (_stop("guardrail_intervened"), ContentRefused),
         (_stop("content_filtered"), ContentRefused),
+        (_delta({"reasoningContent": {"text": "x"}}) + _stop("content_filtered"), ContentRefused),
         (_stop("malformed_tool_use"), UpstreamFailed),
         (exception("throttlingException", "Too many tokens, please wait."), RateLimited),
         (exception("modelStreamErrorException", "broke"), UpstreamFailed),
@@ -216,7 +278,7 @@ def test_a_conversation_with_tools() -> None:
     assert outgoing.path == "/model/us.amazon.nova-micro-v1%3A0/converse-stream"
     results = [
         {"toolResult": {"toolUseId": "call_1", "content": [{"text": "21 degrees"}]}},
-        {"toolResult": {"toolUseId": "call_2", "content": [{"text": " "}]}},
+        {"toolResult": {"toolUseId": "call_2", "content": [{"text": "(empty)"}]}},
         {"text": "And now?"},
     ]
     use = {"toolUseId": "call_1", "name": "get_weather", "input": {"city": "Paris"}}
@@ -252,15 +314,14 @@ def test_a_conversation_with_tools() -> None:
 
 def test_a_schema_and_what_only_claude_has() -> None:
     request = asking(
-        chat("x", template_kwargs={"enable_thinking": True}),
+        chat("x"),
         sampling=SamplingParams(top_k=5, max_tokens=4000),
         grammar=Grammar("json_schema", '{"type":"object"}'),
     )
     sent = body(CONVERSE.encode(request, terms(model="anthropic.claude-sonnet-4-5")))
     text_format = sent["outputConfig"]["textFormat"]
     assert text_format["structure"]["jsonSchema"]["schema"] == '{"type":"object"}'
-    thinking = {"type": "enabled", "budget_tokens": 2000}
-    assert sent["additionalModelRequestFields"] == {"top_k": 5, "thinking": thinking}
+    assert sent["additionalModelRequestFields"] == {"top_k": 5}
 
 
 def test_no_tool_may_be_called() -> None:

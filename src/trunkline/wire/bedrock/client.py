@@ -22,7 +22,7 @@ from trunkline.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from trunkline.core.types import Event, RawRequest, Request, ToolCallDelta, Usage
+from trunkline.core.types import Delta, Event, RawRequest, Request, Thought, ToolCallDelta, Usage
 from trunkline.wire.asked import Asked, chat_input
 from trunkline.wire.bedrock.encode import body_of
 from trunkline.wire.bedrock.eventstream import EventStreamReader, Message
@@ -57,10 +57,16 @@ class _ToolUse(msgspec.Struct, rename="camel"):
 
 class _Thought(msgspec.Struct):
     text: str | None = None
+    signature: str | None = None
 
 
 class _Reasoning(msgspec.Struct, rename="camel"):
+    """Of a stream, but for `reasoning_text`; that is of a whole answer."""
+
     text: str | None = None
+    signature: str | None = None
+    # Base64.
+    redacted_content: str | None = None
     reasoning_text: _Thought | None = None
 
 
@@ -88,7 +94,14 @@ class _Usage(msgspec.Struct, rename="camel"):
         """What the cache holds is no part of `inputTokens` there."""
         cached = self.cache_read_input_tokens
         prompt = self.input_tokens + cached + self.cache_write_input_tokens
-        return Usage(prompt, self.output_tokens, cached)
+        written = self.cache_write_input_tokens
+        return Usage(prompt, self.output_tokens, cached, cache_write_tokens=written)
+
+
+class _More(msgspec.Struct):
+    """What was asked for besides (`STOP_PATH`)."""
+
+    stop_sequence: str | None = None
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -97,6 +110,7 @@ class _Answer(msgspec.Struct, rename="camel"):
     start: _Block | None = None
     delta: _Block | None = None
     stop_reason: str | None = None
+    additional_model_response_fields: _More | None = None
     usage: _Usage | None = None
     output: _Output | None = None
 
@@ -115,9 +129,15 @@ _string = msgspec.json.Decoder(str)
 class _Body:
     def __init__(self, request: Request) -> None:
         self._row = Row(request)
+        self._id = request.id
+        self._stops = request.stop
         # Whether a call is open, and whether it has any arguments so far.
         self._open = False
         self._argued = False
+        # Of the open block of reasoning.
+        self._signature = ""
+        # Whether there is any of an answer, besides thoughts.
+        self._said = False
 
     def piece(self, piece: Message) -> Iterable[Event]:
         """Events of one message."""
@@ -138,7 +158,7 @@ class _Body:
             case "contentBlockStop":
                 return self._stop()
             case "messageStop":
-                return self._finish(answer.stop_reason)
+                return self._finish(answer)
             case "metadata" if answer.usage is not None:
                 self._row.usage = answer.usage.usage()
         return []
@@ -152,14 +172,14 @@ class _Body:
             self._row.usage = answer.usage.usage()
         events: list[Event] = []
         for block in answer.output.message.content:
-            thought = block.reasoning_content
             if block.tool_use is not None:
                 events += self._call(block.tool_use)
-            elif thought is not None and thought.reasoning_text is not None:
-                events += self._row.delta(reasoning=thought.reasoning_text.text or "")
+            elif block.reasoning_content is not None:
+                events += self._reason(block.reasoning_content)
+                events += self._stop()
             else:
-                events += self._row.delta(block.text or "")
-        return [*events, *self._finish(answer.stop_reason)]
+                events += self._text(block.text or "")
+        return [*events, *self._finish(answer)]
 
     def end(self) -> Sequence[Event]:
         """The last event."""
@@ -169,6 +189,7 @@ class _Body:
         self._open, self._argued = use is not None, False
         if use is None:
             return []
+        self._said = True
         call = ToolCallDelta(self._row.calls, use.tool_use_id, use.name, "")
         return self._row.delta(calls=(call,))
 
@@ -179,10 +200,28 @@ class _Body:
             more = ToolCallDelta(max(0, self._row.calls - 1), None, None, pieces)
             return self._row.delta(calls=(more,)) if pieces else []
         if block.reasoning_content is not None:
-            return self._row.delta(reasoning=block.reasoning_content.text or "")
-        return self._row.delta(block.text or "")
+            return self._reason(block.reasoning_content)
+        return self._text(block.text or "")
+
+    def _text(self, text: str) -> list[Event]:
+        self._said = self._said or bool(text)
+        return self._row.delta(text)
+
+    def _reason(self, thought: _Reasoning) -> list[Event]:
+        """More of a thought; its signature is kept until its block ends."""
+        if thought.redacted_content:
+            return self._seal(Thought("", sealed=thought.redacted_content))
+        told = thought.reasoning_text or thought
+        self._signature += told.signature or ""
+        return self._row.delta(reasoning=told.text or "")
+
+    def _seal(self, seal: Thought) -> list[Event]:
+        return [Delta(self._id, 0, "", seal=seal)]
 
     def _stop(self) -> list[Event]:
+        if self._signature:
+            seal, self._signature = Thought("", signature=self._signature), ""
+            return self._seal(seal)
         empty = self._open and not self._argued
         self._open = False
         if not empty:
@@ -190,16 +229,29 @@ class _Body:
         return self._row.delta(calls=(ToolCallDelta(self._row.calls - 1, None, None, "{}"),))
 
     def _call(self, use: _ToolUse) -> list[Event]:
+        self._said = True
         arguments = bytes(use.input).decode() or "{}"
         call = ToolCallDelta(self._row.calls, use.tool_use_id, use.name, arguments)
         return self._row.delta(calls=(call,))
 
-    def _finish(self, reason: str | None) -> list[Event]:
+    def _finish(self, answer: _Answer) -> list[Event]:
+        reason = answer.stop_reason
         if reason in _POLICY:
-            raise ContentRefused(f"The provider's policy ends the answer: {reason}")
+            if not self._said:
+                raise ContentRefused(f"The provider's policy ends the answer: {reason}")
+            # What a guardrail is set to say instead is text, too.
+            return self._row.finish("content_filter")
         if reason is not None and reason.startswith("malformed_"):
             raise UpstreamFailed(f"The backend broke the answer off: {reason}")
+        if reason == "stop_sequence":
+            return self._row.finish("stop", self._matched(answer))
         return self._row.finish("length" if reason in _LENGTH else "stop")
+
+    def _matched(self, answer: _Answer) -> str | None:
+        more = answer.additional_model_response_fields
+        if more is not None and more.stop_sequence:
+            return more.stop_sequence
+        return self._stops[0] if len(self._stops) == 1 else None
 
 
 class ConverseSpeaker:
@@ -210,7 +262,7 @@ class ConverseSpeaker:
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """See `Speaker`."""
         asked = Asked(request, terms)
-        body = body_of(asked, chat_input(request, "Bedrock's Converse"), request.tool_name)
+        body = body_of(asked, chat_input(request, "Bedrock's Converse"), request)
         name = urllib.parse.quote(terms.model, safe="")
         ending = "-stream" if asked.has("stream") else ""
         return asked.outgoing(f"/model/{name}/converse{ending}", body)
