@@ -13,7 +13,7 @@ from trunkline.backends.auth.sigv4 import SigV4Auth
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.connect import check, connect
 from trunkline.backends.http.client import HttpClient
-from trunkline.backends.http.origin import is_target, join_path, parse_url
+from trunkline.backends.http.origin import Base, is_target, join_path, parse_url
 from trunkline.backends.http.pool import PoolLimits
 from trunkline.backends.kinds import ALIASES, KINDS, Kind, find_kind
 from trunkline.backends.site import Site, fill
@@ -216,7 +216,7 @@ async def test_fields_of_a_head() -> None:
     origin, base = parse_url("http://h:1/v1")
     pool = client.pool(origin, "b", PoolLimits())
     auth = FixedAuth("query", None)
-    site = Site(pool, base, auth, {"X-Version": "1", "X-First": "1"}, {"x-last": "yes"})
+    site = Site(pool, Base(base), auth, {"X-Version": "1", "X-First": "1"}, {"x-last": "yes"})
     head = site.head("POST", "/v1/x", (("X-Version", "2"), ("Host", "evil")), b"abc").decode()
     lines = head.split("\r\n")
     assert lines[0] == "POST /v1/x HTTP/1.1"

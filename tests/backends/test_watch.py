@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.backends.engine import Answer, Engine, answer
@@ -97,6 +98,57 @@ async def test_states_follow_the_server() -> None:
         engine.replies["/v1/models"] = answer({"data": [{"id": "other"}]})
         await remote.watcher.look()
         assert [card.name for card in remote.backend.models()] == ["other"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+async def test_health_that_is_hidden(status: int) -> None:
+    """As behind a proxy that lets /v1 through alone."""
+    engine = vllm()
+    engine.replies["/health"] = answer({}, status)
+    async with watched(engine) as remote:
+        await remote.watcher.look()
+        health = remote.backend.health()
+        assert health.state == "ready"
+        assert health.detail.startswith(f"/health answers {status}, /v1/models 200")
+        assert [card.name for card in remote.backend.models()] == ["m"]
+        engine.replies["/v1/models"] = answer({}, 503)
+        await remote.watcher.look()
+        assert remote.backend.health().state == "starting"
+        engine.replies["/v1/models"] = answer({}, 502)
+        await remote.watcher.look()
+        assert remote.backend.health().state == "failed"
+        # A key that is wrong.
+        engine.replies["/v1/models"] = answer({}, 401)
+        await remote.watcher.look()
+        assert remote.backend.health().state == "failed"
+        engine.replies["/v1/models"] = answer({}, 404)
+        await remote.watcher.look()
+        health = remote.backend.health()
+        assert (health.state, "it is there" in health.detail) == ("ready", True)
+        engine.replies["/health"] = answer({})
+        await remote.watcher.look()
+        assert (remote.backend.health().state, remote.backend.health().detail) == ("ready", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        ("openai-compatible", "/v1/models"),
+        ("mlc", "/v1/models"),
+        ("kserve", "/v2/health/ready"),
+        ("triton", "/v2/health/ready"),
+        ("tgi", "/health"),
+        ("ollama", "/api/version"),
+    ],
+)
+async def test_servers_that_show_nothing_are_there(kind: str, page: str) -> None:
+    engine = Engine({})
+    async with watched(engine, kind) as remote:
+        await remote.watcher.look()
+        health = remote.backend.health()
+        assert health.state == "ready"
+        assert health.detail.startswith(f"{page} answers 404")
+        assert "no more is known" in health.detail
 
 
 async def test_server_that_is_not_there() -> None:
@@ -210,6 +262,32 @@ async def test_probe_finds_out() -> None:
         remote.watcher._relist_at = 0.0
         await remote.watcher.look()
         assert engine.asked.count("/v1/chat/completions") == count
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "probe", "tried"),
+    [
+        ("openai-compatible", "api.vendor.example", None, False),
+        ("anthropic-compatible", "api.vendor.example", None, False),
+        ("openai-compatible", "api.vendor.example", True, True),
+        ("openai-compatible", "gpu-box", None, True),
+        ("openai-compatible", "gpu-box", False, False),
+        ("vllm", "gpu.public.example", None, True),
+        ("openai", "gpu-box", None, False),
+    ],
+)
+async def test_whoever_may_bill_is_not_probed(
+    kind: str, host: str, probe: bool | None, tried: bool
+) -> None:
+    """Each name leads to the same server."""
+    engine = vllm()
+    engine.replies["/v1/chat/completions"] = chat_answer
+    async with watched(engine, kind, probe=probe, api_key="k", models=("m",)) as remote:
+        pool = remote.watcher._site.pool
+        elsewhere = msgspec.structs.replace(pool.origin, host=host)
+        remote.watcher._near = elsewhere.near
+        await remote.watcher.look()
+        assert ("POST" in engine.methods) is tried
 
 
 async def test_new_version_is_probed_again() -> None:

@@ -122,6 +122,32 @@ def test_other_keys(again: list[bool]) -> None:
     assert again == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("path", "told", "short"),
+    [
+        ("/chat/completions", "r", True),
+        ("/openai/deployments/r/chat/completions", "r", True),
+        ("/openai/deployments/r/chat/completions", "s", False),
+        ("/engines/r/chat/completions", None, False),
+    ],
+)
+def test_aliases(path: str, told: str | None, short: bool, again: list[bool]) -> None:
+    """A head whose path names the model never leads to another one."""
+
+    async def scenario(line: Line) -> None:
+        data = json.dumps({"messages": [], **({"model": told} if told else {})}).encode()
+        head = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        for _ in range(3):
+            await line.say(head % (path.encode(), len(data)) + data)
+            await line.answer(GOOD)
+        assert [name for name, _, _ in line.seen] == ["one"] * 3
+        (answers,) = line.answers()
+        assert answers.count(b"HTTP/1.1 200") == 3
+
+    _play(scenario)
+    assert again == ([True] if short else [False])
+
+
 def test_a_body_that_is_not_taken_apart(again: list[bool]) -> None:
     """It is whole for the second target as well, though it could pass to the first as it is."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from trunkline.wire.codec import Incoming
-from trunkline.wire.raw import peek, with_fields
+from trunkline.wire.raw import naming, peek, with_fields
 
 
 def body(**fields: Any) -> Incoming:
@@ -40,6 +40,21 @@ def test_model_in_the_path() -> None:
     found = peek(Incoming(b'{"text_input":"x"}', {"model": "in-path"}))
     assert found is not None
     assert found.model == "in-path"
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b'{"a": 1.50, "model": "m"}', b'{"a": 1.50, "model": "m"}'),
+        (b'{"model": "x", "a": 1.50}', b'{"model":"m","a":1.50}'),
+        (b'{"model": null}', b'{"model":"m"}'),
+        (b"{}", b'{"model":"m"}'),
+        (b"[1]", b"[1]"),
+        (b"{", b"{"),
+    ],
+)
+def test_model_that_is_put_in(data: bytes, named: bytes) -> None:
+    assert naming(data, "m") == named
 
 
 @pytest.mark.parametrize(

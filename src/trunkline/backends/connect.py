@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from trunkline.backends.address import Address, locate
 from trunkline.backends.auth.gcp import GcpAuth, ServiceAccount, read_service_account
 from trunkline.backends.auth.schemes import Auth, Fields, FixedAuth
 from trunkline.backends.auth.secrets import Secret, find_key, resolve
@@ -14,7 +15,7 @@ from trunkline.backends.auth.sigv4 import SigV4Auth, find_credentials
 from trunkline.backends.config import BackendConfig
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.fetch import fetch
-from trunkline.backends.http.origin import Origin, parse_url
+from trunkline.backends.http.origin import Base, Origin, parse_url
 from trunkline.backends.http.pool import Pool, PoolLimits
 from trunkline.backends.kind import Kind, Value
 from trunkline.backends.kinds import find_kind
@@ -68,7 +69,8 @@ def connect(
     Raises ValueError as `check`.
     """
     kind, values, key, last = _read(config, environ)
-    origin, base = _address(kind, config, values, environ)
+    place = _address(kind, config, values, environ)
+    kind, origin, base = place.kind, place.origin, place.base
     try:
         auth = make_auth(kind, config, key, values, environ, client)
     except ValueError as error:
@@ -78,7 +80,7 @@ def connect(
     limits = PoolLimits(max_connections=config.max_connections, connect=config.timeouts.connect)
     main = Site(client.pool(origin, config.name, limits), base, auth, kind.headers, last)
     side = Site(client.pool(origin, config.name, _WATCH), base, auth, kind.headers, last)
-    backend = RemoteBackend(config, kind, main, speakers, client.ticker, values, missing)
+    backend = RemoteBackend(config, kind, main, speakers, client.ticker, place.values, missing)
     metrics = _metrics_site(kind, config, origin, side, client)
     sites = (main, side) if metrics is None else (main, side, metrics)
     pools = tuple({site.pool: None for site in sites})
@@ -122,9 +124,11 @@ def _read(
 
 def _address(
     kind: Kind, config: BackendConfig, values: Mapping[str, str], environ: Mapping[str, str]
-) -> tuple[Origin, str]:
+) -> Address:
     try:
-        return parse_url(base_url(kind, config, values, environ), verify=config.verify_tls)
+        url, own = base_url(kind, config, values, environ), _filled(kind.url, values)
+        same = url.rstrip("/") == own.rstrip("/")
+        return locate(kind, url, values, own=same, verify=config.verify_tls)
     except Unusable:
         raise
     except ValueError as error:
@@ -157,6 +161,10 @@ def base_url(
             url = url if ":" in url.removeprefix("http://") else f"{url}:{kind.port}"
     if not url:
         raise Unusable(config.name, "url", f"it must be given for {kind.title}")
+    return _filled(url, values)
+
+
+def _filled(url: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         url = url.replace(f"{{{name}}}", value)
     # Vertex's location "global" has no host of its own.
@@ -227,7 +235,7 @@ class Exchange:
         origin, path = parse_url(url)
         pool = self._client.pool(origin, origin.host, _TOKEN)
         try:
-            site = Site(pool, "", FixedAuth("none", None))
+            site = Site(pool, Base(), FixedAuth("none", None))
             head = site.head(method, path or "/", fields, body)
             response = await fetch(pool, head, body, timeout=_TOKEN_TIMEOUT)
         finally:
@@ -245,7 +253,7 @@ def _metrics_site(
     if not port:
         return side
     other = msgspec.structs.replace(origin, port=port, tls=False)
-    return Site(client.pool(other, config.name, _WATCH), "", FixedAuth("none", None))
+    return Site(client.pool(other, config.name, _WATCH), Base(), FixedAuth("none", None))
 
 
 def _metrics_port(kind: Kind, config: BackendConfig) -> int:

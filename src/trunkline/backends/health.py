@@ -7,6 +7,12 @@ from trunkline.backends.kind import HealthCheck
 from trunkline.core.errors import TrunklineError, UpstreamTimeout
 from trunkline.core.types import Health
 
+# What servers answer that have no such page, or do not show it: proxies that let ``/v1`` through
+# alone, an engine that only looks like one of its kind.
+_HIDDEN = frozenset((401, 403, 404, 405, 501))
+# The same of a list of models. 401 means that the key is wrong, and requests would fail.
+_UNLISTED = _HIDDEN - {401}
+
 # Checks in a row that time out until a server counts as unwell: a busy one misses some.
 _PATIENCE = 3
 
@@ -14,7 +20,8 @@ _PATIENCE = 3
 class Judge:
     """Keeps the state over checks.
 
-    An answer decides at once. Silence decides only after several checks, and not while answers to
+    An answer decides at once; where the page is hidden, that of the list of models, which bills
+    nothing either. Silence decides only after several checks, and not while answers to
     requests go on arriving: an engine that computes may be too busy for a check, and a restart
     would make that worse.
     """
@@ -24,16 +31,39 @@ class Judge:
         self._silent = 0
         self.health = state
 
+    def hides(self, response: Response) -> bool:
+        """Whether this answer to the check says only that there is no such page to be seen."""
+        status = response.head.status
+        return status in _HIDDEN and status not in self._check.good | self._check.starting
+
     def answered(self, response: Response) -> Health:
         """The server answered the check."""
         self._silent = 0
         status = response.head.status
+        told = f"{self._check.path} answers {status}"
         if status in self._check.good:
             self.health = Health("ready")
         elif status in self._check.starting:
-            self.health = Health("starting", f"{self._check.path} answers {status}")
+            self.health = Health("starting", told)
         else:
-            self.health = Health("failed", f"{self._check.path} answers {status}")
+            self.health = Health("failed", told)
+        return self.health
+
+    def listed(self, response: Response, path: str, listed: Response) -> Health:
+        """The check's page is hidden, as `response` says; the list of models is at `path`."""
+        self._silent = 0
+        status = listed.head.status
+        told = f"{self._check.path} answers {response.head.status}"
+        if path != self._check.path:
+            told += f", {path} {status}"
+        if listed.ok:
+            self.health = Health("ready", f"{told}: no more is known of its health")
+        elif status in self._check.starting:
+            self.health = Health("starting", told)
+        elif status in _UNLISTED:
+            self.health = Health("ready", f"{told}: it is there, no more is known of its health")
+        else:
+            self.health = Health("failed", told)
         return self.health
 
     def missed(self, error: TrunklineError, *, busy: bool, heard: bool) -> Health:

@@ -12,6 +12,8 @@ _CHAT = {"openai.chat": OPENAI_PATHS["openai.chat"]}
 # Where the base URL holds the version already, or there is none.
 _BARE = {"openai.chat": "/chat/completions"}
 _DEPLOYMENT = "/openai/deployments/{deployment}"
+# The version of Azure OpenAI's API where nobody says another.
+AZURE_VERSION = "2024-10-21"
 _BARE_BOTH = {**_BARE, "openai.completions": "/completions"}
 
 _TOOLS: frozenset[Feature] = frozenset(("stream", "stream_usage", "tools", "tool_choice"))
@@ -29,6 +31,7 @@ _OPENAI: frozenset[Feature] = frozenset(
         "reasoning",
     )
 )
+_FOUNDRY_CHAT: frozenset[Feature] = _TOOLS - {"stream_usage"} | _JSON | {"seed", "penalties"}
 # The older operation keeps the older name; Responses predict nothing.
 _WITHOUT: Mapping[str, frozenset[Feature]] = {
     "openai.completions": NOTES - {"user"} | {"max_completion_tokens"},
@@ -70,6 +73,7 @@ def _row(
         title=title,
         hosted=True,
         url=url,
+        reading="api",
         paths=paths,
         preferred=tuple(op for op in ("openai.chat", "openai.completions") if op in paths),
         key_variables=variables,
@@ -84,6 +88,7 @@ OPENAI = Kind(
     title="OpenAI",
     hosted=True,
     url="https://api.openai.com",
+    reading="api",
     url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     paths={**OPENAI_PATHS, **RESPONSES},
     preferred=("openai.chat", "openai.completions"),
@@ -97,6 +102,7 @@ AZURE = Kind(
     name="azure",
     title="Azure OpenAI",
     hosted=True,
+    reading="azure",
     url_variables=("AZURE_API_BASE", "AZURE_OPENAI_ENDPOINT"),
     paths={
         "openai.chat": _DEPLOYMENT + "/chat/completions?api-version={api_version}",
@@ -109,7 +115,7 @@ AZURE = Kind(
     # A deployment is what Azure calls a model's name.
     values=(
         Value("deployment", (), "{model}"),
-        Value("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION"), "2024-10-21"),
+        Value("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION"), AZURE_VERSION),
     ),
     features=_OPENAI | NOTES | {"max_completion_tokens", "token_ids"},
     # The API version is older than most of them, and refuses what it does not know.
@@ -131,6 +137,26 @@ ANTHROPIC = Kind(
     tokens="anthropic",
     features=_TOOLS
     | {"parallel_tool_calls", "json_schema", "top_k", "reasoning", "continue_final_message"},
+)
+
+# Its models take what AI Model Inference lists (learn.microsoft.com/rest/api/aifoundry/
+# modelinference) and refuse what they do not know; Claude is spoken to as Anthropic's own API is.
+AZURE_AI = Kind(
+    name="azure-ai",
+    title="Azure AI Foundry",
+    hosted=True,
+    reading="foundry",
+    url_variables=("AZURE_AI_API_BASE",),
+    paths={**_BARE, "anthropic.messages": "/anthropic/v1/messages"},
+    preferred=("openai.chat", "anthropic.messages"),
+    only={"anthropic.messages": "claude"},
+    key_variables=("AZURE_AI_API_KEY",),
+    headers=ANTHROPIC.headers,
+    features=_FOUNDRY_CHAT | ANTHROPIC.features,
+    without={
+        "openai.chat": ANTHROPIC.features - _FOUNDRY_CHAT,
+        "anthropic.messages": _FOUNDRY_CHAT - ANTHROPIC.features,
+    },
 )
 
 BEDROCK = Kind(
@@ -426,4 +452,4 @@ _COMPATIBLE = (
     ),
 )
 
-HOSTED = (OPENAI, AZURE, ANTHROPIC, BEDROCK, GEMINI, VERTEX, COHERE, *_COMPATIBLE)
+HOSTED = (OPENAI, AZURE, AZURE_AI, ANTHROPIC, BEDROCK, GEMINI, VERTEX, COHERE, *_COMPATIBLE)

@@ -14,6 +14,8 @@ from trunkline.wire.client import Feature
 ListShape = Literal["openai", "ollama", "tgi", "gemini", "cohere", "kserve"]
 # Whose questions about tokens a server answers.
 TokenDialect = Literal["", "vllm", "llamacpp", "tgi", "anthropic", "gemini"]
+# How a base URL is read: `address`.
+Reading = Literal["server", "api", "azure", "foundry"]
 
 
 class HealthCheck(msgspec.Struct, frozen=True):
@@ -85,6 +87,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     hosted: bool = False
     # Base URL, without the version that `paths` have; "" = must be given or launched.
     url: str = ""
+    # server: where the server stands; api: as OpenAI's clients take it, with operations right below
+    # its path; azure, foundry: as Microsoft's clients and LiteLLM take them.
+    reading: Reading = "server"
     # Environment variables that may hold the base URL, in order.
     url_variables: tuple[str, ...] = ()
     # Port that it listens on where nothing is said.
@@ -94,6 +99,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     paths: Mapping[str, str]
     # Operations to translate to, best first. Which one fits depends on the request's input too.
     preferred: tuple[str, ...]
+    # Operation -> what is in the names of the models that speak it, and no other; lower case.
+    only: Mapping[str, str] = {}
     # Environment variables that may hold the key, in order.
     key_variables: tuple[str, ...] = ()
     auth: Scheme = "bearer"
@@ -104,6 +111,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricNames | None = None
     models: ModelList | None = None
     tokens: TokenDialect = ""
+    # True: nobody says whose server it is, so that it may bill unless it is near.
+    anybodys: bool = False
     # False: a probe would cost more than a few tokens, such as loading a model.
     probe: bool = True
     # Path that tells the version, whose change means that the server is another one.

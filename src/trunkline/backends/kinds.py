@@ -31,7 +31,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "text-completion-openai": "openai",
         "openai_like": "openai-compatible",
         "custom_openai": "openai-compatible",
-        "azure_ai": "azure",
+        "azure_ai": "azure-ai",
         "bedrock_converse": "bedrock",
         "vertex_ai": "vertex",
         "google": "gemini",

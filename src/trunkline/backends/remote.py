@@ -160,12 +160,15 @@ class RemoteBackend:
         return operation in self._paths
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
-        """Send the body nearly as it is; what asks for a stream that cannot be is translated."""
+        """Send the body nearly as it is; what asks for a stream that cannot be, or a model that
+        does not speak the dialect, is translated.
+        """
         try:
             operation = raw.operation
             speaker = self._speakers[operation]
             terms = self._terms.get((raw.model, operation)) or self.terms(raw.model, operation)
-            if raw.stream and "stream" not in terms.features:
+            passes = not self.kind.only or self._speaks(operation, raw.model)
+            if not passes or (raw.stream and "stream" not in terms.features):
                 return self.submit(msgspec.structs.replace(raw.translate(), model=raw.model), sink)
             outgoing = speaker.patch(raw, terms)
             return self._started(raw, speaker, terms, outgoing, raw.stream, sink)
@@ -179,7 +182,7 @@ class RemoteBackend:
             if len(self._lanes) >= _MAX_TERMS:
                 self._forget_terms()
             lane = None
-            if operation in self._paths and not self._missing:
+            if operation in self._paths and self._speaks(operation, model) and not self._missing:
                 lane = lane_of(self, self._speakers[operation], self.terms(model, operation))
             self._lanes[key] = lane
         return self._lanes[key] if self.site.auth.ready else None
@@ -336,12 +339,22 @@ class RemoteBackend:
         """The first dialect that can express `request`. Raises what the best one of them says."""
         first: Unsupported | None = None
         for speaker in self._candidates(request.input):
+            if not self._speaks(speaker.operation, request.model):
+                continue
             terms = self.terms(request.model, speaker.operation)
             try:
                 return speaker, terms, speaker.encode(request, terms)
             except Unsupported as error:
                 first = first or error
         raise first or Unsupported(f"{self.title} speaks no dialect that we know")
+
+    def _speaks(self, operation: str, model: str) -> bool:
+        """Whether `model` does, of a server that speaks `operation`."""
+        if not self.kind.only:
+            return True
+        name = model.lower()
+        own = [op for op, part in self.kind.only.items() if part in name]
+        return operation in own if own else operation not in self.kind.only
 
     def _candidates(self, given: Input) -> tuple[Speaker, ...]:
         kind = type(given)

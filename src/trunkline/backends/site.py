@@ -10,7 +10,7 @@ from urllib.parse import quote
 from trunkline import __version__
 from trunkline.backends.auth.schemes import Auth, Fields
 from trunkline.backends.http.fetch import Response, fetch
-from trunkline.backends.http.origin import Origin, is_target, join_path
+from trunkline.backends.http.origin import Base, Origin, is_target
 from trunkline.backends.http.pool import Pool
 from trunkline.core.errors import InvalidRequest
 
@@ -37,7 +37,7 @@ class Site:
     def __init__(
         self,
         pool: Pool,
-        base: str,
+        base: Base,
         auth: Auth,
         first: Mapping[str, str] | None = None,
         last: Mapping[str, str] | None = None,
@@ -103,7 +103,7 @@ class Site:
         return text
 
     def _target(self, path: str) -> str:
-        target = join_path(self._base, path)
+        target = self._base.join(path)
         query = self.auth.query()
         return target if not query else f"{target}{'&' if '?' in target else '?'}{query}"
 

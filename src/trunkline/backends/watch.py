@@ -8,6 +8,8 @@ import logging
 import random
 
 from trunkline.backends.health import Judge
+from trunkline.backends.http.fetch import Response
+from trunkline.backends.kind import ModelList
 from trunkline.backends.listing import read_models
 from trunkline.backends.probe import Prober
 from trunkline.backends.remote import RemoteBackend
@@ -42,6 +44,8 @@ class Watcher:
         self._rates = Rates()
         self._task: asyncio.Task[None] | None = None
         self._relist_at = 0.0
+        # It is ours, or a neighbour's.
+        self._near = site.origin.near
         # What was probed: the server's version and model.
         self._probed = ""
         # The last thing that went wrong, so that it is logged once.
@@ -90,11 +94,17 @@ class Watcher:
             return
         before = judge.health.state
         backend.heard = False
+        path, timeout = backend.kind.health.path, backend.config.health.timeout
         try:
-            timeout = backend.config.health.timeout
-            health = judge.answered(
-                await self._site.fetch("GET", backend.kind.health.path, timeout=timeout)
-            )
+            response = await self._site.fetch("GET", path, timeout=timeout)
+            if judge.hides(response):
+                source = backend.kind.models
+                listed = response
+                if source is not None and source.path != path:
+                    listed = await self._ask_list(source, timeout)
+                health = judge.listed(response, source.path if source else path, listed)
+            else:
+                health = judge.answered(response)
         except TrunklineError as error:
             health = judge.missed(error, busy=backend.in_flight > 0, heard=backend.heard)
         backend.set_health(health)
@@ -125,11 +135,8 @@ class Watcher:
         source = backend.kind.models
         if source is None or (backend.kind.hosted and backend.config.models):
             return
-        body = b"{}" if source.method == "POST" else b""
         try:
-            response = await self._site.fetch(
-                source.method, source.path, body, timeout=_LIST_TIMEOUT
-            )
+            response = await self._ask_list(source, _LIST_TIMEOUT)
             if response.ok:
                 backend.set_models(read_models(source.shape, response.body, backend.kind.name))
             else:
@@ -137,12 +144,17 @@ class Watcher:
         except TrunklineError as error:
             self._complain(f"no list of models: {error.message}")
 
+    async def _ask_list(self, source: ModelList, timeout: float) -> Response:
+        body = b"{}" if source.method == "POST" else b""
+        return await self._site.fetch(source.method, source.path, body, timeout=timeout)
+
     async def _probe(self) -> None:
-        """Once for each version and model; a hosted API only when asked."""
+        """Once for each version and model; who may bill is tried only when that is wanted."""
         backend = self._backend
         wanted = backend.config.probe
         if wanted is None:
-            wanted = backend.kind.probe and not backend.kind.hosted
+            bills = backend.kind.hosted or (backend.kind.anybodys and not self._near)
+            wanted = backend.kind.probe and not bills
         models = backend.models()
         if not wanted or not models:
             return

@@ -22,7 +22,8 @@ class Keys:
     def fit(self, headers: Mapping[str, str]) -> bool:
         """Whether `headers`, names in lower case, have a key, or none is needed."""
         try:
-            given = (headers.get("authorization"), headers.get("x-api-key"))
+            key = headers.get("x-api-key") or headers.get("api-key")
+            given = (headers.get("authorization"), key)
             self.tenant(*(None if key is None else key.encode("latin-1") for key in given))
         except Unauthenticated:
             return False
@@ -31,8 +32,8 @@ class Keys:
     def tenant(self, authorization: bytes | None, x_api_key: bytes | None) -> str:
         """Name of the key's holder, the same in every process; "" when no keys are set.
 
-        Takes the headers `Authorization: Bearer KEY` and `x-api-key: KEY`, either of which will
-        do. Raises `Unauthenticated`.
+        Takes the headers `Authorization: Bearer KEY` and `x-api-key: KEY` (clients of Azure call
+        that `api-key`), either of which will do. Raises `Unauthenticated`.
         """
         if not self._digests:
             return ""

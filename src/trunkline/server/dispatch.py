@@ -20,8 +20,9 @@ from trunkline.server.passage import Passage, Remembered
 from trunkline.server.replies import id_line, new_request_id, retry_line
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import Errors, errors_for
+from trunkline.wire.raw import naming
 from trunkline.wire.shared import choose
-from trunkline.wire.table import ROUTES, Route
+from trunkline.wire.table import ALIASES, ROUTES, Route
 
 access = logging.getLogger("trunkline.access")
 
@@ -71,7 +72,7 @@ class Dispatch:
         self._metrics = metrics
         self.generator = Generator(gateway, metrics, stored)
         self.bridge = Bridge(build(gateway, metrics, stored), self._fault)
-        self._paths = Paths(ROUTES)
+        self._paths = Paths((*ROUTES, *ALIASES))
         self._remembered = Remembered(gateway, self.generator.ids)
         self.again = self._remembered.again
 
@@ -92,13 +93,15 @@ class Dispatch:
             request.memory = None
             codec = choose(row.shared, request.body)
         if codec is not None:
+            if row is not None and row.names_model:
+                request.body = naming(request.body, variables["model"])
             self.generator.handle(exchange, codec, variables, chosen)
             return
         if row is None or row.keyed:
             try:
-                self._gateway.keys.tenant(
-                    request.fields.get(b"authorization"), request.fields.get(b"x-api-key")
-                )
+                fields = request.fields
+                key = fields.get(b"x-api-key") or fields.get(b"api-key")
+                self._gateway.keys.tenant(fields.get(b"authorization"), key)
             except TrunklineError as error:
                 self._tell(exchange, error)
                 return

@@ -22,7 +22,7 @@ from trunkline.server.replies import new_request_id
 from trunkline.server.responses import StoredResponses
 from trunkline.wire.dialects import errors_for
 from trunkline.wire.shared import OLLAMA_RUNS, health_body, is_for_ollama
-from trunkline.wire.table import ROUTES
+from trunkline.wire.table import ALIASES, ROUTES
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -30,11 +30,11 @@ _JSON = "application/json"
 
 
 def build(gateway: Gateway, metrics: ServerMetrics, stored: StoredResponses) -> Starlette:
-    """The application; its routes are the rows of the table that have no codec."""
+    """The application; its routes are the rows of the tables that have no codec."""
     pages = _Pages(gateway, metrics)
     asked = ModelPages(gateway)
     routes: list[AsgiRoute] = []
-    for row in ROUTES:
+    for row in (*ROUTES, *ALIASES):
         if row.codec is None and row.shared is None:
             owner = next(one for one in (pages, asked, stored) if hasattr(one, row.name))
             endpoint: Endpoint = getattr(owner, row.name)

@@ -67,7 +67,8 @@ class Generator:
         fields = request.fields
         gateway = self._gateway
         try:
-            tenant = gateway.keys.tenant(fields.get(b"authorization"), fields.get(b"x-api-key"))
+            key = fields.get(b"x-api-key") or fields.get(b"api-key")
+            tenant = gateway.keys.tenant(fields.get(b"authorization"), key)
             query = request.query.decode("latin-1") if request.query else ""
             came = Incoming(request.body, path, fields, query)
             request.body = b""

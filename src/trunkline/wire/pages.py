@@ -16,7 +16,8 @@ from trunkline.wire.vllm import reference as vllm
 _SERVER = Page(
     name="server",
     title="The server itself",
-    about="What belongs to no format alone. These need no key.",
+    about="What belongs to no format alone. These need no key. LiteLLM's names of the probes work "
+    "too: `/health/liveliness`, `/health/liveness` and `/health/readiness`.",
     endpoints={
         "root": "Who this is.",
         "version": "Our version.",

@@ -140,6 +140,19 @@ def with_model(body: bytes, name: bytes, at: int, other: bytes) -> bytes:
     return body[:at] + other + body[at + len(name) :]
 
 
+def naming(body: bytes, model: str) -> bytes:
+    """`body` with `model` as the model that it asks for; what is no object stays as it is."""
+    if teems(body):
+        return body
+    try:
+        fields = _fields.decode(body)
+    except _FAULTS:
+        return body
+    if "model" in fields and _decoded(_text, fields["model"]) == model:
+        return body
+    return with_fields(fields, {"model": model})
+
+
 def lacking(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `defaults` that `fields` does not say, under any of their names."""
     if not defaults:

@@ -2,11 +2,19 @@
 
 A row with a codec is served in place by the listener. The others cross the ASGI bridge to the
 endpoint called `name`; there a GET serves HEAD as well.
+
+`ROUTES` are the paths as the dialects have them, `ALIASES` where clients of LiteLLM's proxy and of
+Azure OpenAI look for the same (litellm/proxy/proxy_server.py and response_api_endpoints 1.106.2;
+openai/lib/azure.py of OpenAI's client): without ``/v1``, below ``/openai`` and ``/openai/v1``, with
+the model in the path, and the proxy's probes. ``/completions`` stays llama.cpp's.
 """
 
 from __future__ import annotations
 
+import re
+
 import msgspec
+from msgspec.structs import replace
 
 from trunkline.wire.anthropic.messages import COUNT_TOKENS, MESSAGES
 from trunkline.wire.codec import Codec
@@ -36,6 +44,8 @@ class Route(msgspec.Struct, frozen=True):
     shared: Shared | None = None
     # True: needs a key where the server has keys. Health, version and metrics never do.
     keyed: bool = True
+    # True: the path's {model} is the one that is asked for, whatever the body says.
+    names_model: bool = False
 
 
 def _both(method: str, ending: str, name: str, codec: Codec | None = None) -> tuple[Route, ...]:
@@ -96,4 +106,40 @@ ROUTES = (
     # vLLM's and TGI's name of /health, and llama.cpp's second one.
     Route("GET", "/ping", "health", keyed=False),
     Route("GET", "/v1/health", "health", keyed=False),
+)
+
+# What OpenAI's clients find below their base URL, whatever that is.
+_UNVERSIONED = tuple(
+    row
+    for row in ROUTES
+    if re.match(r"/v1/(chat/completions|completions|responses|models)\b", row.path)
+)
+_TAKEN = frozenset((row.method, row.path) for row in ROUTES)
+
+
+def _below(prefix: str) -> tuple[Route, ...]:
+    """Those rows with `prefix` in place of ``/v1``, but for what another dialect has there."""
+    moved = (replace(row, path=prefix + row.path.removeprefix("/v1")) for row in _UNVERSIONED)
+    return tuple(row for row in moved if (row.method, row.path) not in _TAKEN)
+
+
+def _of_model(prefix: str) -> tuple[Route, ...]:
+    """Paths that name the model."""
+    names = ("chat_completions", "completions")
+    return tuple(
+        replace(row, path=prefix + row.path.removeprefix("/v1"), names_model=True)
+        for row in _UNVERSIONED
+        if row.name in names
+    )
+
+
+ALIASES = (
+    *_below(""),
+    *_below("/openai/v1"),
+    *_of_model("/openai/deployments/{model:path}"),
+    *_of_model("/engines/{model:path}"),
+    *_below("/openai"),
+    Route("GET", "/health/liveliness", "live", keyed=False),
+    Route("GET", "/health/liveness", "live", keyed=False),
+    Route("GET", "/health/readiness", "ready", keyed=False),
 )

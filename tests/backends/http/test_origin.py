@@ -37,6 +37,34 @@ def test_authority(url: str, authority: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "near"),
+    [
+        ("http://localhost:8000", True),
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1]:8000", True),
+        ("http://[fd00::1]", True),
+        ("http://10.1.2.3", True),
+        ("http://192.168.1.2", True),
+        ("http://172.17.0.1", True),
+        ("http://169.254.1.1", True),
+        ("http://100.100.1.2", True),
+        ("unix:/run/x.sock", True),
+        ("http://vllm:8000", True),
+        ("http://host.docker.internal", True),
+        ("http://vllm.team.svc.cluster.local", True),
+        ("http://vllm.team.svc", True),
+        ("http://Mac.LOCAL.:1", True),
+        ("https://api.openai.com", False),
+        ("https://local.example.com", False),
+        ("http://8.8.8.8", False),
+        ("http://[2606:4700::1111]", False),
+    ],
+)
+def test_what_is_near(url: str, near: bool) -> None:
+    assert parse_url(url)[0].near is near
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "",

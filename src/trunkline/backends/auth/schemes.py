@@ -8,7 +8,7 @@ from urllib.parse import quote
 from trunkline.backends.auth.secrets import Secret
 
 Scheme = Literal[
-    "bearer", "x-api-key", "api-key", "x-goog-api-key", "query", "sigv4", "gcp", "none"
+    "bearer", "x-api-key", "api-key", "foundry", "x-goog-api-key", "query", "sigv4", "gcp", "none"
 ]
 Fields = tuple[tuple[str, str], ...]
 
@@ -56,6 +56,9 @@ class FixedAuth:
             return
         if scheme == "bearer":
             self._fields = (("authorization", f"Bearer {key.reveal()}"),)
+        elif scheme == "foundry":
+            # Claude asks for Anthropic's field there, the other models for Azure's.
+            self._fields = (("api-key", key.reveal()), ("x-api-key", key.reveal()))
         elif scheme == "query":
             self._query = f"key={quote(key.reveal(), safe='')}"
         else:

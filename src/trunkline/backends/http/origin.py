@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -11,6 +12,14 @@ _VERSION = re.compile(r"v\d+[a-z0-9]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # What a target and a host may consist of (RFC 3986): visible ASCII, no fragment.
 _VISIBLE = re.compile(r"[!-~]*")
+# Where OpenAI's dialect has its operations, below a version that clients put into the base URL.
+_OPERATION = re.compile(
+    r"(?:/v1)?(/(?:chat/completions|completions|responses|messages|models|embeddings)(?:[/?].*)?)"
+)
+# Names that no public resolver knows: RFC 6761, 6762, 8375, ICANN's .internal, and Kubernetes'.
+_NEAR = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".svc", ".test")
+# Addresses that operators share among their networks (RFC 6598); VPNs give them to machines.
+_SHARED = ipaddress.ip_network("100.64.0.0/10")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -31,6 +40,34 @@ class Origin(msgspec.Struct, frozen=True):
             return "localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    @property
+    def near(self) -> bool:
+        """Whether it is this machine or a network of one's own, as far as address or name tell."""
+        host = self.host.lower().rstrip(".")
+        named = "." in host or ":" in host
+        if self.unix or not named or host.endswith(_NEAR):
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return address.is_private or address in _SHARED
+
+
+class Base(msgspec.Struct, frozen=True):
+    """The path of a base URL."""
+
+    # Without a slash at the end.
+    path: str = ""
+    # True: OpenAI's operations are right below it, whatever it is called.
+    whole: bool = False
+
+    def join(self, path: str) -> str:
+        """Where the server has what a dialect has at `path`."""
+        if self.whole and (found := _OPERATION.fullmatch(path)):
+            return self.path + found[1]
+        return join_path(self.path, path)
 
 
 def parse_url(url: str, *, verify: bool = True) -> tuple[Origin, str]:
@@ -75,6 +112,11 @@ def join_path(base: str, path: str) -> str:
     if last == "v1" or path.startswith(f"/{last}/"):
         return above + path
     return base + path.removeprefix("/v1") if path.startswith("/v1/") else base + path
+
+
+def has_version(base: str) -> bool:
+    """Whether the path `base` ends with a version: ``/v1``, ``/api/paas/v4``."""
+    return _VERSION.fullmatch(base.rpartition("/")[2]) is not None
 
 
 def is_target(text: str) -> bool:

@@ -77,11 +77,20 @@ wait, and what is in use goes only after its turn and once its answers are compl
 changes an entry its old version goes on until its answers are complete, beside the new one; both
 must fit. `residency` itself, and `server` but for its keys, need a restart.
 
+**URLs.** A backend's URL gets the dialect's version (`/v1`) unless it ends with a version; but the
+path of one for `openai`, `openai-compatible` or a hosted API that is like OpenAI's stays as it is,
+so that `https://host/v1beta/openai` is asked at `/v1beta/openai/chat/completions`. One that ends
+with an operation's path (`/chat/completions`, `/v1/messages`) is that operation's. Those of `azure`
+and `azure-ai` may name a deployment and end with `?api-version=...`.
+
 **What a server can do.** One that bills nobody is tried with a few tokens when it is first seen and
-when its version changes; `probe` decides otherwise. Bodies of a dialect that it speaks pass as they
-are, others are translated, and what it cannot do is refused by name, or with `unsupported: drop`
-left out and told in a `warning` header. `features` corrects what was found. `GET /health` shows all
-of it to those who have a key, below `backends`, and so does `trunkline status --json`.
+when its version changes; `probe` decides otherwise. Where the kind tells the dialect alone, as
+`openai-compatible` does, whoever has a public address may bill, and is not tried. An engine that
+has no page for its health is asked for its list of models instead. Bodies of a dialect that it
+speaks pass as they are, others are translated, and what it cannot do is refused by name, or with
+`unsupported: drop` left out and told in a `warning` header. `features` corrects what was found.
+`GET /health` shows all of it to those who have a key, below `backends`, and so does `trunkline
+status --json`.
 
 **Who answered.** Answers say it in their head: `x-trunkline-backend` and `x-trunkline-model`, how
 many tries came before (`x-trunkline-retries` on the same backend, `x-trunkline-fallbacks` on
@@ -197,7 +206,8 @@ def _keys_and_defaults() -> str:
         "## keys",
         "",
         "A list of keys; clients must send one of them, as `Authorization: Bearer KEY` or",
-        "`x-api-key: KEY`. Write `env:NAME`: a key in a file is read by whoever reads the file.",
+        "`x-api-key: KEY` (`api-key` will do). Write `env:NAME`: a key in a file is read by",
+        "whoever reads the file.",
         "",
         "## defaults",
         "",

@@ -131,7 +131,9 @@ PAGE = Page(
     title="OpenAI: chat completions, completions, models",
     about="As OpenAI's API, with the further fields of vLLM's, SGLang's and llama.cpp's servers. "
     "More tokens than the context leaves are an error. The Responses API has "
-    "[a page of its own](responses.md).",
+    "[a page of its own](responses.md). All but completions answer without `/v1` too, and below "
+    "`/openai/v1`; chat completions and completions also below `/openai/deployments/{model}` and "
+    "`/engines/{model}`, as clients of Azure OpenAI and of LiteLLM's proxy ask.",
     endpoints={
         "chat_completions": "One answer or several to a conversation.",
         "completions": "Goes on from a text.",
