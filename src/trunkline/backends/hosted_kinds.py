@@ -91,7 +91,8 @@ OPENAI = Kind(
     reading="api",
     url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     paths={**OPENAI_PATHS, **RESPONSES},
-    preferred=("openai.chat", "openai.completions"),
+    # Responses for what is left out in chat: thinking together with tools.
+    preferred=("openai.chat", "openai.completions", "openai.responses"),
     key_variables=("OPENAI_API_KEY",),
     models=ModelList(),
     features=_OPENAI | NOTES | {"max_completion_tokens", "token_ids"},

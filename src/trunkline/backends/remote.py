@@ -336,16 +336,28 @@ class RemoteBackend:
         self._lanes.clear()
 
     def _encode(self, request: Request) -> tuple[Speaker, Terms, Outgoing]:
-        """The first dialect that can express `request`. Raises what the best one of them says."""
+        """The first dialect that can express all of `request`, else the preferred one that leaves
+        out least. Raises what the first of them says.
+        """
         first: Unsupported | None = None
+        best: tuple[Speaker, Terms, Outgoing] | None = None
         for speaker in self._candidates(request.input):
+            if best is not None and speaker.operation not in self.kind.preferred:
+                break
             if not self._speaks(speaker.operation, request.model):
                 continue
             terms = self.terms(request.model, speaker.operation)
             try:
-                return speaker, terms, speaker.encode(request, terms)
+                outgoing = speaker.encode(request, terms)
             except Unsupported as error:
                 first = first or error
+                continue
+            if not outgoing.dropped:
+                return speaker, terms, outgoing
+            if best is None or len(outgoing.dropped) < len(best[2].dropped):
+                best = speaker, terms, outgoing
+        if best is not None:
+            return best
         raise first or Unsupported(f"{self.title} speaks no dialect that we know")
 
     def _speaks(self, operation: str, model: str) -> bool:

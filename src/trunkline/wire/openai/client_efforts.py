@@ -79,8 +79,8 @@ def effort(asked: Asked, told: str, *, tools: bool = False) -> str | None:
     word = _word(wanted, asked.terms)
     if word is None and wanted != Reasoning() and wanted.enabled is not False:
         asked.tell(told)
-    thinks = word is not None and word != "none"
-    if tools and thinks and _either(asked.terms):
+    if tools and word != "none" and _either(asked.terms):
+        # Also where nobody asked for it: newer ones think unless they are told not to.
         asked.tell(told)
         return "none"
     return word
