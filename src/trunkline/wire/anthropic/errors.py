@@ -28,6 +28,10 @@ _TYPES = {
     "model_not_found": "not_found_error",
     "payload_too_large": "request_too_large",
     "queue_full": "rate_limit_error",
+    "rate_limited": "rate_limit_error",
+    "request_timeout": "timeout_error",
+    "upstream_timeout": "timeout_error",
+    "cancelled": "api_error",
     "unavailable": "overloaded_error",
 }
 # Where Anthropic's status is not the usual one.
