@@ -72,3 +72,8 @@ def test_a_prompt_that_is_too_long(said: str, shown: str) -> None:
         "type": "invalid_request_error",
         "message": shown,
     }
+
+
+def test_a_conversation_that_is_not_kept_is_one_that_the_client_sends_again() -> None:
+    shown = json.loads(render_error(errors.PreviousNotFound("x")))["error"]
+    assert shown["details"] == {"error_code": "thread_not_found"}

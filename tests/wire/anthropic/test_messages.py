@@ -389,7 +389,7 @@ def test_a_file_that_the_model_will_not_see() -> None:
     [{"thread": {"type": "continue", "previous_message_id": "m"}}, {"compaction": {"type": "x"}}],
 )
 def test_what_would_make_it_another_conversation(fields: Any) -> None:
-    with pytest.raises(Unsupported) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         ask(**fields)
     assert caught.value.param in fields
 

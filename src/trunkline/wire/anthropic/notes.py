@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from trunkline.core.errors import Unsupported
+from trunkline.core.errors import PreviousNotFound, Unsupported
 from trunkline.core.types import Json
 from trunkline.wire.anthropic.fields import MessagesFields
 from trunkline.wire.anthropic.tools import is_own
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def noted(fields: MessagesFields, left_out: Iterable[str]) -> Json:
     """`Request.notes`; `left_out`: types of blocks.
 
-    Raises `Unsupported` for what would make a conversation another one.
+    Raises `Unsupported` and `PreviousNotFound` for what would make a conversation another one.
     """
     _refuse(fields)
     notes = {
@@ -59,8 +59,9 @@ def _refuse(fields: MessagesFields) -> None:
         problem = "compaction: conversations are not summarized here; ask for that in a message"
         raise Unsupported(problem, param="compaction")
     if isinstance(fields.thread, dict) and fields.thread.get("type") == "continue":
+        # The client then sends all messages by itself.
         problem = "thread: conversations are not kept here; send all messages"
-        raise Unsupported(problem, param="thread")
+        raise PreviousNotFound(problem, param="thread")
 
 
 def _of_metadata(metadata: Any) -> Json:
