@@ -24,6 +24,7 @@ from trunkline.gateway.config import (
     Target,
 )
 from trunkline.server.passage import Passage, Remembered, passed
+from trunkline.wire.anthropic.answer import SIGNATURE
 
 # Who takes it.
 _SHORT = "trunkline.server.generate.passed"
@@ -143,6 +144,32 @@ def test_each_target_has_its_turn_where_all_are_asked_in_another_dialect() -> No
             assert [ends[f"foreign {one}/m"].requests for one in ("claude", "haiku")] == [3, 3]
 
     run(scenario())
+
+
+def test_what_a_passed_body_loses_is_told_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a body may stay as it is, it alone can tell, not those that came before it."""
+    monkeypatch.setattr("trunkline.wire.anthropic.client.checks_signatures", lambda _: True)
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": SIGNATURE}
+    said = {"type": "text", "text": "a"}
+    told = []
+
+    async def scenario() -> None:
+        async with wired(route("r", "claude")) as line:
+            for content in ([said], [thought, said], [thought, said], [said]):
+                turns = [
+                    {"role": "assistant", "content": content},
+                    {"role": "user", "content": "b"},
+                ]
+                data = json.dumps({"model": "r", "max_tokens": 9, "messages": turns}).encode()
+                head = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+                await line.say(head % len(data) + data)
+                assert SIGNATURE.encode() not in line.open[0].body
+                before = len(line.clients[0].sent)
+                await line.answer(*ANSWERS["claude"])
+                told.append(b"left out: messages.thinking" in line.clients[0].sent[before:])
+
+    run(scenario())
+    assert told == [False, True, True, False]
 
 
 def test_a_target_that_failed_has_its_turn_again() -> None:

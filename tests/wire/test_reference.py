@@ -71,7 +71,8 @@ def observed(body: Body, sent: Json) -> Any:
     recall = getattr(asked, "recall", None)
     if recall is not None:
         return recall
-    requests = asked.requests("r", "m", "")
+    # Notes are for other servers.
+    requests = [msgspec.structs.replace(one, notes={}) for one in asked.requests("r", "m", "")]
     renderer = asked.renderer(ANSWER)
     shown = b"".join(renderer.take(0, (event,)) for event in events())
     shown += renderer.finish(USAGE, TIMING)

@@ -299,6 +299,9 @@ def passed(
         head = lane.owner.site.head(outgoing.method, lane.path, outgoing.headers, body)
     except TrunklineError:
         return endpoint
+    if outgoing.dropped:
+        # What is left out is told with the answer.
+        return endpoint
     way = way_to(track, endpoint, lane, outgoing)
     remember(gateway, exchange, track, unopened.came.body, endpoint, way)
     passage = Passage(

@@ -1,5 +1,7 @@
 """Anthropic's messages, count_tokens and models.
 
+It refuses what the documents say is refused of thinking (.../build-with-claude/extended-thinking),
+and what issues tell of: blank text (claude-code 23440), calls without tools (litellm 27620).
 Shapes: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and
 .../api/errors (read 2026-11-21).
 """
@@ -19,6 +21,8 @@ _TYPES = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
+# What thoughts are signed with.
+SIGNATURE = "c2lnbmF0dXJl"
 _EVENTS = "text/event-stream; charset=utf-8"
 
 
@@ -43,7 +47,50 @@ def answer(seen: Seen, script: Script) -> Reply | None:
         return None
     if "max_tokens" not in seen.body:
         return _failed(Script(error=400, message="max_tokens: Field required"))
+    if problem := _problem(seen.body):
+        return _failed(Script(error=400, message=problem))
     return _stream(seen, script) if seen.body.get("stream") else _whole(seen, script)
+
+
+def _problem(body: dict[str, Any]) -> str:
+    """What a body is refused for; "" = nothing."""
+    placed = [
+        (f"messages.{number}.content.{index}", block)
+        for number, turn in enumerate(body["messages"])
+        for index, block in enumerate(_content(turn))
+    ]
+    for where, block in placed:
+        if block["type"] == "text" and not block["text"].strip():
+            return "messages: text content blocks must contain non-whitespace text"
+        if block["type"] == "thinking" and block["signature"] != SIGNATURE:
+            return f"{where}: Invalid `signature` in `thinking` block"
+    kinds = {block["type"] for _, block in placed}
+    if kinds & {"tool_use", "tool_result"} and not body.get("tools"):
+        return "tools: must be defined where there are `tool_use` blocks"
+    if sum("cache_control" in block for _, block in placed) > 4:
+        return "A maximum of 4 blocks with cache_control may be provided."
+    return _thinking_problem(body)
+
+
+def _thinking_problem(body: dict[str, Any]) -> str:
+    thinking = body.get("thinking") or {}
+    if thinking.get("type") != "enabled":
+        return ""
+    if not 1024 <= thinking["budget_tokens"] < body["max_tokens"]:
+        return "`max_tokens` must be greater than `thinking.budget_tokens`"
+    if body.get("tool_choice", {}).get("type") in ("any", "tool"):
+        return "Thinking may not be enabled when tool_choice forces tool use."
+    turns = body["messages"]
+    if len(turns) > 1 and _content(turns[-1])[0]["type"] == "tool_result":
+        found = _content(turns[-2])[0]["type"]
+        if found not in ("thinking", "redacted_thinking"):
+            return f"messages.{len(turns) - 2}: Expected `thinking`, but found `{found}`"
+    return ""
+
+
+def _content(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    content = turn["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _whole(seen: Seen, script: Script) -> Reply:
@@ -77,7 +124,7 @@ def _blocks(script: Script) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]
     if script.reasoning:
         deltas = [
             {"type": "thinking_delta", "thinking": script.reasoning},
-            {"type": "signature_delta", "signature": "c2lnbmF0dXJl"},
+            {"type": "signature_delta", "signature": SIGNATURE},
         ]
         blocks.append(({"type": "thinking", "thinking": "", "signature": ""}, deltas))
     if script.pieces:

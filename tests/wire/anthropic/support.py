@@ -7,7 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trunkline.core.types import Delta, Event, Request, RowFinished, Timing, ToolCallDelta, Usage
+from trunkline.core.types import (
+    ChatInput,
+    Delta,
+    Event,
+    Message,
+    Request,
+    RowFinished,
+    Timing,
+    ToolCallDelta,
+    Usage,
+)
 from trunkline.wire.anthropic.messages import MessagesAsk, decode_messages
 from trunkline.wire.codec import Answer, Incoming
 
@@ -44,6 +54,24 @@ def request(**fields: Any) -> Request:
     """Its request."""
     (one,) = ask(**fields).requests("msg_1", "m", "")
     return one
+
+
+def chat(**fields: Any) -> ChatInput:
+    """Its conversation."""
+    one = request(**fields).input
+    assert isinstance(one, ChatInput)
+    return one
+
+
+def said(*messages: tuple[str, Any], **fields: Any) -> tuple[Message, ...]:
+    """The messages of turns: (role, content)."""
+    sent = [{"role": role, "content": content} for role, content in messages]
+    return chat(messages=sent, **fields).messages
+
+
+def tool(name: str, **fields: Any) -> dict[str, Any]:
+    """A definition."""
+    return {"name": name, "input_schema": {"type": "object", "properties": {}}, **fields}
 
 
 def text(content: str) -> Delta:

@@ -3,12 +3,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anthropic
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.anthropic.support import answered, ask, called, ended, events, text, thought
-from trunkline.core.types import Delta, Event, FinishReason, Usage
+from tests.wire.anthropic.support import (
+    answered,
+    ask,
+    called,
+    ended,
+    events,
+    request,
+    text,
+    thought,
+)
+from trunkline.core.types import ChatInput, Delta, Event, FinishReason, Thought, Usage
+from trunkline.wire.anthropic.answer import SIGNATURE
 
 NOTHING = Usage(5, 1)
 
@@ -39,13 +51,14 @@ def assembled(stream: list[Any]) -> Any:
         block = message["content"][-1]
         if kind == "content_block_delta":
             (name,) = set(event["delta"]) - {"type"}
+            assert name != "partial_json" or block["type"] == "tool_use"
             if name == "signature":
                 block["signature"] = event["delta"][name]
             else:
                 pieces.append(event["delta"][name])
         elif block["type"] == "tool_use":
             block["input"] = json.loads("".join(pieces) or "{}")
-        else:
+        elif block["type"] != "redacted_thinking":
             assert kind == "content_block_stop"
             block[block["type"]] = "".join(pieces)
     message |= last["delta"]
@@ -168,6 +181,143 @@ def test_reasoning_text_and_call_in_one_delta() -> None:
     found = assembled(streamed(one, ended("tool_calls")))
     assert [block["type"] for block in found["content"]] == ["thinking", "text", "tool_use"]
     assert found == whole(one, ended("tool_calls"))
+
+
+def test_what_was_written_to_the_cache_is_no_input() -> None:
+    told = whole(text("a"), ended(), usage=Usage(100, 7, 64, cache_write_tokens=30))["usage"]
+    counts = [told[f"{name}input_tokens"] for name in ("", "cache_creation_", "cache_read_")]
+    assert counts == [6, 30, 64]
+
+
+# Thoughts that their provider sealed
+
+
+def signed(signature: str) -> Delta:
+    return Delta("id", 0, "", seal=Thought("", signature))
+
+
+SEALED = Delta("id", 0, "", seal=Thought("", sealed="xyz"))
+
+
+def test_seals_come_out_as_they_were_given() -> None:
+    batch = (thought("Hm"), thought("."), signed("s1"), SEALED, signed("s2"), text("b"), ended())
+    message = whole(*batch)
+    assert message["content"] == [
+        {"type": "thinking", "thinking": "Hm.", "signature": "s1"},
+        {"type": "redacted_thinking", "data": "xyz"},
+        {"type": "thinking", "thinking": "", "signature": "s2"},
+        {"type": "text", "text": "b"},
+    ]
+    found = [one for one in streamed(*batch) if one["type"] == "content_block_delta"]
+    signatures = [one["delta"].get("signature") for one in found if one["index"] in (0, 2)]
+    assert signatures == [None, None, "s1", "s2"]
+
+
+def test_a_seal_is_of_one_thought_alone() -> None:
+    batch = (
+        thought("a"),
+        signed("s1"),
+        thought("b"),
+        SEALED,
+        Delta("id", 0, "c", reasoning="d", seal=Thought("", "s2")),
+        ended(),
+    )
+    content = whole(*batch)["content"]
+    assert [block.get("signature") for block in content] == ["s1", SIGNATURE, None, "s2", None]
+    hidden = whole(*batch, thinking={"type": "adaptive", "display": "omitted"})["content"]
+    assert [one["thinking"] for one in hidden if "thinking" in one] == ["", "", ""]
+    assert hidden[0]["signature"] == "s1"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_official_client_reads_seals_and_sends_them_back(stream: bool) -> None:
+    batch = (thought("Hm."), signed("s1"), SEALED, called(0, "{}", "f"), ended("tool_calls"))
+    asked: list[Any] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(json.loads(request.content))
+        body = answered(ask(stream=stream), [[event] for event in batch], NOTHING)
+        kind = "text/event-stream" if stream else "application/json"
+        return httpx2.Response(200, headers={"content-type": kind}, content=body)
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    turns: list[Any] = [{"role": "user", "content": "a"}]
+    with anthropic.Anthropic(api_key="x", max_retries=0, http_client=http) as client:
+        message: anthropic.types.Message
+        if stream:
+            with client.messages.stream(model="m", max_tokens=9, messages=turns) as events_:
+                message = events_.get_final_message()
+        else:
+            message = client.messages.create(model="m", max_tokens=9, messages=turns)
+        turns.append({"role": "assistant", "content": message.content})
+        turns.append({"role": "user", "content": "b"})
+        client.messages.with_raw_response.create(
+            model="m", max_tokens=9, messages=turns, stream=stream
+        )
+    thinking, redacted, use = asked[1]["messages"][1]["content"]
+    assert (thinking["thinking"], thinking["signature"]) == ("Hm.", "s1")
+    assert redacted["data"] == "xyz"
+    assert use["name"] == "f"
+    again = request(messages=asked[1]["messages"]).input
+    assert isinstance(again, ChatInput)
+    assert again.messages[1].thoughts == (Thought("Hm.", "s1"), Thought("", sealed="xyz"))
+
+
+# Calls whose pieces come in turns
+
+
+def test_pieces_of_an_earlier_call_open_no_block() -> None:
+    """As the deltas of OpenAI's dialect may come: each with the index of its call."""
+    late = (called(0, "", "w"), called(1, '{"b":2}', "n"), called(0, "{}"), ended("tool_calls"))
+    mixed = (
+        called(0, '{"a"', "w"),
+        called(1, "", "n"),
+        called(0, ":1"),
+        called(1, "{}"),
+        called(0, "}"),
+        ended("tool_calls"),
+    )
+    for batch, inputs in ((late, [{}, {"b": 2}]), (mixed, [{"a": 1}, {}])):
+        message = whole(*batch)
+        assert [block["name"] for block in message["content"]] == ["w", "n"]
+        assert [block["input"] for block in message["content"]] == inputs
+        assert assembled(streamed(*batch)) == message
+
+
+def test_a_call_whose_arguments_never_end_holds_others_back_to_the_end_alone() -> None:
+    batch = (called(0, '{"a', "w"), called(1, "{}", "n"), ended("length"))
+    for message in (whole(*batch), assembled(streamed(*batch[1:]))):
+        assert message["content"][-1]["name"] == "n"
+    pieces = [one["delta"] for one in streamed(*batch) if one["type"] == "content_block_delta"]
+    assert [one["partial_json"] for one in pieces] == ['{"a', "{}"]
+    # Text does not wait; nor do a million characters.
+    said = [one["type"] for one in streamed(*batch[:2], text("b"), called(0, "late"), ended())]
+    assert said.count("content_block_start") == 3
+    long = streamed(called(0, "", "w"), called(1, "1" * (1 << 20) + "1", "n"), called(1, "2"))
+    assert long[-3]["delta"]["partial_json"] == "2"
+
+
+def test_what_never_began_is_nothing() -> None:
+    batch = (called(3, "{}"), text("a"), ended())
+    assert whole(*batch)["content"] == [{"type": "text", "text": "a"}]
+    assert assembled(streamed(*batch)) == whole(*batch)
+
+
+@given(
+    texts=st.lists(st.sampled_from(["{}", '{"a":1}', '{"b":{"c":[]}}']), min_size=1, max_size=4),
+    order=st.lists(st.integers(0, 3), max_size=40),
+)
+def test_calls_arrive_whole_in_whatever_order(texts: list[str], order: list[int]) -> None:
+    left = [[None, *text] for text in texts]
+    batch: list[Event] = []
+    for number in [*order, *(n for n in range(len(texts)) for _ in range(20))]:
+        if number < len(texts) and left[number]:
+            piece = left[number].pop(0)
+            batch.append(called(number, piece or "", "f" if piece is None else None))
+    message = assembled(streamed(*batch, ended("tool_calls")))
+    assert message == whole(*batch, ended("tool_calls"))
+    inputs = sorted(json.dumps(block["input"]) for block in message["content"])
+    assert inputs == sorted(json.dumps(json.loads(text)) for text in texts)
 
 
 def test_max_tokens_of_zero_says_nothing() -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import pydantic
 import pytest
-from anthropic.types.message_create_params import (
-    MessageCreateParamsNonStreaming,
-    MessageCreateParamsStreaming,
-)
 
+from tests.wire.anthropic.sending import CLAUDE, SCHEMA, SPEAKER, TOOL, call, sent
 from tests.wire.anthropic.support import GOLDEN
 from tests.wire.client_support import ALL, STREAM, WHOLE, Sum, chat, raw, read, relay, terms
 from trunkline.core.errors import (
@@ -25,55 +21,20 @@ from trunkline.core.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
-from trunkline.core.types import Grammar, Json, Message, Request, SamplingParams, TextPart, Usage
-from trunkline.wire.anthropic.client import MessagesSpeaker
+from trunkline.core.types import (
+    Delta,
+    Event,
+    Grammar,
+    Json,
+    Message,
+    SamplingParams,
+    Thought,
+    Usage,
+)
+from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.anthropic.messages import decode_messages
 from trunkline.wire.client import Head, Terms
 from trunkline.wire.codec import Incoming
-
-SPEAKER = MessagesSpeaker()
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "f",
-        "description": "d",
-        "parameters": {"type": "object", "properties": {"a": {}}},
-        "strict": True,
-    },
-}
-CLAUDE = terms(
-    "stream", "stream_usage", "tools", "tool_choice", "parallel_tool_calls", "json_schema",
-    "top_k", "reasoning", "continue_final_message",
-)  # fmt: skip
-SCHEMA = '{"type":"object","properties":{},"additionalProperties":false}'
-
-
-@functools.cache
-def adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
-    """What checks a body; making one takes long."""
-    return pydantic.TypeAdapter(kind)
-
-
-def call(call_id: str, arguments: str) -> Json:
-    return {"id": call_id, "type": "function", "function": {"name": "f", "arguments": arguments}}
-
-
-def named(model: str) -> Terms:
-    return Terms(model=model, features=CLAUDE.features)
-
-
-def sent(request: Request, on: Terms = CLAUDE) -> Json:
-    """The body that goes out; checked against the official client's types."""
-    outgoing = SPEAKER.encode(request, on)
-    assert (outgoing.method, outgoing.path) == ("POST", "/v1/messages")
-    assert dict(outgoing.headers)["anthropic-version"] == "2023-06-01"
-    body: Json = json.loads(outgoing.body)
-    # The older version of the API has these; the client's types are the newer one's.
-    checked = {key: body[key] for key in body if key not in ("temperature", "top_k", "top_p")}
-    streams = body.get("stream", False)
-    kind: Any = MessageCreateParamsStreaming if streams else MessageCreateParamsNonStreaming
-    adapter(kind).validate_python(checked)
-    return body
 
 
 def test_a_plain_conversation() -> None:
@@ -84,54 +45,6 @@ def test_a_plain_conversation() -> None:
         "stream": True,
     }
     assert "stream" not in sent(chat(), terms())
-
-
-def test_turns() -> None:
-    body = sent(
-        chat(
-            Message("system", "S1"),
-            Message("user", "a"),
-            Message("user", (TextPart("b"), TextPart(""))),
-            Message("developer", "S2"),
-            Message("assistant", "", tool_calls=(call("x:1", '{"a":1}'), call("y", "not JSON"))),
-            Message("user", "and?"),
-            Message("tool", "42", tool_call_id="x:1"),
-            Message("tool", "", tool_call_id="y"),
-            Message("assistant", None),
-            Message("user", "z"),
-        )
-    )
-    assert body["system"] == [{"type": "text", "text": "S1"}, {"type": "text", "text": "S2"}]
-    assert body["messages"] == [
-        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-        {
-            "role": "assistant",
-            "content": [
-                {"type": "tool_use", "id": "x_1", "name": "f", "input": {"a": 1}},
-                {"type": "tool_use", "id": "y", "name": "f", "input": {"input": "not JSON"}},
-            ],
-        },
-        {
-            "role": "user",
-            "content": [
-                {"type": "tool_result", "tool_use_id": "x_1", "content": "42"},
-                {"type": "tool_result", "tool_use_id": "y"},
-                {"type": "text", "text": "and?"},
-                {"type": "text", "text": "z"},
-            ],
-        },
-    ]
-
-
-def test_thoughts_go_back_to_servers_that_do_not_look_at_signatures() -> None:
-    turns = (Message("user", "a"), Message("assistant", "b", reasoning_content="Hm."))
-    request = chat(*turns, Message("user", "c"))
-    assert SPEAKER.encode(request, CLAUDE).dropped == ("reasoning_content",)
-    assert sent(request)["messages"][1]["content"] == "b"
-    open_model = SPEAKER.encode(request, ALL)
-    assert open_model.dropped == ()
-    block = json.loads(open_model.body)["messages"][1]["content"][0]
-    assert (block["type"], block["thinking"]) == ("thinking", "Hm.")
 
 
 def test_what_goes_out_our_own_codec_understands() -> None:
@@ -205,55 +118,23 @@ def test_refused_by_name_or_left_out(more: dict[str, Any], param: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "variables", "thinking", "effort"),
+    ("notes", "placed", "told"),
     [
-        ("claude-sonnet-4-5-20250929", {"enable_thinking": True}, 8192, None),
-        ("claude-3-7-sonnet-latest", {"reasoning_effort": "low"}, 2048, None),
-        ("anthropic.claude-opus-4-20250514-v1:0", {"reasoning_effort": "high"}, 9999, None),
-        ("claude-opus-4-6", {"reasoning_effort": "minimal"}, "adaptive", "low"),
-        ("claude-sonnet-4.7", {"enable_thinking": True}, "adaptive", None),
-        ("claude-opus-5", {"reasoning_effort": "max"}, "adaptive", "max"),
-        ("claude-opus-5", {"enable_thinking": False}, "disabled", None),
-        ("claude-opus-5", {}, None, None),
+        ({"user": "u-1"}, {"metadata": {"user_id": "u-1"}}, ()),
+        ({"user": "ann@example.org"}, {}, ("user",)),
+        ({"user": "+49 170 1234567"}, {}, ("user",)),
+        ({"service_tier": "default"}, {"service_tier": "standard_only"}, ()),
+        ({"service_tier": "auto"}, {"service_tier": "auto"}, ()),
+        ({"service_tier": "flex"}, {}, ("service_tier",)),
+        ({"verbosity": "low"}, {}, ("verbosity",)),
     ],
 )
-def test_thinking(model: str, variables: Json, thinking: Any, effort: str | None) -> None:
-    request = chat(template_kwargs=variables, sampling=SamplingParams(max_tokens=10000))
-    body = sent(request, named(model))
-    expected: Any = None if thinking is None else {"type": thinking}
-    if isinstance(thinking, int):
-        expected = {"type": "enabled", "budget_tokens": thinking}
-    assert body.get("thinking") == expected
-    assert body.get("output_config") == (None if effort is None else {"effort": effort})
-
-
-def test_thinking_where_it_would_be_refused() -> None:
-    on = {"enable_thinking": True}
-    loop = (
-        Message("user", "a"),
-        Message("assistant", None, tool_calls=(call("c", "{}"),)),
-        Message("tool", "r", tool_call_id="c"),
-    )
-    for request in (
-        chat(tools=(TOOL,), tool_choice="required", template_kwargs=on),
-        chat(*loop, tools=(TOOL,), template_kwargs=on),
-    ):
-        outgoing = SPEAKER.encode(request, CLAUDE)
-        assert outgoing.dropped == ("reasoning",)
-        assert "thinking" not in json.loads(outgoing.body)
-    # A model that does not think is no reason to refuse.
-    assert SPEAKER.encode(chat(template_kwargs=on), terms()).dropped == ("reasoning",)
-    hot = SamplingParams(temperature=0.5)
-    with pytest.raises(Unsupported) as caught:
-        SPEAKER.encode(chat(template_kwargs=on, sampling=hot), CLAUDE)
-    assert caught.value.param == "temperature"
-
-
-def test_a_schema_and_an_effort_share_their_place() -> None:
-    grammar = Grammar("json_schema", SCHEMA)
-    body = sent(chat(grammar=grammar, template_kwargs={"reasoning_effort": "low"}))
-    wanted = {"type": "json_schema", "schema": json.loads(SCHEMA)}
-    assert body["output_config"] == {"format": wanted, "effort": "low"}
+def test_what_was_said_besides(notes: Json, placed: Json, told: tuple[str, ...]) -> None:
+    hosted = msgspec.structs.replace(CLAUDE, hosted=True)
+    outgoing = SPEAKER.encode(chat(notes=notes), hosted)
+    body = sent(chat(notes=notes), hosted)
+    assert {key: body[key] for key in ("metadata", "service_tier") if key in body} == placed
+    assert outgoing.dropped == told
 
 
 def test_an_answer_to_be_continued_neither_loses_nor_repeats_white_space() -> None:
@@ -332,6 +213,45 @@ def test_a_published_message() -> None:
 )
 def test_reasons(reason: str, meaning: str) -> None:
     assert Sum(read(SPEAKER, chat(), message("x", reason=reason))).ends == {0: (meaning, None)}
+
+
+def sealed(events: Sequence[Event]) -> list[Thought | str]:
+    """Thoughts as they end, and the texts between them."""
+    found: list[Thought | str] = []
+    for event in events:
+        if isinstance(event, Delta):
+            found += [one for one in (event.reasoning, event.seal, event.text) if one]
+    return found
+
+
+def test_what_signs_thoughts_is_told() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "Hm.", "signature": "s1"},
+        {"type": "redacted_thinking", "data": "xyz"},
+        {"type": "thinking", "thinking": "Ours.", "signature": SIGNATURE},
+        {"type": "text", "text": "b"},
+    ]
+    usage = {"input_tokens": 3, "output_tokens": 2, "cache_creation_input_tokens": 4}
+    whole = {"type": "message", "content": blocks, "stop_reason": "end_turn", "usage": usage}
+    expected = ["Hm.", Thought("", "s1"), Thought("", sealed="xyz"), "Ours.", "b"]
+    events = read(SPEAKER, chat(), json.dumps(whole).encode(), head=WHOLE, on=CLAUDE)
+    assert sealed(events) == expected
+    assert Sum(events).usage == Usage(7, 2, cache_write_tokens=4)
+    stream = event("message_start", message={**whole, "content": []})
+    for index, block in enumerate(blocks):
+        begun = {**block, "signature": ""} if "signature" in block else block
+        begun = {key: "" if key in ("thinking", "text") else begun[key] for key in begun}
+        stream += event("content_block_start", index=index, content_block=begun)
+        for name, kind in (("thinking",) * 2, ("text",) * 2, ("signature",) * 2):
+            if name in block:
+                delta = {"type": f"{kind}_delta", name: block[name]}
+                stream += event("content_block_delta", index=index, delta=delta)
+        stream += event("content_block_stop", index=index)
+    stream += event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2})
+    stream += event("message_stop")
+    assert sealed(read(SPEAKER, chat(), stream, on=CLAUDE)) == expected
+    # Engines of open models sign nothing that matters.
+    assert sealed(read(SPEAKER, chat(), stream)) == ["Hm.", "Ours.", "b"]
 
 
 def test_a_refusal_without_a_word() -> None:

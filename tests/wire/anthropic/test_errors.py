@@ -22,6 +22,14 @@ from trunkline.wire.anthropic.errors import render_error, status
         (errors.MethodNotAllowed("x"), 405, "invalid_request_error"),
         (errors.PayloadTooLarge("x"), 413, "request_too_large"),
         (errors.QueueFull("x"), 429, "rate_limit_error"),
+        (errors.RateLimited("x"), 429, "rate_limit_error"),
+        (errors.RequestTimeout("x"), 408, "timeout_error"),
+        (errors.UpstreamTimeout("x"), 504, "timeout_error"),
+        (errors.UpstreamFailed("x"), 502, "api_error"),
+        (errors.UpstreamRefused("x"), 502, "api_error"),
+        (errors.Cancelled("x"), 499, "api_error"),
+        (errors.ContentRefused("x"), 400, "invalid_request_error"),
+        (errors.Unsupported("x"), 400, "invalid_request_error"),
         (errors.InternalError("x"), 500, "api_error"),
         (errors.EngineCrashed("x"), 500, "api_error"),
         (errors.Unavailable("x"), 529, "overloaded_error"),
@@ -64,3 +72,8 @@ def test_a_prompt_that_is_too_long(said: str, shown: str) -> None:
         "type": "invalid_request_error",
         "message": shown,
     }
+
+
+def test_a_conversation_that_is_not_kept_is_one_that_the_client_sends_again() -> None:
+    shown = json.loads(render_error(errors.PreviousNotFound("x")))["error"]
+    assert shown["details"] == {"error_code": "thread_not_found"}

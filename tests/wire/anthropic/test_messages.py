@@ -3,32 +3,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.wire.anthropic.support import HELLO, ask, golden, request
+from tests.wire.anthropic.support import HELLO, ask, chat, golden, request, said, tool
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import ChatInput, Grammar, Message, Request, SamplingParams, TextPart
+from trunkline.core.types import (
+    ChatInput,
+    Grammar,
+    Message,
+    Request,
+    SamplingParams,
+    TextPart,
+    Thought,
+)
 from trunkline.wire.anthropic.messages import COUNT_TOKENS, MESSAGES, decode_count, decode_messages
 from trunkline.wire.codec import Incoming
 
 
-def chat(**fields: Any) -> ChatInput:
-    one = request(**fields).input
-    assert isinstance(one, ChatInput)
-    return one
-
-
-def said(*messages: tuple[str, Any], **fields: Any) -> tuple[Message, ...]:
-    sent = [{"role": role, "content": content} for role, content in messages]
-    return chat(messages=sent, **fields).messages
-
-
 def parts(*texts: str) -> tuple[TextPart, ...]:
     return tuple(map(TextPart, texts))
-
-
-def tool(name: str, **fields: Any) -> dict[str, Any]:
-    return {"name": name, "input_schema": {"type": "object", "properties": {}}, **fields}
 
 
 # the whole
@@ -76,6 +70,9 @@ def test_an_agents_call() -> None:
     prompt = one.input
     assert isinstance(prompt, ChatInput)
     assert prompt.template_kwargs == {"enable_thinking": True, "reasoning_effort": "high"}
+    assert one.notes["user"] == "user_1_account__session_2"
+    marked = [(one.place, one.message, one.ttl) for one in prompt.cache_points]
+    assert marked == [("tools", 0, ""), ("message", 0, "1h"), ("message", 1, "")]
     assert [tool["function"]["name"] for tool in prompt.tools] == ["Read", "Bash"]
     reminder = "<system-reminder>Today is Saturday.</system-reminder>"
     calls = (
@@ -94,6 +91,7 @@ def test_an_agents_call() -> None:
             "I'll read it.",
             tool_calls=calls,
             reasoning_content="I need to see the file.",
+            thoughts=(Thought("I need to see the file.", "c2ln"), Thought("", sealed="cmVk")),
         ),
         Message("tool", parts("1\tdef points():", "2\t    pass"), tool_call_id="toolu_1"),
         Message("tool", parts("Error:", "Exit code 1"), tool_call_id="toolu_2"),
@@ -259,14 +257,21 @@ def test_servers_tools_are_passed_over() -> None:
         {"type": "web_search_20250305", "name": "web_search", "max_uses": 5},
         {"type": "a_kind_of_the_future", "anything": [1]},
     ]
-    assert request(tools=others) == request()
-    assert request(tools=[*others, tool("a")]) == request(tools=[tool("a")])
+    notes = {"tools.web_search_20250305": True, "tools.a_kind_of_the_future": True}
+    assert request(tools=others) == msgspec.structs.replace(request(), notes=notes)
+    both = request(tools=[*others, tool("a")])
+    assert both == msgspec.structs.replace(request(tools=[tool("a")]), notes=notes)
+    made_up = request(tools=[{"type": 'x"\r\ny: z'}, {"type": 5}])
+    assert made_up.notes == {"tools.other": True}
 
 
 @pytest.mark.parametrize(
     ("thinking", "expected"),
     [
-        ({"type": "enabled", "budget_tokens": 2048}, {"enable_thinking": True}),
+        (
+            {"type": "enabled", "budget_tokens": 2048},
+            {"enable_thinking": True, "thinking_budget": 2048},
+        ),
         ({"type": "adaptive"}, {"enable_thinking": True}),
         ({"type": "disabled"}, {"enable_thinking": False}),
         ({"type": "between_tools"}, {}),
@@ -357,7 +362,10 @@ def test_a_call_without_result_cannot_be_continued() -> None:
 @pytest.mark.parametrize(
     ("block", "words"),
     [
-        ({"type": "image", "source": {"type": "url", "url": "https://a.example"}}, "see images"),
+        (
+            {"type": "image", "source": {"type": "url", "url": "https://a.example"}},
+            "images are not passed on",
+        ),
         ({"type": "document", "source": {"type": "base64", "data": "x"}}, "as text"),
         ({"type": "hologram"}, "'hologram'"),
     ],
@@ -368,6 +376,22 @@ def test_what_a_model_of_text_cannot_take(block: Any, words: str) -> None:
     inner = {"type": "tool_result", "tool_use_id": "t", "content": [block]}
     with pytest.raises(Unsupported, match=r"messages\.0\.content\.0\.content\.0"):
         said(("user", [inner]))
+
+
+def test_a_file_that_the_model_will_not_see() -> None:
+    upload = {"type": "container_upload", "file_id": "f"}
+    with pytest.raises(Unsupported, match=r"messages\.0\.content\.0"):
+        said(("user", [upload, {"type": "text", "text": "Read it"}]))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"thread": {"type": "continue", "previous_message_id": "m"}}, {"compaction": {"type": "x"}}],
+)
+def test_what_would_make_it_another_conversation(fields: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ask(**fields)
+    assert caught.value.param in fields
 
 
 def test_a_servers_tool_cannot_be_named() -> None:

@@ -19,7 +19,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw
 
-from trunkline.core.types import Delta, Event, RowFinished, Timing, ToolCallDelta, Usage
+from trunkline.core.types import Delta, Event, RowFinished, Thought, Timing, ToolCallDelta, Usage
+from trunkline.wire.anthropic.calls import InTurn, is_whole
 from trunkline.wire.codec import Answer
 from trunkline.wire.one_line import Encoder
 
@@ -31,8 +32,9 @@ _MOST_SPACE = 64
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
+_Kind = Literal["", "text", "thinking", "redacted_thinking", "tool_use"]
+
 _encoder = Encoder()
-_arguments = msgspec.json.Decoder(dict[str, Raw])
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -88,17 +90,26 @@ class _Thinking(msgspec.Struct, tag_field="type", tag="thinking"):
     signature: str
 
 
+class _Redacted(msgspec.Struct, tag_field="type", tag="redacted_thinking"):
+    data: str
+
+
 class _ToolUse(msgspec.Struct, tag_field="type", tag="tool_use"):
     id: str
     name: str
     input: Raw
 
 
+_Block = _Text | _Thinking | _Redacted | _ToolUse
+
+
 def _counts(usage: Usage, style: Style) -> tuple[int, int, int, int, _OutputDetails]:
     """The fields of `_Usage`. Anthropic counts input without what the cache read or wrote."""
     fresh = usage.prompt_tokens - usage.cached_tokens
-    # The last token of a prompt is computed in any case, and never read from the cache.
-    written = max(0, fresh - 1) if style.caching else 0
+    written = usage.cache_write_tokens
+    if style.caching and not written:
+        # The last token of a prompt is computed in any case, and never read from the cache.
+        written = max(0, fresh - 1)
     spoken = 0 if style.silent else usage.completion_tokens
     details = _OutputDetails(usage.reasoning_tokens)
     return fresh - written, written, usage.cached_tokens, spoken, details
@@ -113,9 +124,9 @@ class _Blocks:
         # Of the block that is open, or was the last; -1 = there was none.
         self._index = -1
         # Which block is open: "" = none.
-        self._open: Literal["", "text", "thinking", "tool_use"] = ""
-        # The tool call that is open.
-        self._call = -1
+        self._open: _Kind = ""
+        # What its provider signed the open thinking block with, once that is known.
+        self._signature = ""
         # Whitespace that belongs to the next text block, if there is one.
         self._space = ""
         self._reason: str = "stop"
@@ -126,6 +137,8 @@ class _Blocks:
             if isinstance(event, Delta) and not self._style.silent:
                 if event.reasoning:
                     self._thinking(event.reasoning)
+                if event.seal is not None:
+                    self._seal(event.seal)
                 if event.text:
                     self._text(event.text)
                 for call in event.tool_calls:
@@ -140,6 +153,18 @@ class _Blocks:
         if not self._style.hide_thinking:
             self._more(text)
 
+    def _seal(self, thought: Thought) -> None:
+        if thought.sealed:
+            self._turn("redacted_thinking")
+            self._begin(_Redacted(thought.sealed))
+        else:
+            if self._open != "thinking":
+                # Its provider does not show what it thought.
+                self._turn("thinking")
+                self._begin(_Thinking("", ""))
+            self._signature = thought.signature
+        self._turn("")
+
     def _text(self, text: str) -> None:
         if self._open != "text":
             text = self._space + text
@@ -152,13 +177,7 @@ class _Blocks:
         self._more(text)
 
     def _tool_use(self, call: ToolCallDelta) -> None:
-        if self._open != "tool_use" or self._call != call.index:
-            self._space = ""
-            self._turn("tool_use")
-            self._call = call.index
-            self._begin(_ToolUse(call.id or "", call.name or "", Raw(b"{}")))
-        if call.arguments:
-            self._more(call.arguments)
+        raise NotImplementedError
 
     def _end(self, event: RowFinished) -> None:
         if self._space and self._index < 0:
@@ -174,14 +193,19 @@ class _Blocks:
         if self._style.silent:
             self._reason, self._stop = "max_tokens", None
 
-    def _turn(self, kind: Literal["", "text", "thinking", "tool_use"]) -> None:
+    def _turn(self, kind: _Kind) -> None:
         """Close the open block; if `kind` says so, another begins."""
         if self._open:
             self._close()
+        self._signature = ""
         self._open = kind
         self._index += kind != ""
 
-    def _begin(self, block: _Text | _Thinking | _ToolUse) -> None:
+    def _signed(self) -> str:
+        """What the open thinking block is signed with."""
+        return self._signature or SIGNATURE
+
+    def _begin(self, block: _Block) -> None:
         raise NotImplementedError
 
     def _more(self, text: str) -> None:
@@ -196,8 +220,10 @@ class MessageWhole(_Blocks):
 
     def __init__(self, answer: Answer, style: Style) -> None:
         super().__init__(answer, style)
-        self._content: list[_Text | _Thinking | _ToolUse] = []
+        self._content: list[_Block] = []
         self._pieces: list[str] = []
+        # The calls by their number, each with the pieces of its arguments.
+        self._calls: dict[int, tuple[_ToolUse, list[str]]] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Keep what matters; sends nothing."""
@@ -206,6 +232,8 @@ class MessageWhole(_Blocks):
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The message."""
+        for block, pieces in self._calls.values():
+            block.input = _object("".join(pieces))
         return _encoder.encode(
             _Message(
                 id=self._answer.id,
@@ -217,7 +245,19 @@ class MessageWhole(_Blocks):
             )
         )
 
-    def _begin(self, block: _Text | _Thinking | _ToolUse) -> None:
+    def _tool_use(self, call: ToolCallDelta) -> None:
+        found = self._calls.get(call.index)
+        if found is None:
+            if call.name is None:
+                # Of a call that never began.
+                return
+            self._space = ""
+            self._turn("tool_use")
+            found = self._calls[call.index] = _ToolUse(call.id or "", call.name, Raw(b"{}")), []
+            self._begin(found[0])
+        found[1].append(call.arguments)
+
+    def _begin(self, block: _Block) -> None:
         self._content.append(block)
 
     def _more(self, text: str) -> None:
@@ -230,18 +270,12 @@ class MessageWhole(_Blocks):
         if isinstance(block, _Text):
             block.text = text
         elif isinstance(block, _Thinking):
-            block.thinking, block.signature = text, SIGNATURE
-        else:
-            block.input = _object(text)
+            block.thinking, block.signature = text, self._signed()
 
 
 def _object(text: str) -> Raw:
     """Arguments as they are; those that max_tokens cut short are none."""
-    try:
-        _arguments.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return Raw(b"{}")
-    return Raw(text.encode())
+    return Raw(text.encode() if is_whole(text) else b"{}")
 
 
 class MessageStream(_Blocks):
@@ -251,6 +285,7 @@ class MessageStream(_Blocks):
         super().__init__(answer, style)
         self._out: list[bytes] = []
         self._started = False
+        self._calls = InTurn()
         # The bytes around the pieces of the open block.
         self._before = self._after = b""
 
@@ -282,13 +317,35 @@ class MessageStream(_Blocks):
             b'event: ping\ndata: {"type":"ping"}\n\n' % _encoder.encode(message)
         )
 
-    def _begin(self, block: _Text | _Thinking | _ToolUse) -> None:
+    def _tool_use(self, call: ToolCallDelta) -> None:
+        for piece in self._calls.take(call):
+            self._call_piece(piece)
+
+    def _call_piece(self, call: ToolCallDelta) -> None:
+        if call.name is not None:
+            self._space = ""
+            self._turn("tool_use", settled=True)
+            self._begin(_ToolUse(call.id or "", call.name, Raw(b"{}")))
+        if call.arguments:
+            self._more(call.arguments)
+
+    def _turn(self, kind: _Kind, *, settled: bool = False) -> None:
+        if self._open == "tool_use" and not settled:
+            # Calls that wait come before what follows.
+            for call in self._calls.rest():
+                self._call_piece(call)
+            self._calls.close()
+        super()._turn(kind)
+
+    def _begin(self, block: _Block) -> None:
         self._out.append(
             b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,'
             b'"content_block":%b}\n\n' % (self._index, _encoder.encode(block))
         )
         if isinstance(block, _Text):
             kind, field = b"text_delta", b"text"
+        elif isinstance(block, _Redacted):
+            return
         elif isinstance(block, _Thinking):
             kind, field = b"thinking_delta", b"thinking"
         else:
@@ -301,7 +358,7 @@ class MessageStream(_Blocks):
     def _close(self) -> None:
         if self._open == "thinking":
             head = _delta_head(self._index, b"signature_delta", b"signature")
-            self._out.append(b"%b%b}}\n\n" % (head, _encoder.encode(SIGNATURE)))
+            self._out.append(b"%b%b}}\n\n" % (head, _encoder.encode(self._signed())))
         self._out.append(
             b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
             % self._index

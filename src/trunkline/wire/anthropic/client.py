@@ -1,20 +1,26 @@
 """`POST /v1/messages`, spoken to a server.
 
-Shapes: the official client's `types/message_create_params.py` (anthropic 2.11). What of thinking a
-model takes: platform.claude.com/docs/en/build-with-claude/extended-thinking. Read 2026-11-21.
+Shapes: the official client's `types/message_create_params.py` (anthropic 2.11, read 2026-11-21).
+What a model takes of it: `claude`.
 """
 
 from __future__ import annotations
 
 import re
 
+import msgspec
+from msgspec import UNSET
+
 from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.types import ChatInput, Grammar, Json, RawRequest, Request
+from trunkline.wire.anthropic.claude import Claude, claude
 from trunkline.wire.anthropic.client_answer import MessageAnswer, MessagePassing, look
-from trunkline.wire.anthropic.client_turns import lacks_thought, turns
+from trunkline.wire.anthropic.client_relay import checks_signatures, without_ours
+from trunkline.wire.anthropic.client_thinking import default_tokens, place_thinking
+from trunkline.wire.anthropic.client_turns import called_tools, limit_marks, turns
 from trunkline.wire.asked import Asked, chat_input, schema_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms, uncounted
-from trunkline.wire.openai.client_fields import finished, longest
+from trunkline.wire.openai.client_fields import longest
 from trunkline.wire.passing import WholePassing, renaming
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.relays import passes, patched
@@ -24,14 +30,12 @@ from trunkline.wire.told import refusal
 _PATH = "/v1/messages"
 _HEADERS = (("content-type", "application/json"), ("anthropic-version", "2023-06-01"))
 
-# `max_tokens` must be said; every model of today answers at least so long.
-_DEFAULT_TOKENS = 8192
-# Models that think within a budget of tokens; 4.6 and later decide for themselves.
-_BUDGETED = re.compile(r"claude-3|claude-[a-z]+-4(?!-?\.?[6-9])")
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384}
-_LEAST_BUDGET = 1024
-_DEFAULT_BUDGET = 8192
-_EFFORTS = {"minimal": "low"}
+# Services by OpenAI's names.
+_TIERS = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
+# Who a user is must not be said in so many words: mail addresses and numbers of telephones are
+# refused (litellm 1.106, `_valid_user_id`), and what is longer than this.
+_PERSONAL = re.compile(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}|\+?[\d\s()-]{7,}")
+_LONGEST_USER = 256
 
 
 class MessagesSpeaker:
@@ -41,43 +45,53 @@ class MessagesSpeaker:
     path = _PATH
     counts = staticmethod(uncounted)
     look = staticmethod(look)
-    passes = staticmethod(passes)
+
+    def passes(self, terms: Terms) -> bool:
+        """See `PlainSpeaker`."""
+        return passes(terms) and not checks_signatures(terms)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A conversation. Raises `Unsupported` for any other prompt, too."""
         source = chat_input(request, "Anthropic's API")
         asked = Asked(request, terms)
-        keeps = asked.has("template_kwargs")
-        system, messages = turns(source.messages, thoughts=keeps)
+        model = claude(terms.model)
+        system, messages = turns(asked, source)
         most = longest(asked, request)
         body: Json = {
             "model": terms.model,
-            "max_tokens": _DEFAULT_TOKENS if most is None else most,
+            "max_tokens": default_tokens(model) if most is None else most,
             "messages": messages,
         }
         if system:
             body["system"] = system
         if asked.has("stream"):
             body["stream"] = True
-        _place_sampling(asked, request, body)
-        _place_tools(asked, request, body)
+        _place_sampling(asked, request, model, body)
+        _place_tools(asked, request, model, body)
+        if "tools" not in body and asked.has("tools") and not asked.has("template_kwargs"):
+            _place_called(source, body)
         _place_format(asked, body)
-        passed_over = _place_thinking(asked, source, body)
-        if not keeps and any(message.reasoning_content for message in source.messages):
-            passed_over = (*passed_over, "reasoning_content")
-        if asked.take("continue_final_message", "continue_final_message"):
-            _trim(messages)
-        outgoing = finished(asked, _PATH, body, passed_over)
-        return _with_headers(outgoing, _HEADERS)
+        place_thinking(asked, source, body, bounded=most is not None)
+        _place_continuation(asked, model, messages)
+        _place_notes(asked, body)
+        limit_marks(source, body)
+        return _with_headers(asked.outgoing(_PATH, body), _HEADERS)
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:
         """Of events, or of one message."""
-        answer = MessageAnswer(request)
+        answer = MessageAnswer(request, seals="template_kwargs" not in terms.features)
         return WholeReader(answer) if is_whole(head) else StreamReader(EventReader(), answer)
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
         """See `Speaker`."""
-        outgoing = patched(_PATH, raw, terms)
+        left_out: tuple[str, ...] = ()
+        if checks_signatures(terms):
+            changes, left_out = without_ours(raw)
+            if changes:
+                merged = {**raw.fields, **changes}
+                fields = {name: one for name, one in merged.items() if one is not UNSET}
+                raw = msgspec.structs.replace(raw, fields=fields)
+        outgoing = msgspec.structs.replace(patched(_PATH, raw, terms), dropped=left_out)
         sent = [one for one in raw.headers if one[0].startswith("anthropic-")]
         return _with_headers(outgoing, tuple((dict(_HEADERS) | dict(sent)).items()))
 
@@ -101,14 +115,21 @@ def _with_headers(outgoing: Outgoing, headers: tuple[tuple[str, str], ...]) -> O
     )
 
 
-def _place_sampling(asked: Asked, request: Request, body: Json) -> None:
-    if request.sampling.temperature <= 1:
+def _place_sampling(asked: Asked, request: Request, model: Claude, body: Json) -> None:
+    """Neutral values are Anthropic's own; engines of open models may have others by default."""
+    sampling = request.sampling
+    if sampling.temperature == 1 and not asked.has("template_kwargs"):
+        asked.take("temperature")
+    elif sampling.temperature <= 1 and model.samples:
         asked.place(body, "temperature", "temperature")
-    asked.place(body, "top_p", "top_p")
-    if request.sampling.top_k > 0:
-        asked.place(body, "top_k", "top_k", "top_k")
-    else:
+    if sampling.top_p == 1 and not asked.has("template_kwargs"):
+        asked.take("top_p")
+    elif model.samples and (model.samples_twice or "temperature" not in body):
+        asked.place(body, "top_p", "top_p")
+    if sampling.top_k <= 0:
         asked.take("top_k")
+    elif model.samples:
+        asked.place(body, "top_k", "top_k", "top_k")
     # What matched is told, so the reader can put it back.
     asked.take("include_stop")
     stops: list[str] | None = asked.take("stop")
@@ -119,7 +140,7 @@ def _place_sampling(asked: Asked, request: Request, body: Json) -> None:
             asked.leave("stop", stops)
 
 
-def _place_tools(asked: Asked, request: Request, body: Json) -> None:
+def _place_tools(asked: Asked, request: Request, model: Claude, body: Json) -> None:
     tools = asked.take("tools", "tools")
     if tools is None or (request.tool_choice == "none" and not asked.has("tool_choice")):
         # The choice among none goes with them.
@@ -128,6 +149,9 @@ def _place_tools(asked: Asked, request: Request, body: Json) -> None:
         return
     body["tools"] = [_tool(one["function"]) for one in tools]
     choice = asked.take("tool_choice", "tool_choice") or "auto"
+    if choice in ("required", "named") and not model.forces:
+        asked.leave("tool_choice", choice)
+        choice = "auto"
     spelled: Json = {"type": {"required": "any", "named": "tool"}.get(choice, choice)}
     if choice == "named":
         spelled["name"] = request.tool_name
@@ -160,37 +184,34 @@ def _place_format(asked: Asked, body: Json) -> None:
         asked.leave("grammar", grammar)
 
 
-def _place_thinking(asked: Asked, source: ChatInput, body: Json) -> tuple[str, ...]:
-    """Whether to think, and how hard. Returns what is passed over."""
-    wanted = asked.reasoning()
-    if asked.take("reasoning") is not None:
-        # A model that does not think is no reason to refuse.
-        return ("reasoning",)
-    if wanted.enabled is False:
-        body["thinking"] = {"type": "disabled"}
-        return ()
-    if wanted.enabled is None and wanted.effort is None:
-        return ()
-    forced = body.get("tool_choice", {}).get("type") in ("any", "tool")
-    budgeted = _BUDGETED.search(asked.terms.model) is not None
-    short = budgeted and body["max_tokens"] <= _LEAST_BUDGET
-    if forced or short or (not asked.has("template_kwargs") and lacks_thought(source.messages)):
-        # Refused there together with thinking.
-        return ("reasoning",)
-    if budgeted:
-        budget = _BUDGETS.get(wanted.effort or "", _DEFAULT_BUDGET)
-        budget = min(budget, body["max_tokens"] - 1)
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    else:
-        body["thinking"] = {"type": "adaptive"}
-        if wanted.effort is not None:
-            effort = _EFFORTS.get(wanted.effort, wanted.effort)
-            body["output_config"] = {**body.get("output_config", {}), "effort": effort}
-    for name in ("temperature", "top_k"):
-        # Neither goes together with thinking.
-        if name in body:
-            asked.leave(name, body.pop(name))
-    return ()
+def _place_called(source: ChatInput, body: Json) -> None:
+    """Tools that nobody offers now, but that the conversation calls."""
+    if tools := called_tools(source.messages):
+        body["tools"] = tools
+        body["tool_choice"] = {"type": "none"}
+
+
+def _place_continuation(asked: Asked, model: Claude, messages: list[Json]) -> None:
+    if asked.peek("continue_final_message") is None or messages[-1]["role"] != "assistant":
+        return
+    if not model.continues:
+        # Left to be refused; or the answer begins anew.
+        messages.pop()
+    elif asked.take("continue_final_message", "continue_final_message"):
+        _trim(messages)
+
+
+def _place_notes(asked: Asked, body: Json) -> None:
+    user = asked.note("user")
+    if isinstance(user, str) and len(user) <= _LONGEST_USER and not _PERSONAL.fullmatch(user):
+        body["metadata"] = {"user_id": user}
+    elif user is not None:
+        asked.tell("user")
+    tier = asked.note("service_tier")
+    if tier is not None and asked.terms.hosted and tier in _TIERS:
+        body["service_tier"] = _TIERS[tier]
+    elif tier is not None:
+        asked.tell("service_tier")
 
 
 def _trim(messages: list[Json]) -> None:

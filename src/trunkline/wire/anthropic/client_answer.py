@@ -13,7 +13,17 @@ from msgspec import Raw
 
 from trunkline.core.errors import ContentRefused
 from trunkline.core.pieces import Events
-from trunkline.core.types import ChatInput, Event, FinishReason, Request, ToolCallDelta, Usage
+from trunkline.core.types import (
+    ChatInput,
+    Delta,
+    Event,
+    FinishReason,
+    Request,
+    Thought,
+    ToolCallDelta,
+    Usage,
+)
+from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.asked import text_of
 from trunkline.wire.passing import EventPassing, event_data, renamed, with_data
 from trunkline.wire.reading import Row, decoded
@@ -66,13 +76,16 @@ class _Counts:
     def usage(self) -> Usage:
         """Anthropic counts input without what the cache read or wrote."""
         prompt = self._input + self._written + self._read
-        return Usage(prompt, self._output, self._read, self._thought)
+        return Usage(prompt, self._output, self._read, self._thought, self._written)
 
 
 class _Block(msgspec.Struct):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
+    # Of redacted thinking.
+    data: str | None = None
     id: str | None = None
     name: str | None = None
     input: Raw = Raw(b"{}")
@@ -84,6 +97,7 @@ class _Delta(msgspec.Struct):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
@@ -114,7 +128,10 @@ _any = msgspec.json.Decoder()
 class MessageAnswer:
     """See `reading.Body`."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, *, seals: bool) -> None:
+        """`seals`: what signs thoughts there wants them back as they were."""
+        self._id = request.id
+        self._seals = seals
         self._row = Row(request)
         self._counts = _Counts()
         # White space that ends an answer to be continued; it was not sent and may come again.
@@ -177,14 +194,23 @@ class MessageAnswer:
             self._said = True
             call = ToolCallDelta(number, block.id or f"call_{number}", block.name or "", text)
             return self._row.delta(calls=(call,))
-        return self._text(block.text or "", block.thinking or "")
+        if block.type == "redacted_thinking":
+            return self._seal(Thought("", sealed=block.data or ""))
+        events = self._text(block.text or "", block.thinking or "")
+        return [*events, *self._seal(Thought("", block.signature or ""))]
 
     def _delta(self, index: int, delta: _Delta) -> Iterable[Event]:
         if delta.partial_json and index in self._calls:
             self._argued.add(index)
             call = ToolCallDelta(self._calls[index], None, None, delta.partial_json)
             return self._row.delta(calls=(call,))
+        if delta.signature:
+            return self._seal(Thought("", delta.signature))
         return self._text(delta.text or "", delta.thinking or "")
+
+    def _seal(self, thought: Thought) -> Iterable[Event]:
+        sealed = thought.sealed or thought.signature not in ("", SIGNATURE)
+        return (Delta(self._id, 0, "", seal=thought),) if sealed and self._seals else ()
 
     def _text(self, text: str, reasoning: str) -> Iterable[Event]:
         while self._space and text:

@@ -8,34 +8,40 @@ they name (anthropic 2.11, read 2026-11-21).
     consecutive turns of one role               -> one turn, as Anthropic joins them
     user: tool_result                           -> a tool message each, before the turn's text
     assistant: text, thinking, tool_use         -> one message: content, reasoning, calls
+    signed thinking, redacted_thinking          -> its thoughts, for who signed them
+    cache_control of any block                  -> a cache point behind the message
+    what servers' tools said and did            -> nothing; what is left out is told
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import InvalidRequest, Unsupported
-from trunkline.core.types import Json, Message, TextPart
+from trunkline.core.types import CachePoint, Json, Message, TextPart, Thought
+from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.anthropic.errors import decode
 from trunkline.wire.openai.fields import NOTHING
 
-# What ran on Anthropic's own servers in earlier turns, and hidden thinking: unreadable elsewhere.
-_FOREIGN = frozenset(
-    (
-        "redacted_thinking",
-        "server_tool_use",
-        "mcp_tool_use",
-        "container_upload",
-        "fallback",
-    )
-)
+# What ran on Anthropic's own servers in earlier turns: unreadable elsewhere.
+_FOREIGN = frozenset(("server_tool_use", "mcp_tool_use", "container_upload", "fallback"))
+
+# Blocks of an assistant's turn that are no part of its text.
+_SILENT = ("tool_use", "thinking", "redacted_thinking")
 
 # How far into a tool's result its own word of an error is looked for, in characters.
 _ERROR_WITHIN = 64
+
+
+class CacheControl(msgspec.Struct):
+    """`cache_control`: a mark, wherever it stands."""
+
+    type: str = ""
+    ttl: Literal["5m", "1h"] | None = None
 
 
 class Block(msgspec.Struct):
@@ -44,6 +50,9 @@ class Block(msgspec.Struct):
     type: str
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
+    # redacted_thinking.
+    data: str | None = None
     # tool_use.
     id: str = ""
     name: str = ""
@@ -59,6 +68,7 @@ class Block(msgspec.Struct):
     context: str | None = None
     # tool_reference.
     tool_name: str = ""
+    cache_control: CacheControl | None = None
 
 
 class Turn(msgspec.Struct):
@@ -84,31 +94,48 @@ _string = msgspec.json.Decoder(str)
 T = TypeVar("T")
 
 
-def conversation(
-    system: str | list[Block] | None, sent: Sequence[Turn]
-) -> tuple[tuple[Message, ...], bool]:
-    """The messages, and whether the last one is an answer to be continued.
+class Conversation(msgspec.Struct):
+    """What a body's turns come to."""
 
-    Raises `InvalidRequest` and `Unsupported`.
-    """
+    messages: list[Message] = []
+    # True: the last message is an answer to be continued.
+    continued: bool = False
+    cache_points: list[CachePoint] = []
+    # Types of the blocks that are not passed on.
+    left_out: list[str] = []
+
+    def add(self, message: Message, blocks: Sequence[_Placed]) -> None:
+        """One message more, and the mark that its blocks may bear."""
+        self.messages.append(message)
+        marks = [block.cache_control for _, block in blocks if block.cache_control is not None]
+        if marks:
+            point = CachePoint("message", len(self.messages) - 1, marks[-1].ttl or "")
+            self.cache_points.append(point)
+
+
+def conversation(system: str | list[Block] | None, sent: Sequence[Turn]) -> Conversation:
+    """The messages of a body. Raises `InvalidRequest` and `Unsupported`."""
     turns = _joined(sent)
     head = list(_placed("system", system)) if system else []
     while turns and turns[0][0] == "system":
         head += turns.pop(0)[1]
-    messages: list[Message] = []
+    found = Conversation()
     if head:
-        messages.append(Message("system", _content(_texts(head))))
+        found.add(Message("system", _content(_texts(head))), head)
     for role, blocks in turns:
         if role == "user":
-            messages += _user(blocks)
+            _user(found, blocks)
         elif role == "assistant":
-            messages.append(_assistant(blocks))
+            found.add(_assistant(blocks), blocks)
         else:
-            messages.append(Message("system", _content(_texts(blocks))))
-    continued = bool(turns) and turns[-1][0] == "assistant" and _continued(messages)
-    if all(message.role == "system" for message in messages):
+            found.add(Message("system", _content(_texts(blocks))), blocks)
+        found.left_out += [block.type for _, block in blocks if _is_foreign(block.type)]
+    found.continued = bool(turns) and turns[-1][0] == "assistant" and _continued(found.messages)
+    if all(message.role == "system" for message in found.messages):
         raise InvalidRequest("messages: at least one user message is required", param="messages")
-    return tuple(messages), continued
+    last = len(found.messages)
+    found.cache_points = [point for point in found.cache_points if point.message < last]
+    return found
 
 
 def _continued(messages: list[Message]) -> bool:
@@ -148,18 +175,25 @@ def _placed(where: str, content: str | Sequence[Block]) -> Iterable[_Placed]:
     return [(f"{where}.{index}", block) for index, block in enumerate(content)]
 
 
-def _user(blocks: Sequence[_Placed]) -> Iterable[Message]:
-    results = [_result(where, block) for where, block in blocks if block.type == "tool_result"]
-    others = [(where, block) for where, block in blocks if block.type != "tool_result"]
-    if others or not results:
-        results.append(Message("user", _content(_texts(others))))
-    return results
+def _user(found: Conversation, blocks: Sequence[_Placed]) -> None:
+    others: list[_Placed] = []
+    for where, block in blocks:
+        if block.type == "container_upload":
+            problem = f"{where}: files in a container are not passed on here; send their text"
+            raise Unsupported(problem, param=where)
+        if block.type == "tool_result":
+            inner = list(_inner(f"{where}.content", block.content))
+            found.add(_result(where, block, inner), [*inner, (where, block)])
+        else:
+            others.append((where, block))
+    if others or not blocks:
+        found.add(Message("user", _content(_texts(others))), others)
 
 
-def _result(where: str, block: Block) -> Message:
+def _result(where: str, block: Block, inner: Sequence[_Placed]) -> Message:
     if not block.tool_use_id:
         raise InvalidRequest(f"{where}.tool_use_id: Field required", param=f"{where}.tool_use_id")
-    parts = _texts(_inner(f"{where}.content", block.content))
+    parts = _texts(inner)
     content = _content(parts)
     if block.is_error:
         # Templates know no failed calls. Most tools say in their text that they failed.
@@ -172,13 +206,23 @@ def _result(where: str, block: Block) -> Message:
 def _assistant(blocks: Sequence[_Placed]) -> Message:
     calls = [_call(where, block) for where, block in blocks if block.type == "tool_use"]
     thinking = [block.thinking for _, block in blocks if block.type == "thinking"]
-    texts = _texts((w, b) for w, b in blocks if b.type not in ("tool_use", "thinking"))
+    texts = _texts((w, b) for w, b in blocks if b.type not in _SILENT)
     return Message(
         "assistant",
         None if calls and not texts else _content(texts),
         tool_calls=tuple(calls) or None,
         reasoning_content="\n".join(filter(None, thinking)) or None,
+        thoughts=tuple(_thoughts(blocks)),
     )
+
+
+def _thoughts(blocks: Sequence[_Placed]) -> Iterable[Thought]:
+    """What another has sealed; not what we have signed for want of anything better."""
+    for _, block in blocks:
+        if block.type == "redacted_thinking" and block.data:
+            yield Thought("", sealed=block.data)
+        elif block.type == "thinking" and block.signature not in (None, "", SIGNATURE):
+            yield Thought(block.thinking or "", block.signature or "")
 
 
 def _call(where: str, block: Block) -> Json:
@@ -222,12 +266,16 @@ def _text(where: str, block: Block) -> Sequence[str]:
         case "tool_reference":
             return (block.tool_name,)
         case "image":
-            problem = f"{where}: this model cannot see images"
+            problem = f"{where}: images are not passed on to this model here; send text"
             raise Unsupported(problem, param=where)
-        case kind if kind in _FOREIGN or (kind != "tool_result" and kind.endswith("_tool_result")):
+        case kind if _is_foreign(kind):
             return ()
     problem = f"{where}: blocks of type {block.type[:40]!r} are not supported here"
     raise Unsupported(problem, param=where)
+
+
+def _is_foreign(kind: str) -> bool:
+    return kind in _FOREIGN or (kind != "tool_result" and kind.endswith("_tool_result"))
 
 
 def _document(where: str, block: Block) -> Sequence[str]:
@@ -238,7 +286,7 @@ def _document(where: str, block: Block) -> Sequence[str]:
         case "content":
             texts = _texts(_inner(f"{where}.source.content", source.content))
         case kind:
-            problem = f"{where}.source: this model reads documents as text, not as {kind[:40]!r}"
+            problem = f"{where}.source: documents are passed on as text here, not as {kind[:40]!r}"
             raise Unsupported(problem, param=f"{where}.source")
     title = "\n".join(filter(None, (block.title, block.context)))
     return (_headed(title, texts),)

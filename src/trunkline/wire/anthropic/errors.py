@@ -28,8 +28,15 @@ _TYPES = {
     "model_not_found": "not_found_error",
     "payload_too_large": "request_too_large",
     "queue_full": "rate_limit_error",
+    "rate_limited": "rate_limit_error",
+    "request_timeout": "timeout_error",
+    "upstream_timeout": "timeout_error",
+    "cancelled": "api_error",
     "unavailable": "overloaded_error",
 }
+# kind -> what the client looks for in `details`, to send the whole conversation again
+# (anthropic 2.11, `lib/threads/_thread_state.py`).
+_CODES = {"previous_not_found": "thread_not_found"}
 # Where Anthropic's status is not the usual one.
 _STATUSES = {"unprocessable": 400, "unavailable": 529}
 
@@ -42,9 +49,14 @@ _TOO_LONG = re.compile(
 _INDEX = re.compile(r"\[(\d+|\.\.\.)\]")
 
 
+class _Details(msgspec.Struct):
+    error_code: str
+
+
 class _Error(msgspec.Struct):
     type: str
     message: str
+    details: _Details | UnsetType = UNSET
 
 
 class _Body(msgspec.Struct, tag_field="type", tag="error"):
@@ -65,7 +77,9 @@ def status(error: TrunklineError) -> int:
 def render_error(error: TrunklineError) -> bytes:
     """The body of an error response."""
     default = "invalid_request_error" if error.status < 500 else "api_error"
-    shown = _Error(_TYPES.get(error.kind, default), _message(error))
+    code = _CODES.get(error.kind)
+    details = UNSET if code is None else _Details(code)
+    shown = _Error(_TYPES.get(error.kind, default), _message(error), details)
     return _encoder.encode(_Body(shown, error.request_id or UNSET))
 
 

@@ -4,14 +4,13 @@ Fields: the official client's `types/message_create_params.py` and
 `types/message_count_tokens_params.py` (anthropic 2.11, API version 2026-10-21); `temperature`,
 `top_k` and `top_p` are those of API version 2023-06-01. Read 2026-11-21.
 
-Whatever else a body has is ignored: `metadata`, `service_tier`, `container`, `mcp_servers`,
-`context_management` and the like say nothing about a model that runs here. `cache_control` needs
-no heed either: every prompt goes through the prefix cache. It only decides how usage is spelled.
+What else a body may have says nothing about a model that runs here; it is noted for backends that
+have a place for it (`notes`). Nor does `cache_control` matter here: every prompt goes through the
+prefix cache. It decides how usage is spelled, and is passed on to backends that want to be told.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest
 from trunkline.core.types import Grammar, Json, SamplingParams
-from trunkline.wire.anthropic.content import Block, Turn
+from trunkline.wire.anthropic.content import Block, CacheControl, Turn
 from trunkline.wire.anthropic.errors import decode
 from trunkline.wire.openai.fields import NOTHING, PositiveShare, asks
 from trunkline.wire.openai.tools import MAX_TOOLS
@@ -27,9 +26,6 @@ from trunkline.wire.openai.tools import MAX_TOOLS
 _MAX_STOPS = 64
 # Anthropic's own limit.
 _MAX_MESSAGES = 100_000
-
-# A key, never text: within a string its quotes are escaped.
-_CACHE_CONTROL = re.compile(rb'"cache_control"\s*:\s*\{')
 
 # Levels of Anthropic's `effort` that templates with a `reasoning_effort` do not know.
 _EFFORTS = {"xhigh": "high", "max": "high"}
@@ -44,9 +40,10 @@ class ToolChoice(msgspec.Struct):
 
 
 class Thinking(msgspec.Struct):
-    """`thinking`. `budget_tokens` is a hint that is not taken."""
+    """`thinking`."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: int | None = None
     # "omitted": thinking blocks have no text.
     display: str | None = None
 
@@ -75,6 +72,7 @@ class PromptFields(msgspec.Struct, kw_only=True):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    cache_control: CacheControl | None = None
 
 
 class MessagesFields(PromptFields, kw_only=True):
@@ -89,14 +87,23 @@ class MessagesFields(PromptFields, kw_only=True):
     top_p: PositiveShare | None = None
     # The name that `output_config.format` had while it was in beta.
     output_format: Raw = NOTHING
+    # What is noted, and what is refused (`noted`).
+    billing_policy: Any = None
+    compaction: Any = None
+    container: Any = None
+    context_management: Any = None
+    diagnostics: Any = None
+    fallback_credit_token: Any = None
+    fallbacks: Any = None
+    inference_geo: Any = None
+    mcp_servers: Any = None
+    metadata: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    thread: Any = None
 
 
 _format = msgspec.json.Decoder(Format)
-
-
-def marks_cache(body: bytes | bytearray) -> bool:
-    """Whether a body asks for caching anywhere."""
-    return _CACHE_CONTROL.search(body) is not None
 
 
 def template_variables(fields: PromptFields) -> Json:
@@ -107,6 +114,8 @@ def template_variables(fields: PromptFields) -> Json:
         variables["enable_thinking"] = False
     elif thinking in ("enabled", "adaptive"):
         variables["enable_thinking"] = True
+        if fields.thinking and fields.thinking.budget_tokens is not None:
+            variables["thinking_budget"] = fields.thinking.budget_tokens
     effort = fields.output_config.effort if fields.output_config else None
     if effort is not None:
         variables["reasoning_effort"] = _EFFORTS.get(effort, effort)
@@ -146,3 +155,9 @@ def sampling(fields: MessagesFields) -> SamplingParams:
     wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     # A prompt that is only to be cached still needs one step of its own.
     return SamplingParams(max_tokens=fields.max_tokens or 1, **wanted)
+
+
+def explicit(fields: MessagesFields) -> tuple[str, ...]:
+    """Sampling parameters that were given, though the value is the neutral one."""
+    given = {"temperature": fields.temperature, "top_p": fields.top_p}
+    return tuple([name for name, value in given.items() if value == 1])

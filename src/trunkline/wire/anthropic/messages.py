@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from trunkline.core.types import ChatInput, Request, Tokenization
+from trunkline.core.types import CachePoint, ChatInput, Request, Tokenization
 from trunkline.wire.anthropic.answer import MessageStream, MessageWhole, Style
-from trunkline.wire.anthropic.content import conversation
+from trunkline.wire.anthropic.content import Conversation, conversation
 from trunkline.wire.anthropic.errors import decode, render_error, status, stream_error
 from trunkline.wire.anthropic.fields import (
     MessagesFields,
     PromptFields,
     constraint,
-    marks_cache,
+    explicit,
     sampling,
     stops,
     template_variables,
 )
+from trunkline.wire.anthropic.notes import noted
 from trunkline.wire.anthropic.tools import chosen_tools
 from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
 from trunkline.wire.openai.tools import Tools
@@ -28,18 +29,21 @@ _count = msgspec.json.Decoder(PromptFields)
 class MessagesAsk:
     """A decoded call."""
 
-    def __init__(self, fields: MessagesFields, *, caching: bool) -> None:
+    def __init__(self, fields: MessagesFields) -> None:
         self.model = fields.model or ""
         self.stream = bool(fields.stream)
         self._tools = _tools(fields)
-        self._input = _input(fields, self._tools)
+        turns = conversation(fields.system, fields.messages)
+        self._input = _input(fields, self._tools, turns)
         self._sampling = sampling(fields)
+        self._explicit = explicit(fields)
+        self._notes = noted(fields, turns.left_out)
         self._stop = stops(fields)
         self._grammar = constraint(fields)
         choice = fields.tool_choice
         self._parallel = not (choice and choice.disable_parallel_tool_use)
         self._style = Style(
-            caching=caching,
+            caching=_marks_cache(fields, self._input),
             hide_thinking=fields.thinking is not None and fields.thinking.display == "omitted",
             silent=fields.max_tokens == 0,
         )
@@ -51,6 +55,8 @@ class MessagesAsk:
             model=model,
             input=self._input,
             sampling=self._sampling,
+            explicit=self._explicit,
+            notes=self._notes,
             stop=self._stop,
             grammar=self._grammar,
             tool_choice=self._tools.choice,
@@ -77,7 +83,7 @@ class CountLookup:
     def __init__(self, fields: PromptFields) -> None:
         self.model = fields.model or ""
         self._tools = _tools(fields)
-        self._input = _input(fields, self._tools)
+        self._input = _input(fields, self._tools, conversation(fields.system, fields.messages))
 
     def question(self, request_id: str, model: str, tenant: str) -> Request:
         """The request whose prompt is counted."""
@@ -98,8 +104,7 @@ class CountLookup:
 
 def decode_messages(incoming: Incoming) -> MessagesAsk:
     """Decode and check a call. Raises `InvalidRequest` and `Unsupported`."""
-    fields = decode(_messages, incoming.body)
-    return MessagesAsk(fields, caching=marks_cache(incoming.body))
+    return MessagesAsk(decode(_messages, incoming.body))
 
 
 def decode_count(incoming: Incoming) -> CountLookup:
@@ -111,14 +116,38 @@ def _tools(fields: PromptFields) -> Tools:
     return chosen_tools(fields.tools or (), fields.tool_choice)
 
 
-def _input(fields: PromptFields, tools: Tools) -> ChatInput:
-    messages, continued = conversation(fields.system, fields.messages)
+def _input(fields: PromptFields, tools: Tools, turns: Conversation) -> ChatInput:
     return ChatInput(
-        messages=messages,
+        messages=tuple(turns.messages),
         tools=tools.definitions,
         template_kwargs=template_variables(fields),
-        add_generation_prompt=not continued,
-        continue_final_message=continued,
+        add_generation_prompt=not turns.continued,
+        continue_final_message=turns.continued,
+        cache_points=_cache_points(fields, tools, turns),
+    )
+
+
+def _cache_points(
+    fields: PromptFields, tools: Tools, turns: Conversation
+) -> tuple[CachePoint, ...]:
+    """All marks of a body. The one at its top is behind the last message, if none is there yet."""
+    points = turns.cache_points
+    marks = [tool["cache_control"] for tool in fields.tools or () if tool.get("cache_control")]
+    if marks and tools.definitions:
+        ttl = marks[-1].get("ttl") if isinstance(marks[-1], dict) else None
+        points = [CachePoint("tools", ttl=ttl if ttl in ("5m", "1h") else ""), *points]
+    last = len(turns.messages) - 1
+    if fields.cache_control is not None and all(
+        point.place == "tools" or point.message != last for point in points
+    ):
+        points = [*points, CachePoint("message", last, fields.cache_control.ttl or "")]
+    return tuple(points)
+
+
+def _marks_cache(fields: PromptFields, prompt: ChatInput) -> bool:
+    """Whether a body asks for caching anywhere."""
+    return bool(prompt.cache_points) or any(
+        tool.get("cache_control") for tool in fields.tools or ()
     )
 
 

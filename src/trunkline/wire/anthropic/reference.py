@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline.wire.anthropic.fields import MessagesFields
 from trunkline.wire.anthropic.messages import MESSAGES
-from trunkline.wire.reference import Body, Page, ignored, yes
+from trunkline.wire.reference import Body, Page, ignored, refused, yes
 
 _TOOL = {"name": "f", "input_schema": {"type": "object"}}
 _FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
@@ -13,7 +13,7 @@ _MESSAGES = (
     yes(
         "messages",
         [{"role": "user", "content": "Bye"}],
-        "Text, tool use and results, thinking; images are refused.",
+        "Text, tool use and results, thinking; images and files are refused.",
     ),
     yes("model", "other", "Name or alias."),
     yes("max_tokens", 5, "Capped by what the context leaves. 0 only fills the prefix cache."),
@@ -21,7 +21,11 @@ _MESSAGES = (
     yes("system", "Be brief.", "A text, or blocks; turns with the role `system` count as well."),
     yes("tools", [_TOOL], "Those with a schema; what only Anthropic can run is left out."),
     yes("tool_choice", {"type": "any"}, "`auto`, `any`, `tool`, `none`.", tools=[_TOOL]),
-    yes("thinking", {"type": "disabled"}, "A variable of the chat template; no budget is kept."),
+    yes(
+        "thinking",
+        {"type": "disabled"},
+        "A variable of the chat template, and so is the budget: `thinking_budget`.",
+    ),
     yes("output_config", {"effort": "low"}, "`effort`, and `format` with a JSON schema."),
     yes("output_format", _FORMAT, "What `output_config.format` was before."),
     yes("stop_sequences", ["x"], "Up to 64; the one that matched is named."),
@@ -31,14 +35,26 @@ _MESSAGES = (
     yes(
         "cache_control",
         {"type": "ephemeral"},
-        "Every prompt goes through the prefix cache; this decides how usage is told.",
+        "Every prompt goes through the prefix cache; this decides how usage is told, and marks the "
+        "prompt for backends that want marks.",
     ),
-    ignored("metadata", {"user_id": "x"}),
-    ignored("service_tier", "auto"),
+    refused("compaction", {"type": "summary"}, "Conversations are not summarized."),
+    refused(
+        "thread",
+        {"type": "continue", "previous_message_id": "msg_1"},
+        "Conversations are not kept; `create` is ignored.",
+    ),
+    ignored("metadata", {"user_id": "x"}, "The user is told to backends that ask for one."),
+    ignored("service_tier", "standard_only", "Likewise."),
     ignored("container", "x"),
-    ignored("mcp_servers", [], "They are called at Anthropic alone."),
-    ignored("context_management", {"edits": []}),
+    ignored("mcp_servers", [{"type": "url", "name": "x"}], "They are called at Anthropic alone."),
+    ignored("context_management", {"edits": [{"type": "clear_thinking_20251015"}]}),
     ignored("inference_geo", "us"),
+    ignored("speed", "fast"),
+    ignored("diagnostics", {"previous_message_id": "msg_1"}),
+    ignored("fallbacks", "default"),
+    ignored("fallback_credit_token", "x"),
+    ignored("billing_policy", {"type": "billing_policy", "bill_to": "user_profile"}),
 )
 
 PAGE = Page(

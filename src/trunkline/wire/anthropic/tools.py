@@ -19,9 +19,10 @@ def chosen_tools(tools: Sequence[Json], choice: ToolChoice | None) -> Tools:
     """The client's own tools, and the choice among them. Raises `InvalidRequest`, `Unsupported`.
 
     Tools that a client names by type alone (`web_search_...`, `bash_...`) are run by Anthropic, or
-    known to its models by heart. Agents send them along with others: they are passed over.
+    known to its models by heart. Agents send them along with others: they are passed over (`notes`
+    tells of them).
     """
-    own = [(index, tool) for index, tool in enumerate(tools) if _is_own(tool)]
+    own = [(index, tool) for index, tool in enumerate(tools) if is_own(tool)]
     definitions = tuple([_definition(f"tools.{index}", tool) for index, tool in own])
     kind = choice.type if choice else "auto"
     if kind in ("any", "tool") and not definitions:
@@ -38,7 +39,8 @@ def chosen_tools(tools: Sequence[Json], choice: ToolChoice | None) -> Tools:
     return _named(definitions, tools, choice.name)
 
 
-def _is_own(tool: Json) -> bool:
+def is_own(tool: Json) -> bool:
+    """Whether the client runs it, by its schema."""
     return tool.get("type") in (None, "custom") or "input_schema" in tool
 
 
