@@ -31,7 +31,11 @@ _MARK = "<!-- Made by scripts/docs.py; do not edit. -->"
 _KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
 # Bounds from here on are those of the machine.
 _LARGE = 2**30
-_SUPPORT = {"yes": "yes", "ignored": "accepted and ignored"}
+_SUPPORT = {
+    "yes": "yes",
+    "handed on": "handed on",
+    "ignored": "accepted and ignored",
+}
 
 
 def pages() -> dict[str, str]:
@@ -61,7 +65,9 @@ def _index() -> Iterator[str]:
     yield "decided by the fields of the body, or by who asks."
     yield ""
     yield "A parameter that is *refused* fails where it asks for something: null, false and what is"
-    yield "empty do not. Every example behind these tables is sent by the tests."
+    yield "empty do not. One that is *handed on* goes to servers that know it when a request is"
+    yield "translated for them, else a `warning` names it; a model that runs here does without."
+    yield "Every example behind these tables is sent by the tests."
     yield ""
     for page in PAGES:
         yield f"- [{page.title}]({page.name}.md)"

@@ -61,8 +61,11 @@ def body_of(body: Body, fields: Json, parameter: Parameter | None = None) -> Jso
     return {**found, **more}
 
 
-def observed(body: Body, sent: Json) -> Any:
-    """All that a body asks for: the model's name, requests, and what an answer looks like."""
+def observed(body: Body, sent: Json, *, notes: bool = True) -> Any:
+    """All that a body asks for: the model's name, requests, and what an answer looks like.
+
+    `notes`: with what is for other servers alone.
+    """
     incoming = Incoming(msgspec.json.encode(sent), path=body.path)
     asked: Any = body.codec.decode(incoming)
     if body.codec.looks_up:
@@ -71,8 +74,9 @@ def observed(body: Body, sent: Json) -> Any:
     recall = getattr(asked, "recall", None)
     if recall is not None:
         return recall
-    # Notes are for other servers.
-    requests = [msgspec.structs.replace(one, notes={}) for one in asked.requests("r", "m", "")]
+    requests = asked.requests("r", "m", "")
+    if not notes:
+        requests = [msgspec.structs.replace(one, notes={}) for one in requests]
     renderer = asked.renderer(ANSWER)
     shown = b"".join(renderer.take(0, (event,)) for event in events())
     shown += renderer.finish(USAGE, TIMING)
@@ -92,8 +96,15 @@ def test_a_parameter_does_what_its_page_says(body: Body, parameter: Parameter) -
         shown = body.codec.error(caught.value).decode()
         assert parameter.name in shown or caught.value.param == parameter.name == "images"
         return
-    same = observed(body, without) == observed(body, sent)
-    assert same == (parameter.support == "ignored")
+    same = [
+        observed(body, without, notes=notes) == observed(body, sent, notes=notes)
+        for notes in (True, False)
+    ]
+    expected = {"ignored": [True, True], "handed on": [False, True]}
+    if parameter.support in expected:
+        assert same == expected[parameter.support]
+    else:
+        assert not same[1]
 
 
 @pytest.mark.parametrize(("name", "body"), BODIES, ids=lambda one: getattr(one, "title", one))

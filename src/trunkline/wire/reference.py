@@ -1,7 +1,8 @@
 """What the pages in docs/api are made of: declared beside each codec, proved by tests.
 
 `scripts/docs.py` writes the pages. `tests/wire/test_reference.py` sends every example: what is said
-to be supported must change the request or the answer, what is said to be ignored must change
+to be supported must change the request or the answer, what is said to be handed on must change
+what the request notes for other servers and no more, what is said to be ignored must change
 nothing, what is said to be refused must fail with a 4xx that names it; and every field that a
 decoder knows, and every route, must be on a page.
 """
@@ -16,8 +17,10 @@ import msgspec
 from trunkline.core.types import Json
 from trunkline.wire.codec import Codec
 
-# "yes": it does what it says. "ignored": accepted without effect. "refused": a 4xx that names it.
-Support = Literal["yes", "ignored", "refused"]
+# "yes": it does what it says. "handed on": to a server that knows it (`Request.notes`); without
+# effect on a model that runs here. "ignored": accepted without effect. "refused": a 4xx that names
+# it.
+Support = Literal["yes", "handed on", "ignored", "refused"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -73,6 +76,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 def yes(name: str, example: Any, note: str, *, instead_of: str = "", **needs: Any) -> Parameter:
     """A parameter that is supported."""
     return Parameter(name, "yes", example, note, needs, instead_of)
+
+
+def handed_on(name: str, example: Any, note: str = "", **needs: Any) -> Parameter:
+    """A parameter for servers that know it."""
+    return Parameter(name, "handed on", example, note, needs)
 
 
 def ignored(name: str, example: Any, note: str = "", **needs: Any) -> Parameter:

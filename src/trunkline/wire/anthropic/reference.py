@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline.wire.anthropic.fields import MessagesFields
 from trunkline.wire.anthropic.messages import MESSAGES
-from trunkline.wire.reference import Body, Page, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, handed_on, refused, yes
 
 _TOOL = {"name": "f", "input_schema": {"type": "object"}}
 _FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
@@ -44,17 +44,17 @@ _MESSAGES = (
         {"type": "continue", "previous_message_id": "msg_1"},
         "Conversations are not kept; `create` is ignored.",
     ),
-    ignored("metadata", {"user_id": "x"}, "The user is told to backends that ask for one."),
-    ignored("service_tier", "standard_only", "Likewise."),
-    ignored("container", "x"),
-    ignored("mcp_servers", [{"type": "url", "name": "x"}], "They are called at Anthropic alone."),
-    ignored("context_management", {"edits": [{"type": "clear_thinking_20251015"}]}),
-    ignored("inference_geo", "us"),
-    ignored("speed", "fast"),
-    ignored("diagnostics", {"previous_message_id": "msg_1"}),
-    ignored("fallbacks", "default"),
-    ignored("fallback_credit_token", "x"),
-    ignored("billing_policy", {"type": "billing_policy", "bill_to": "user_profile"}),
+    handed_on("metadata", {"user_id": "x"}, "`user_id` alone."),
+    handed_on("service_tier", "standard_only"),
+    handed_on("container", "x"),
+    handed_on("mcp_servers", [{"type": "url", "name": "x"}], "They are called at Anthropic alone."),
+    handed_on("context_management", {"edits": [{"type": "clear_thinking_20251015"}]}),
+    handed_on("inference_geo", "us"),
+    handed_on("speed", "fast"),
+    handed_on("diagnostics", {"previous_message_id": "msg_1"}),
+    handed_on("fallbacks", "default"),
+    handed_on("fallback_credit_token", "x"),
+    handed_on("billing_policy", {"type": "billing_policy", "bill_to": "user_profile"}),
 )
 
 PAGE = Page(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trunkline.wire.ollama.chat import CHAT, ChatFields
 from trunkline.wire.ollama.generate import GENERATE, GenerateFields
 from trunkline.wire.ollama.options import NAMES
-from trunkline.wire.reference import Body, Page, amended, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, amended, handed_on, ignored, refused, yes
 
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 _FORMAT = {"type": "object"}
@@ -55,14 +55,14 @@ _OPTIONS = (
     yes("seed", 1, "The same seed gives the same answer on the same server."),
     yes("num_predict", 5, "Most tokens of the answer; 0 and less: what the context leaves."),
     yes("stop", ["x"], "Up to 64; the answer ends before the first of them."),
-    yes("num_ctx", 16, "More than the model is served with is refused; else as `num_keep`."),
-    yes("num_keep", 1, "For an Ollama behind; what runs here is loaded as it was told."),
-    yes("num_batch", 1, "Likewise."),
-    yes("num_gpu", 1, "Likewise."),
-    yes("main_gpu", 1, "Likewise."),
-    yes("num_thread", 1, "Likewise."),
-    yes("draft_num_predict", 1, "Likewise."),
-    yes("use_mmap", True, "Likewise."),
+    handed_on("num_ctx", 16, "More than a model here is served with is refused."),
+    handed_on("num_keep", 1, "What runs here is loaded as it was told."),
+    handed_on("num_batch", 1, "Likewise."),
+    handed_on("num_gpu", 1, "Likewise."),
+    handed_on("main_gpu", 1, "Likewise."),
+    handed_on("num_thread", 1, "Likewise."),
+    handed_on("draft_num_predict", 1, "Likewise."),
+    handed_on("use_mmap", True, "Likewise."),
 )
 
 _LEAST_CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trunkline.wire.openai.chat import CHAT, ChatFields
 from trunkline.wire.openai.completions import COMPLETIONS, CompletionFields
-from trunkline.wire.reference import Body, Page, Parameter, amended, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, amended, handed_on, ignored, refused, yes
 
 _SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": _SCHEMA}}
 _FUNCTION = {"name": "f", "parameters": _SCHEMA}
-
-
-def handed_on(name: str, example: Any) -> Parameter:
-    """A note (`wire.openai.notes`)."""
-    return yes(name, example, "For a server that knows it; a model that runs here does not.")
 
 
 COMMON = (

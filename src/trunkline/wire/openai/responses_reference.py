@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trunkline.wire.openai.reference import COMMON, handed_on
+from trunkline.wire.openai.reference import COMMON
 from trunkline.wire.openai.responses import RESPONSES, ResponsesFields
-from trunkline.wire.reference import Body, Page, amended, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, amended, handed_on, ignored, refused, yes
 
 _TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
