@@ -23,6 +23,7 @@ from trunkline.gateway.strategies import ALIASES
 from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence, overlay
 from trunkline.server.file.names import (
+    ProviderModel,
     UnknownProvider,
     kind_of,
     model_name,
@@ -245,22 +246,20 @@ class _Expander:
                     node.place, f"no backend is called {backend!r} ({known}) and {error}"
                 )
                 return None
-            backend, model_text = (
-                self._provider(found.kind, found.provider, node.place),
-                found.model,
-            )
+            backend, model_text = self._provider(found, node.place), found.model
         entries: dict[str, Node] = {"backend": Scalar(node.place, backend, plain=False)}
         if model_text:
             entries["model"] = Scalar(node.place, model_text, plain=False)
         return Mapping(node.place, entries)
 
-    def _provider(self, kind: str, provider: dict[str, str], place: Place) -> str:
+    def _provider(self, found: ProviderModel, place: Place) -> str:
         """Name of the backend of a provider that the file only mentions."""
-        name = "-".join((kind, *provider.values()))
+        provider = found.provider
+        name = "-".join((found.kind, *provider.values(), *found.dialect.split(".")[1:]))
         if name not in self._backends:
+            texts = {"name": name, "kind": found.kind, "dialect": found.dialect}
             entries: dict[str, Node] = {
-                "name": Scalar(place, name, plain=False),
-                "kind": Scalar(place, kind, plain=False),
+                field: Scalar(place, text, plain=False) for field, text in texts.items() if text
             }
             if provider:
                 more = {
