@@ -32,7 +32,7 @@ def told(loaded: Loaded) -> list[str]:
         (
             "model: openai/responses/gpt-5, api_base: 'http://h', api_key: k",
             "responses-compatible",
-            "",
+            "openai.responses",
             "gpt-5",
         ),
         (
@@ -101,6 +101,19 @@ ACCOUNT = {
     "client_email": "a@b",
     "token_uri": "https://t",
 }
+
+
+def test_a_model_may_be_whatever_the_client_names(tmp_path: Path) -> None:
+    def names(group: str, model: str) -> set[str]:
+        text = f"{{model_name: '{group}', litellm_params: {{model: '{model}', api_key: k}}}}"
+        found = read(tmp_path, f"model_list: [{text}]", {"OPENAI_API_KEY": "k"})
+        return {route.name for route in found.config.routes}
+
+    known = {"openai/*", "gpt-*", "chatgpt-*", "o1*", "o3*", "o4*"}
+    assert names("*", "*") == names("*/*", "*/*") == known | {"text-completion-openai/*"}
+    assert names("openai/*", "*") == known
+    (note,) = told(entry(tmp_path, "model: '*'"))
+    assert note == "model: it does not say whose model it is; the entry is left out"
 
 
 @pytest.mark.parametrize(

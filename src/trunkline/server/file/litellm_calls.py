@@ -152,7 +152,9 @@ def _of_openai(params: Section, kind: Kind, given: list[str]) -> CallDefaults:
                 params.report.note(params.place_of(name), "not known; sent with each request")
     dialects = {operation.partition(".")[0] for operation in kind.paths}
     alike = dialects <= {"openai", "anthropic"} and body.keys() <= _COMMON
-    return CallDefaults(body, "openai" if body and len(dialects) > 1 and not alike else "")
+    # A server of anybody's may be found to speak more than its kind is known to.
+    alone = dialects == {"openai"} and kind.hosted
+    return CallDefaults(body, "" if not body or alike or alone else "openai")
 
 
 def _note(params: Section, name: str, kind: Kind) -> None:

@@ -100,6 +100,8 @@ _OTHER_MODES = frozenset(
 )
 
 
+# Models of which the client names the provider, too.
+_ANY = ("*", "*/*")
 # Beginning of a group that has all models of a provider -> names that belong to it although it does
 # not stand in front of them. LiteLLM knows them by its list of models (`inferred_provider`).
 WELL_KNOWN = {
@@ -167,8 +169,8 @@ class Deployments:
         if urls and not url:
             # What was meant for one server must not go to the provider's public one.
             self.report.note(params.place, "its api_base is not known; the entry is left out")
-        elif name.text == "*" and not url and not params.text("custom_llm_provider"):
-            found = self._everything(params, entry.place)
+        elif name.text in _ANY and not url and not params.text("custom_llm_provider"):
+            found = self._any(params, info, group, name)
         else:
             found = self._one(params, info, group.text, name, url)
         own = entry.whole("num_retries")
@@ -209,6 +211,18 @@ class Deployments:
         target = self._target(params, info, backend.name, model)
         weight, rpm, tpm = (params.number(key) or 0.0 for key in ("weight", "rpm", "tpm"))
         return [Deployment(group, backend, target, params.place, (weight, rpm, tpm))]
+
+    def _any(self, params: Section, info: Section, group: Scalar, name: Scalar) -> list[Deployment]:
+        """The model is what the client names: with its provider, which the group may tell."""
+        if group.text in _ANY:
+            return self._everything(params, group.place)
+        prefix, _, rest = group.text.partition("/")
+        if rest == "*" and kind_of(prefix):
+            return self._one(
+                params, info, group.text, msgspec.structs.replace(name, text=group.text), ""
+            )
+        self.report.note(name.place, "it does not say whose model it is; the entry is left out")
+        return []
 
     def _everything(self, params: Section, place: Place) -> list[Deployment]:
         """What "*" stands for: `provider/...` of each provider with a key, and well-known names."""
@@ -263,7 +277,7 @@ class Deployments:
         if found.kind == "openai" and url and not host.endswith("openai.com"):
             # The prefix says which API is spoken there, not whose server it is.
             kind = "responses-compatible" if found.dialect else "openai-compatible"
-            found = msgspec.structs.replace(found, kind=kind, dialect="")
+            found = msgspec.structs.replace(found, kind=kind)
         if found.kind == "vertex" and found.model.startswith("claude"):
             self.report.note(name.place, "Claude on Vertex AI is not supported; left out")
             return None
@@ -414,7 +428,7 @@ def _of_wildcard(group: str, found: ProviderModel) -> str:
 def _by_responses(found: ProviderModel) -> ProviderModel:
     """The same, asked by OpenAI's newer operation, where its kind is known to have that."""
     if found.kind == "openai-compatible":
-        return msgspec.structs.replace(found, kind="responses-compatible")
+        found = msgspec.structs.replace(found, kind="responses-compatible")
     has = RESPONSES in KINDS[found.kind].paths
     return msgspec.structs.replace(found, dialect=RESPONSES) if has else found
 
