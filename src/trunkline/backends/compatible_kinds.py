@@ -116,6 +116,7 @@ def _host(name: str, title: str, url: str, variables: str, paths: dict[str, str]
         title=title,
         hosted=True,
         url=url,
+        reading="api",
         url_variables=(keys[0].removesuffix("_KEY") + "_BASE",),
         paths=paths,
         preferred=("openai.chat",),
@@ -128,6 +129,8 @@ def _host(name: str, title: str, url: str, variables: str, paths: dict[str, str]
 RESPONSES_COMPATIBLE = Kind(
     name="responses-compatible",
     title="a server that speaks OpenAI's Responses",
+    reading="api",
+    anybodys=True,
     paths=RESPONSES,
     preferred=("openai.responses",),
     health=OPENAI_COMPATIBLE.health,

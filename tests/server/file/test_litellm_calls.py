@@ -63,6 +63,24 @@ def test_anthropic_takes_what_it_has_by_its_names(tmp_path: Path) -> None:
     assert sorted(noted) == ["n", "reasoning_effort"]
 
 
+AZURE_AI = "api_base: 'https://h.services.ai.azure.com', api_key: k, stop: [a], temperature: 0"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "noted"),
+    [
+        ("Claude-opus", {"stop_sequences": ["a"], "temperature": 0}, []),
+        ("grok-4", {"stop": ["a"], "temperature": 0}, []),
+        ("*", {"temperature": 0}, ["stop"]),
+    ],
+)
+def test_a_model_may_decide_which_dialect_it_is(
+    tmp_path: Path, model: str, body: dict[str, object], noted: list[str]
+) -> None:
+    found, told = backend(tmp_path, f"model: azure_ai/{model}, {AZURE_AI}")
+    assert (found.default_body, found.dialect, told) == (body, "", noted)
+
+
 def test_cohere_takes_what_it_has_by_its_names(tmp_path: Path) -> None:
     found, noted = backend(tmp_path, "model: cohere/x, top_p: 0.5, top_k: 3, stop: [a], n: 1")
     assert found.default_body == {"p": 0.5, "k": 3, "stop_sequences": ["a"]}

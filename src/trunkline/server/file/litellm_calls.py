@@ -114,12 +114,15 @@ class CallDefaults(msgspec.Struct, frozen=True):
     dialect: str = ""
 
 
-def call_defaults(params: Section, kind: Kind) -> CallDefaults:
-    """The defaults for one kind of server; what cannot be one there is noted."""
+def call_defaults(params: Section, kind: Kind, model: str) -> CallDefaults:
+    """The defaults for a model of one kind of server; what cannot be one there is noted."""
     given = [name for name in params.names() if _is_sent(name)]
+    kind = _of_model(kind, model)
     openai = "openai.chat" in kind.paths
     operation = kind.preferred[0]
     own = _FIELDS.get(operation, {})
+    if kind.only:
+        openai, own = False, {name: (name, _same) for name in _COMMON}
     if openai and (not own or any(name not in own for name in given)):
         return _of_openai(params, kind, given)
     body: dict[str, object] = {}
@@ -130,6 +133,20 @@ def call_defaults(params: Section, kind: Kind) -> CallDefaults:
         elif (value := params.plain(name)) is not None:
             body.setdefault(field, make(value))
     return CallDefaults(body, operation.partition(".")[0] if body and openai else "")
+
+
+def _of_model(kind: Kind, model: str) -> Kind:
+    """The kind as `model` knows it; where `only` is left, the model may be any."""
+    if not kind.only or "*" in model:
+        return kind
+    own = [operation for operation, part in kind.only.items() if part in model.lower()]
+    spoken = own or [operation for operation in kind.paths if operation not in kind.only]
+    return msgspec.structs.replace(
+        kind,
+        paths={operation: kind.paths[operation] for operation in spoken},
+        preferred=tuple(spoken),
+        only={},
+    )
 
 
 def _is_sent(name: str) -> bool:

@@ -292,7 +292,7 @@ class Deployments:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         kind = KINDS[found.kind]
-        calls = call_defaults(params, kind)
+        calls = call_defaults(params, kind, found.model)
         config = complete(
             BackendConfig(
                 name="?",
