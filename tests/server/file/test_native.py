@@ -280,6 +280,19 @@ ERRORS = [
 ]
 
 
+def test_a_fallback_may_be_what_a_name_with_stars_answers_to(tmp_path: Path) -> None:
+    text = """\
+        backends: {box: "http://box"}
+        routes:
+          a: {targets: box/x, fallbacks: {error: [azure/gpt, other-b]}}
+          azure/*: box/*
+          other-*: box/*
+        """
+    config = config_of(tmp_path, text)
+    assert [route.name for route in config.routes] == ["a", "azure/*", "other-*"]
+    assert [one.name for one in config.backends] == ["box"]
+
+
 def test_an_alias_may_be_hidden(tmp_path: Path) -> None:
     text = "routes: [{name: a, targets: openai/x, aliases: [b, c]}]\nhidden: c\n"
     assert config_of(tmp_path, text).hidden == ("c",)

@@ -20,7 +20,7 @@ from trunkline.server.file.document import Mapping, Node, Scalar, Sequence
 from trunkline.server.file.names import complete
 from trunkline.server.file.problems import FileError, Place, Problem, nearest
 from trunkline.server.file.reader import Reader
-from trunkline.server.file.short_forms import Expanded, expand
+from trunkline.server.file.short_forms import Expanded, answered, expand
 from trunkline.server.file.variables import Variables
 from trunkline.wire.client import Feature
 
@@ -213,7 +213,7 @@ class _Checks:
             place = place_of(node, *path)
             if name in (route.name, *route.aliases):
                 self._reader.complain(place, f"{name!r} is this route itself; name another")
-            elif name not in names and not is_open:
+            elif not is_open and not answered(name, names):
                 message = f"no route is called {name!r}; {nearest(name, names)}"
                 self._reader.complain(place, message)
 

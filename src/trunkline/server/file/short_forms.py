@@ -20,6 +20,7 @@ import msgspec
 from trunkline.backends.config import BackendConfig
 from trunkline.gateway.config import RouteConfig
 from trunkline.gateway.strategies import ALIASES
+from trunkline.gateway.wildcard import match
 from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence, overlay
 from trunkline.server.file.names import (
@@ -54,6 +55,11 @@ class Expanded(msgspec.Struct, frozen=True):
     backends: tuple[Mapping, ...]
     engines: tuple[Mapping, ...]
     routes: tuple[Mapping, ...]
+
+
+def answered(name: str, routes: Iterable[str]) -> bool:
+    """Whether one of the routes of these names, which may hold `*`, answers to `name`."""
+    return any(route == name or match(route, name) is not None for route in routes)
 
 
 def expand(root: Mapping, reader: Reader) -> Expanded:
@@ -284,7 +290,7 @@ class _Expander:
             lists = fallbacks.entries.values() if isinstance(fallbacks, Mapping) else ()
             for node in lists:
                 for item in node.items if isinstance(node, Sequence) else (node,):
-                    if not isinstance(item, Scalar) or item.text in names:
+                    if not isinstance(item, Scalar) or answered(item.text, names):
                         continue
                     prefix, slash, _ = item.text.partition("/")
                     if not slash or not (prefix in self._backends or kind_of(prefix)):
