@@ -174,6 +174,35 @@ async def test_names_that_nobody_has(name: str) -> None:
             one.gateway.find(name)
 
 
+async def test_a_name_with_several_stars_asks_for_the_model_that_it_means() -> None:
+    config = FileConfig(
+        backends=(backend("a"),),
+        routes=(
+            route("my-*-x-*", Target(backend="a", model="a-*-b-*")),
+            route("whole-*-*", Target(backend="a", model="org/*")),
+        ),
+    )
+    async with world() as one:
+        await one.assembly.apply(config)
+        for name, model in (("my-1-x-2", "a-1-b-2"), ("whole-1-2", "whole-1-2")):
+            assert route_of(one, name).config.targets[0].model == model
+
+
+async def test_a_hidden_alias_answers_and_is_not_listed() -> None:
+    chat = RouteConfig(name="chat", aliases=("seen", "hid"), targets=(Target(backend="a"),))
+    falls = RouteConfig(
+        name="falls", targets=(Target(backend="a"),), fallbacks=Fallbacks(error=("hid",))
+    )
+    config = FileConfig(backends=(backend("a"),), routes=(chat, falls), hidden=("hid",))
+    async with world() as one:
+        await one.assembly.apply(config)
+        assert [name for name, _ in one.gateway.listed()] == ["chat", "seen", "falls"]
+        assert one.gateway.find("hid") is one.gateway.find("seen")
+        assert one.gateway.find("hid").name == "chat"
+        await one.assembly.apply(replace(config, hidden=()))
+        assert [name for name, _ in one.gateway.listed()] == ["chat", "seen", "hid", "falls"]
+
+
 async def test_a_model_follows_the_backend_that_lists_it() -> None:
     config = FileConfig(backends=(backend("a"), backend("b")))
     async with world() as one:

@@ -1,4 +1,6 @@
-"""What a kind of server is, as data. The rows are in `engine_kinds` and `hosted_kinds`."""
+"""What a kind of server is, as data. The rows are in `engine_kinds` and `hosted_kinds`; of hosts
+that take what such servers usually take in `compatible_kinds`.
+"""
 
 from __future__ import annotations
 

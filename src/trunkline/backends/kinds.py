@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from trunkline.backends.compatible_kinds import COMPATIBLE
 from trunkline.backends.engine_kinds import ENGINES
 from trunkline.backends.hosted_kinds import HOSTED
 from trunkline.backends.kind import Kind
 
 __all__ = ["ALIASES", "KINDS", "Kind", "find_kind"]
 
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (*ENGINES, *HOSTED)})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {kind.name: kind for kind in (*ENGINES, *HOSTED, *COMPATIBLE)}
+)
 
 # Other spellings: LiteLLM's provider names among them.
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -31,6 +34,13 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "text-completion-openai": "openai",
         "openai_like": "openai-compatible",
         "custom_openai": "openai-compatible",
+        "aiohttp_openai": "openai-compatible",
+        "docker_model_runner": "openai-compatible",
+        "heroku": "openai-compatible",
+        "lemonade": "openai-compatible",
+        "litellm_proxy": "openai-compatible",
+        "xinference": "openai-compatible",
+        "ai21_chat": "ai21",
         "azure_ai": "azure-ai",
         "bedrock_converse": "bedrock",
         "vertex_ai": "vertex",

@@ -97,7 +97,7 @@ class Assembly:
 
     def _serve(self, config: FileConfig, backends: Mapping[str, Backend]) -> Routes:
         loop = asyncio.get_running_loop()
-        plain = [route for route in config.routes if "*" not in route.name]
+        plain = [_shown(route, config) for route in config.routes if "*" not in route.name]
         patterns = [route for route in config.routes if "*" in route.name]
         plain += _own_names(config)
         open_backends = config.open_backends()
@@ -115,14 +115,17 @@ class Assembly:
             loop,
             speakers=SPEAKERS,
             before=self._routes,
-            elsewhere=elsewhere if patterns or open_backends else None,
+            elsewhere=elsewhere if patterns or open_backends or config.hidden else None,
         )
+        served = routes.served()
+        if config.hidden:
+            more.append(_Hidden(config, served))
         if patterns:
             more.append(_Patterns(patterns, routes))
         if open_backends:
             offered = {name: backends[name] for name in open_backends}
             more.append(_Listed(offered, routes, loop.time))
-        self._gateway.serve(routes.served(), Keys(config.client_keys()), more)
+        self._gateway.serve(served, Keys(config.client_keys()), more)
         return routes
 
     def report(self) -> tuple[RouteReport, ...]:
@@ -193,6 +196,12 @@ def retires_in(config: Config) -> float:
     return max(_RETIRE, attempt)
 
 
+def _shown(route: RouteConfig, config: FileConfig) -> RouteConfig:
+    """The route with those of its names that clients are told of."""
+    aliases = tuple(alias for alias in route.aliases if alias not in config.hidden)
+    return msgspec.structs.replace(route, aliases=aliases)
+
+
 def _own_names(config: FileConfig) -> list[RouteConfig]:
     """Routes for engines, and for the listed models of backends, that no route names."""
     routed = {target.backend for route in config.routes for target in route.targets}
@@ -212,6 +221,27 @@ def _own_names(config: FileConfig) -> list[RouteConfig]:
         first = found[0]
         found[0] = msgspec.structs.replace(first, aliases=config.server.aliases(first.name))
     return found
+
+
+class _Hidden:
+    """Aliases that are answered and not listed."""
+
+    def __init__(self, config: FileConfig, served: Sequence[ServedModel]) -> None:
+        by_name = {model.name: model for model in served}
+        self._models = {
+            alias: by_name[route.name]
+            for route in config.routes
+            for alias in route.aliases
+            if alias in config.hidden and route.name in by_name
+        }
+
+    def find(self, name: str) -> ServedModel | None:
+        """The model that has this alias."""
+        return self._models.get(name)
+
+    def listed(self) -> Sequence[ServedModel]:
+        """None."""
+        return ()
 
 
 class _Made:
@@ -247,7 +277,7 @@ class _Made:
 
 
 class _Patterns(_Made):
-    """Routes whose names have a `*`. They are not listed: nobody knows what they stand for."""
+    """Routes whose names have `*`. They are not listed: nobody knows what they stand for."""
 
     def __init__(self, configs: Sequence[RouteConfig], routes: Routes) -> None:
         super().__init__(routes)
@@ -263,7 +293,7 @@ class _Patterns(_Made):
             found = match(config.name, name)
             if found is not None:
                 targets = tuple(
-                    msgspec.structs.replace(target, model=fill(target.model, found))
+                    msgspec.structs.replace(target, model=fill(target.model, found, name))
                     for target in config.targets
                 )
                 made = msgspec.structs.replace(config, name=name, aliases=(), targets=targets)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.gateway.config import RouteConfig
 from trunkline.server.file.config import FileConfig, Loaded
 from trunkline.server.file.load import load
 from trunkline.server.file.problems import FileError
@@ -33,3 +34,14 @@ def errors_of(tmp_path: Path, text: str, environ: Mapping[str, str] | None = Non
         f"{problem.place.line}: {problem.place.path}: {problem.message}"
         for problem in caught.value.problems
     ]
+
+
+def routes(loaded: Loaded) -> dict[str, RouteConfig]:
+    """The routes of a file of LiteLLM's, by name."""
+    assert loaded.format == "litellm"
+    return {route.name: route for route in loaded.config.routes}
+
+
+def notes(loaded: Loaded) -> list[str]:
+    """What is told of a file, as "line: field: message"."""
+    return [f"{note.place.line}: {note.place.path}: {note.message}" for note in loaded.notes]

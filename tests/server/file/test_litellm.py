@@ -6,25 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.file.support import errors_of, read
+from tests.server.file.support import errors_of, notes, read, routes
 from trunkline.backends.config import Timeouts
-from trunkline.gateway.config import Breaker, Fallbacks, Retries, RouteConfig, Target
-from trunkline.server.file.config import Loaded
+from trunkline.gateway.config import Target
 
 ONE = """\
         model_list:
           - model_name: m
             litellm_params: {model: openai/gpt-4o, api_key: k}
 """
-
-
-def routes(loaded: Loaded) -> dict[str, RouteConfig]:
-    assert loaded.format == "litellm"
-    return {route.name: route for route in loaded.config.routes}
-
-
-def notes(loaded: Loaded) -> list[str]:
-    return [f"{note.place.line}: {note.place.path}: {note.message}" for note in loaded.notes]
 
 
 def test_entries_of_one_name_are_targets_of_one_route(tmp_path: Path) -> None:
@@ -79,127 +69,6 @@ def test_entries_of_one_name_are_targets_of_one_route(tmp_path: Path) -> None:
     assert notes(loaded) == []
 
 
-@pytest.mark.parametrize(
-    ("params", "weights"),
-    [
-        (("weight: 2, rpm: 9", "rpm: 1"), (2, 0)),
-        (("rpm: 9", "rpm: 1"), (9, 1)),
-        (("tpm: 50", "tpm: 10"), (50, 10)),
-        (("order: 1", "order: 2"), (1, 1)),
-    ],
-)
-def test_weights_are_chosen_as_simple_shuffle_does(
-    tmp_path: Path, params: tuple[str, str], weights: tuple[float, float]
-) -> None:
-    loaded = read(
-        tmp_path,
-        f"""\
-        model_list:
-          - {{model_name: m, litellm_params: {{model: openai/a, {params[0]}}}}}
-          - {{model_name: m, litellm_params: {{model: openai/b, {params[1]}}}}}
-        """,
-    )
-    assert tuple(target.weight for target in routes(loaded)["m"].targets) == weights
-
-
-@pytest.mark.parametrize(
-    ("settings", "limit"),
-    [
-        ("routing_strategy: simple-shuffle", 0),
-        ("routing_strategy: usage-based-routing-v2", 7),
-        ("enable_pre_call_checks: true", 7),
-        ("optional_pre_call_checks: [enforce_model_rate_limits]", 7),
-    ],
-)
-def test_rpm_is_a_limit_where_litellm_enforces_it(
-    tmp_path: Path, settings: str, limit: int
-) -> None:
-    loaded = read(
-        tmp_path,
-        f"""\
-        model_list: [{{model_name: m, litellm_params: {{model: openai/a, rpm: 7}}}}]
-        router_settings: {{{settings}}}
-        """,
-    )
-    assert routes(loaded)["m"].targets[0].rpm == limit
-    assert notes(loaded) == []
-
-
-def test_settings_hold_for_every_route(tmp_path: Path) -> None:
-    loaded = read(
-        tmp_path,
-        ONE
-        + """\
-          - {model_name: n, litellm_params: {model: groq/x, drop_params: false}}
-        router_settings:
-          routing_strategy: latency-based-routing
-          num_retries: 4
-          retry_after: 2
-          allowed_fails: 6
-          cooldown_time: 40
-          model_group_retry_policy: {n: {RateLimitErrorRetries: 9}}
-          model_group_alias: {alias: m, hidden: {model: m, hidden: true}}
-          timeout: 50
-        litellm_settings: {drop_params: true, num_retries: 1, request_timeout: 9, ssl_verify: false}
-        """,
-    )
-    one, two = routes(loaded)["m"], routes(loaded)["n"]
-    assert one.strategy == two.strategy == "lowest_latency"
-    assert one.aliases == ("alias", "hidden")
-    assert one.retries == Retries(attempts=4, base=2)
-    assert two.retries == Retries(attempts=9, base=2)
-    assert one.breaker == Breaker(failures=7, cooldown=40)
-    openai, groq = loaded.config.backends
-    assert (openai.unsupported, groq.unsupported) == ("drop", "refuse")
-    assert openai.timeouts == Timeouts(first_token=50, idle=50)
-    assert not openai.verify_tls
-    assert notes(loaded) == []
-
-
-def test_a_policy_of_retries_becomes_one_number_and_says_so(tmp_path: Path) -> None:
-    text = "router_settings: {retry_policy: {TimeoutErrorRetries: 2, RateLimitErrorRetries: 5}}\n"
-    loaded = read(tmp_path, ONE + "        " + text)
-    assert routes(loaded)["m"].retries.attempts == 5
-    assert notes(loaded) == [
-        "4: router_settings.retry_policy: one number of tries holds for every kind of error: 5"
-    ]
-
-
-def test_disabled_cooldowns_never_open_the_breaker(tmp_path: Path) -> None:
-    loaded = read(tmp_path, ONE + "        router_settings: {disable_cooldowns: true}\n")
-    assert routes(loaded)["m"].breaker.failures >= 10**9
-
-
-def test_fallbacks_go_to_groups_and_to_names_outside_the_list(tmp_path: Path) -> None:
-    loaded = read(
-        tmp_path,
-        """\
-        model_list:
-          - {model_name: a, litellm_params: {model: openai/a}}
-          - {model_name: b, litellm_params: {model: openai/b}}
-          - {model_name: anthropic/*, litellm_params: {model: anthropic/*}}
-        router_settings:
-          fallbacks: [{a: [b, groq/llama, anthropic/claude-x]}]
-          context_window_fallbacks: [{a: [b]}]
-          content_policy_fallbacks: [{"*": [b]}]
-        litellm_settings: {default_fallbacks: [a, nobody]}
-        """,
-        {"GROQ_API_KEY": "gk"},
-    )
-    found = routes(loaded)
-    assert found["a"].fallbacks == Fallbacks(
-        error=("b", "groq/llama", "anthropic/claude-x"),
-        context_window=("b",),
-        content_policy=("b",),
-    )
-    assert found["b"].fallbacks == Fallbacks(error=("a",))
-    assert found["groq/llama"].targets == (Target(backend="groq", model="llama"),)
-    assert {b.name: b.api_key for b in loaded.config.backends}["groq"] == "gk"
-    assert notes(loaded) == [
-        "1: : fallbacks: 'nobody' is neither a group nor provider/model; left out"
-    ]
-
-
 def test_wildcards(tmp_path: Path) -> None:
     loaded = read(
         tmp_path,
@@ -218,6 +87,44 @@ def test_wildcards(tmp_path: Path) -> None:
     assert found["together_ai/*"] == found["together/*"] == Target(backend="together", model="*")
     assert not any(name.startswith("anthropic") for name in found)
     assert all(backend.models == () for backend in loaded.config.backends)
+
+
+def test_bare_names_reach_the_entry_for_all_models_of_their_provider(tmp_path: Path) -> None:
+    text = """\
+        model_list:
+          - {model_name: openai/*, litellm_params: {model: openai/*, api_base: "http://o"}}
+          - {model_name: vertex_ai/*, litellm_params: {model: vertex_ai/*, vertex_project: p}}
+          - {model_name: gemini/*, litellm_params: {model: gemini/*, api_key: k}}
+          - {model_name: anthropic/*, litellm_params: {model: openrouter/anthropic/*}}
+          - {model_name: claude-*, litellm_params: {model: groq/*}}
+          - {model_name: gpt-4o, litellm_params: {model: groq/x}}
+        """
+    found = {name: route.targets[0] for name, route in routes(read(tmp_path, text)).items()}
+    assert found["gpt-*"] == Target(backend="openai-compatible-o", model="gpt-*")
+    assert found["o1*"].model == "o1*"
+    # LiteLLM takes these for Vertex AI's.
+    assert found["gemini-*"].backend == "vertex"
+    assert found["claude-*"] == Target(backend="groq", model="*")
+    assert found["gpt-4o"] == Target(backend="groq", model="x")
+    everything = "  - {model_name: '*', litellm_params: {model: groq/*}}\n"
+    assert "gpt-*" not in routes(read(tmp_path, text + everything))
+    half = text.replace("claude-*", "claude-3*")
+    found = {name: route.targets[0] for name, route in routes(read(tmp_path, half)).items()}
+    assert found["claude-*"] == Target(backend="openrouter", model="anthropic/claude-*")
+
+
+@pytest.mark.parametrize(
+    ("group", "model", "asked"),
+    [
+        ("my-*-x-*", "openai/a-*-b-*", "a-*-b-*"),
+        ("my-*-*", "openai/one", "one"),
+        ("openai/*-*", "openai/*", "*-*"),
+        ("my-*-*", "openai/*", "my-*-*"),
+    ],
+)
+def test_groups_with_several_stars(tmp_path: Path, group: str, model: str, asked: str) -> None:
+    text = f"model_list: [{{model_name: '{group}', litellm_params: {{model: '{model}'}}}}]"
+    assert routes(read(tmp_path, text))[group].targets[0].model == asked
 
 
 def test_a_star_without_any_key_is_noted(tmp_path: Path) -> None:
@@ -348,39 +255,6 @@ def test_references_are_resolved_wherever_they_stand(tmp_path: Path) -> None:
     assert note.startswith("7: model_list[0].litellm_params.extra_body.deep[1]: ")
 
 
-def test_parameters_of_calls_go_where_they_mean_something(tmp_path: Path) -> None:
-    text = """\
-          - {model_name: g, litellm_params: {model: gemini/x, api_key: k, temperature: 0}}
-          - {model_name: c, litellm_params: {model: anthropic/x, api_key: k, max_tokens: 9}}
-        """
-    loaded = read(tmp_path, ONE + text)
-    assert [one.default_body for one in loaded.config.backends[1:]] == [{}, {"max_tokens": 9}]
-    (left_out,) = notes(loaded)
-    assert left_out.endswith(
-        "temperature: cannot be set for all requests to Google Gemini; left out"
-    )
-
-
-@pytest.mark.parametrize(
-    ("params", "timeouts"),
-    [
-        ("", Timeouts()),
-        ("timeout: 600", Timeouts(first_token=600, idle=600)),
-        ("timeout: 9000", Timeouts(first_token=9000, idle=9000, attempt=9000)),
-        ("stream_timeout: 5", Timeouts(idle=5)),
-    ],
-)
-def test_timeouts_never_cut_a_stream_that_moves(
-    tmp_path: Path, params: str, timeouts: Timeouts
-) -> None:
-    more = f", {params}" if params else ""
-    loaded = read(
-        tmp_path,
-        f"model_list: [{{model_name: m, litellm_params: {{model: openai/x, api_key: k{more}}}}}]",
-    )
-    assert loaded.config.backends[0].timeouts == timeouts
-
-
 @pytest.mark.parametrize("key", ["os.environ/GONE", "''"])
 def test_a_server_that_is_meant_to_be_closed_is_not_opened(tmp_path: Path, key: str) -> None:
     (error,) = errors_of(tmp_path, ONE + f"        general_settings: {{master_key: {key}}}\n")
@@ -412,9 +286,14 @@ def test_an_entry_that_nobody_can_be_asked_for_is_left_out(tmp_path: Path) -> No
     told = [note.partition(": ")[2].partition(": ")[2] for note in notes(loaded)]
     assert all(one.endswith("; the entry is left out") for one in told)
     assert [one.removesuffix("; the entry is left out") for one in told] == [
-        "provider.project: it must be given, or VERTEXAI_PROJECT or GOOGLE_CLOUD_PROJECT be set",
-        "url: a URL begins with http://host, https://host or unix:/path",
-        "headers: the header field 'x y' cannot be sent",
+        "vertex_project: it must be given, or VERTEXAI_PROJECT or GOOGLE_CLOUD_PROJECT be set",
+        "a URL begins with http://host, https://host or unix:/path",
+        "the header field 'x y' cannot be sent",
+    ]
+    fields = [note.split(": ")[1] for note in notes(loaded)]
+    assert fields[1:] == [
+        "model_list[2].litellm_params.api_base",
+        "model_list[3].litellm_params.extra_headers",
     ]
 
 
@@ -452,6 +331,40 @@ def test_what_is_not_supported_is_listed_with_line_and_reason(tmp_path: Path) ->
     assert "u:p@h" not in found
 
 
+def test_a_file_needs_no_models_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text(
+        "model_list:\n  - {model_name: n, litellm_params: {model: groq/x}}\n"
+    )
+    loaded = read(tmp_path, "include: [more.yaml]\n")
+    assert sorted(routes(loaded)) == ["n"]
+    for text in ("litellm_settings: {drop_params: true}", "general_settings: {}", "model_list: []"):
+        loaded = read(tmp_path, text)
+        assert routes(loaded) == {}
+        assert notes(loaded) == ["1: : there is no model_list, or it is empty: no model is served"]
+    # With a section of ours it is a file of ours with a fault.
+    assert (
+        "no section is called 'general_settings'"
+        in errors_of(tmp_path, "general_settings: {}\nroutes: {a: openai/b}\n")[0]
+    )
+
+
+def test_of_keys_that_are_there_twice_the_last_counts(tmp_path: Path) -> None:
+    (tmp_path / "more.yaml").write_text("router_settings: {timeout: 3, timeout: 4}\n")
+    text = """\
+        litellm_settings: {num_retries: 1}
+        include: [more.yaml]
+        litellm_settings: {num_retries: 4}
+        """
+    loaded = read(tmp_path, ONE + text)
+    assert routes(loaded)["m"].retries.attempts == 4
+    assert loaded.config.backends[0].timeouts.first_token == 4
+    assert notes(loaded) == [
+        "6: litellm_settings: 'litellm_settings' is there twice, see line 4; the last one counts",
+        "1: router_settings.timeout: 'timeout' is there twice, see line 1; the last one counts",
+    ]
+    assert "is there twice" in errors_of(tmp_path, "routes: {a: openai/b}\nroutes: {}\n")[0]
+
+
 def test_included_files_are_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text(
         "model_list:\n  - {model_name: n, litellm_params: {model: groq/x, tags: [a]}}\n"
@@ -467,7 +380,10 @@ def test_included_files_are_part_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model_list: []", "1: : no entry of model_list can be served; see the notes"),
+        (
+            "model_list: [{model_name: a, litellm_params: {model: sagemaker/x}}]",
+            "model: sagemaker has a protocol or login of its own, which is not supported",
+        ),
         ("model_list: [{model_name: a}]", "1: model_list[0]: an entry needs model_name, and"),
         ("model_list: [3]", "1: model_list[0]: an entry needs model_name, and"),
         (

@@ -18,6 +18,8 @@ from trunkline.server.file.names import (
     unique,
 )
 
+FIREWORKS = "accounts/fireworks"
+
 
 @pytest.mark.parametrize(
     ("name", "kind", "model"),
@@ -38,8 +40,18 @@ from trunkline.server.file.names import (
         ("groq/llama-3.1-8b", "groq", "llama-3.1-8b"),
         ("together_ai/meta-llama/x", "together", "meta-llama/x"),
         ("fireworks_ai/accounts/fireworks/models/x", "fireworks", "accounts/fireworks/models/x"),
+        (
+            "fireworks_ai/llama-v3p1-8b-instruct",
+            "fireworks",
+            f"{FIREWORKS}/models/llama-v3p1-8b-instruct",
+        ),
+        ("fireworks_ai/kimi-fast", "fireworks", f"{FIREWORKS}/routers/kimi-fast"),
+        ("fireworks_ai/routers/x", "fireworks", f"{FIREWORKS}/routers/x"),
+        ("fireworks_ai/*", "fireworks", "*"),
+        ("azure/o_series/dep", "azure", "dep"),
+        ("azure/gpt5_series/dep", "azure", "dep"),
+        ("meta_llama/Llama-4", "meta_llama", "Llama-4"),
         ("nvidia_nim/meta/llama3", "nvidia", "meta/llama3"),
-        ("openai/responses/gpt-5", "openai", "gpt-5"),
         ("openai/*", "openai", "*"),
         ("tensorrt_llm/m", "tensorrt-llm", "m"),
         ("gpt-4o", "openai", "gpt-4o"),
@@ -58,11 +70,26 @@ def test_a_region_may_stand_in_the_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("openai/responses/gpt-5", ProviderModel("openai", "gpt-5", dialect="openai.responses")),
+        ("responses/gpt-5", ProviderModel("openai", "gpt-5", dialect="openai.responses")),
+        ("azure/responses/dep", ProviderModel("azure", "dep", dialect="openai.responses")),
+        ("responses/claude-3", ProviderModel("anthropic", "claude-3")),
+    ],
+)
+def test_the_operation_may_stand_in_the_name(name: str, found: ProviderModel) -> None:
+    assert parse_name(name) == found
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("opnai/gpt-4o", "no provider is called 'opnai'; did you mean 'openai'?"),
         ("llama3", "expected provider/model, such as openai/gpt-4o or ollama/llama3, not 'llama3'"),
         ("meta-llama/Llama-3", "no provider is called 'meta-llama'"),
+        ("responses/responses/gpt-5", "no provider is called 'responses'"),
+        ("watsonx/x", "watsonx has a protocol or login of its own"),
     ],
 )
 def test_unknown_names_say_what_is_right(name: str, message: str) -> None:

@@ -173,7 +173,7 @@ ERRORS = [
     ("srever: {}", "1: srever: no section is called 'srever'; did you mean 'server'?"),
     (
         "[a]",
-        "1: : expected a mapping with server, keys, engines, backends, residency, routes, defaults",
+        "1: : expected a mapping with server, keys, engines, backends, residency, routes, hidden,",
     ),
     ("{}", "1: : nothing to serve: name at least one of engines, backends or routes"),
     ("server: {hots: x}", "1: server.hots: no field is called 'hots'; did you mean 'host'?"),
@@ -278,6 +278,26 @@ ERRORS = [
     ("defaults: {route: {name: a}}", "1: defaults.route.name: no field is called 'name'"),
     ("defaults: {backend: {timeouts: {idle: x}}}", "defaults.backend.timeouts.idle: expected a"),
 ]
+
+
+def test_a_fallback_may_be_what_a_name_with_stars_answers_to(tmp_path: Path) -> None:
+    text = """\
+        backends: {box: "http://box"}
+        routes:
+          a: {targets: box/x, fallbacks: {error: [azure/gpt, other-b]}}
+          azure/*: box/*
+          other-*: box/*
+        """
+    config = config_of(tmp_path, text)
+    assert [route.name for route in config.routes] == ["a", "azure/*", "other-*"]
+    assert [one.name for one in config.backends] == ["box"]
+
+
+def test_an_alias_may_be_hidden(tmp_path: Path) -> None:
+    text = "routes: [{name: a, targets: openai/x, aliases: [b, c]}]\nhidden: c\n"
+    assert config_of(tmp_path, text).hidden == ("c",)
+    (error,) = errors_of(tmp_path, text.replace("hidden: c", "hidden: d"))
+    assert error.startswith("2: hidden: no route has an alias 'd'; there are: b, c")
 
 
 @pytest.mark.parametrize(("text", "message"), ERRORS)

@@ -76,6 +76,11 @@ class FileConfig(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
 
+    hidden: Annotated[
+        tuple[str, ...],
+        Meta(description="Aliases of routes that are answered as the others, but not listed."),
+    ] = ()
+
     def client_keys(self) -> tuple[str, ...]:
         """Every key that clients may send."""
         return tuple(dict.fromkeys((*self.keys, *self.server.api_key)))

@@ -121,8 +121,11 @@ def overlay(base: Node, above: Node) -> Node:
     return Mapping(above.place, entries, {**base.keys, **above.keys})
 
 
-def parse(data: bytes, file: str) -> Node:
-    """The tree of one YAML document. Raises `FileError`."""
+def parse(data: bytes, file: str, repeated: list[Problem] | None = None) -> Node:
+    """The tree of one YAML document. Raises `FileError`.
+
+    A key that is there twice is an error; with `repeated` it is told there, and the last counts.
+    """
     if len(data) > MAX_BYTES:
         raise _error(file, 1, 1, "", f"the file is larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -132,7 +135,7 @@ def parse(data: bytes, file: str) -> Node:
         raise _error(file, line, 1, "", "the file is not UTF-8 text") from error
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _Builder(file).build(yaml.parse(text, Loader=loader))
+        return _Builder(file, repeated).build(yaml.parse(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -188,8 +191,9 @@ class _Open:
 class _Builder:
     """Turns parser events into nodes, without recursion."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, repeated: list[Problem] | None) -> None:
         self._file = file
+        self._repeated = repeated
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._root: Node | None = None
@@ -264,7 +268,11 @@ class _Builder:
             raise FileError([Problem(node.place, "a key must be a single value")])
         if node.text in parent.keys:
             line = parent.keys[node.text].line
-            raise FileError([Problem(node.place, f"{node.text!r} is there twice, see line {line}")])
+            place = parent.keys[node.text]._replace(line=node.place.line, column=node.place.column)
+            problem = Problem(place, f"{node.text!r} is there twice, see line {line}")
+            if self._repeated is None:
+                raise FileError([problem])
+            self._repeated.append(problem)
         parent.key = node
 
     def _entry(self, parent: _Open, key: Scalar, node: Node) -> None:

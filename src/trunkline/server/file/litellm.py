@@ -14,13 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from trunkline.gateway.config import Fallbacks, RouteConfig, Target
+from trunkline.gateway.config import Fallbacks, Retries, RouteConfig, Target
 from trunkline.gateway.wildcard import match
 from trunkline.server.config import ServerConfig
 from trunkline.server.file.config import FileConfig, Loaded
 from trunkline.server.file.document import MAX_BYTES, Mapping, Scalar, Sequence, parse
-from trunkline.server.file.litellm_models import Deployment, Deployments
-from trunkline.server.file.litellm_settings import read_settings
+from trunkline.server.file.litellm_models import WELL_KNOWN, Deployment, Deployments
+from trunkline.server.file.litellm_settings import MAX_RETRIES, read_settings
 from trunkline.server.file.problems import FileError, Place, Problem
 from trunkline.server.file.section import Report, Section
 from trunkline.server.file.variables import MissingVariable, Variables
@@ -41,13 +41,20 @@ _TOP_REASONS = {
 }
 
 
-def read_litellm(root: Mapping, path: str, environ: Environ[str, str]) -> Loaded:
-    """The configuration that a tree means. Raises `FileError`."""
-    root, files = _with_includes(root, path)
+def read_litellm(
+    root: Mapping, path: str, environ: Environ[str, str], repeated: list[Problem]
+) -> Loaded:
+    """The configuration that a tree means. Raises `FileError`.
+
+    `repeated`: keys that are there twice. The last one counts, as for PyYAML, which LiteLLM uses.
+    """
+    root, files = _with_includes(root, path, repeated)
     environ = _with_variables(root, environ)
     report = Report(Variables(environ, litellm=True))
     top = Section(root, root.place, report)
     top.take("environment_variables")
+    for problem in repeated:
+        report.note(problem.place, f"{problem.message}; the last one counts")
     settings = read_settings(top.section("router_settings"), top.section("litellm_settings"))
     keys, server = _general(top.section("general_settings"), environ)
     deployments = Deployments(settings, environ, report)
@@ -58,18 +65,30 @@ def read_litellm(root: Mapping, path: str, environ: Environ[str, str]) -> Loaded
         for deployment in deployments.read(Section(node, node.place, report), credentials)
     ]
     top.rest(_TOP_REASONS)
-    routes = _Routes(found, deployments, root.place).build()
-    if not routes and not report.problems:
+    made = _Routes(found, deployments, root.place)
+    routes = made.build()
+    entries = top.items("model_list")
+    if not entries:
+        report.note(root.place, "there is no model_list, or it is empty: no model is served")
+    elif not routes and not report.problems:
         report.problem(root.place, "no entry of model_list can be served; see the notes")
         report.problems += [Problem(note.place, note.message) for note in report.notes]
     if report.problems:
         raise FileError(report.problems)
-    config = FileConfig(server=server, keys=keys, backends=deployments.backends(), routes=routes)
+    config = FileConfig(
+        server=server,
+        keys=keys,
+        backends=deployments.backends(),
+        routes=routes,
+        hidden=made.hidden(),
+    )
     notes = tuple(sorted(report.notes))
     return Loaded(path=path, format="litellm", config=config, notes=notes, files=files)
 
 
-def _with_includes(root: Mapping, path: str) -> tuple[Mapping, tuple[str, ...]]:
+def _with_includes(
+    root: Mapping, path: str, repeated: list[Problem]
+) -> tuple[Mapping, tuple[str, ...]]:
     """The tree with the files that `include` names: lists grow, everything else is replaced."""
     node = root.entries.get("include")
     items = node.items if isinstance(node, Sequence) else ()
@@ -80,7 +99,7 @@ def _with_includes(root: Mapping, path: str) -> tuple[Mapping, tuple[str, ...]]:
             raise FileError([Problem(item.place, "expected the path of a file")])
         name = str(Path(path).parent / item.text)
         files.append(name)
-        other = _included(name, item.place)
+        other = _included(name, item.place, repeated)
         for key, value in other.entries.items():
             mine = merged.get(key)
             if isinstance(mine, Sequence) and isinstance(value, Sequence):
@@ -90,10 +109,10 @@ def _with_includes(root: Mapping, path: str) -> tuple[Mapping, tuple[str, ...]]:
     return Mapping(root.place, merged, root.keys), tuple(files)
 
 
-def _included(name: str, place: Place) -> Mapping:
+def _included(name: str, place: Place, repeated: list[Problem]) -> Mapping:
     try:
         with open(name, "rb") as stream:
-            other = parse(stream.read(MAX_BYTES + 1), name)
+            other = parse(stream.read(MAX_BYTES + 1), name, repeated)
     except OSError as error:
         message = f"{name} cannot be read: {error.strerror or error}"
         raise FileError([Problem(place, message)]) from error
@@ -164,16 +183,22 @@ class _Routes:
         aliases = self._aliases()
         for group, members in self._groups.items():
             self._routes[group] = self._route(group, members, aliases.get(group, ()))
+        self._add_well_known()
         known = {name for route in self._routes.values() for name in (route.name, *route.aliases)}
         for route in list(self._routes.values()):
             fallbacks = self._fallbacks(route, known)
             self._routes[route.name] = msgspec.structs.replace(route, fallbacks=fallbacks)
         return tuple(self._routes.values())
 
+    def hidden(self) -> tuple[str, ...]:
+        """Aliases of the routes that are not listed."""
+        aliases = [alias for route in self._routes.values() for alias in route.aliases]
+        return tuple(alias for alias in aliases if alias in self._settings.hidden)
+
     def _aliases(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
         for alias, group in self._settings.aliases.items():
-            if group not in self._groups:
+            if group not in self._groups or "*" in group:
                 self._note(f"model_group_alias: no group is called {group!r}; left out")
             elif alias in self._groups:
                 self._note(f"model_group_alias: {alias!r} is a group itself; left out")
@@ -181,21 +206,54 @@ class _Routes:
                 found[group] = (*found.get(group, ()), alias)
         return found
 
+    def _add_well_known(self) -> None:
+        """Routes for bare names of models where a group has all models of their provider.
+
+        Whatever answers to such a name otherwise is left alone.
+        """
+        for prefix, patterns in WELL_KNOWN.items():
+            whole = self._routes.get(f"{prefix}/*")
+            for name in patterns if whole is not None else ():
+                if whole is None or any(
+                    match(other, name) or other == name for other in self._routes
+                ):
+                    continue
+                targets = tuple(
+                    msgspec.structs.replace(target, model=target.model.replace("*", name, 1))
+                    for target in whole.targets
+                )
+                changed = msgspec.structs.replace(whole, name=name, aliases=(), targets=targets)
+                self._routes[name] = changed
+
     def _route(
         self, group: str, members: list[Deployment], aliases: tuple[str, ...]
     ) -> RouteConfig:
         settings = self._settings
-        retries = settings.retries
-        if group in settings.group_retries:
-            retries = msgspec.structs.replace(retries, attempts=settings.group_retries[group])
         return RouteConfig(
             name=group,
             aliases=aliases,
             targets=tuple(_weighted(members)),
             strategy=settings.strategy,
-            retries=retries,
+            retries=self._retries(group, members),
             breaker=settings.breaker,
         )
+
+    def _retries(self, group: str, members: list[Deployment]) -> Retries:
+        """Those of the group's own policy, else of its entries, else of all groups."""
+        settings = self._settings
+        attempts = settings.group_retries.get(group)
+        own = {one.retries for one in members} - {None}
+        if attempts is None and own and not settings.policy:
+            wanted = [
+                settings.retries.attempts if one.retries is None else one.retries for one in members
+            ]
+            attempts = min(max(wanted), MAX_RETRIES)
+            if len(set(wanted)) > 1:
+                message = f"num_retries: one number holds for all of {group!r}: {attempts}"
+                self._report.note(members[0].place, message)
+        if attempts is None:
+            return settings.retries
+        return msgspec.structs.replace(settings.retries, attempts=attempts)
 
     def _fallbacks(self, route: RouteConfig, known: set[str]) -> Fallbacks:
         found = {}

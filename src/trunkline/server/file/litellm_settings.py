@@ -37,6 +37,8 @@ _LITELLM_REASONS = {
 # What LiteLLM logs and shows, and what we do in any case.
 _HARMLESS = frozenset({"json_logs", "telemetry", "turn_off_message_logging", "suppress_debug_info"})
 
+# Of `Retries.attempts`.
+MAX_RETRIES = 20
 # Of a breaker that never opens.
 _NEVER = 1_000_000_000
 _AFFINITY: Names[str, Strategy] = {
@@ -53,6 +55,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retries: Retries = Retries()
     # Group -> tries, where it has its own.
     group_retries: dict[str, int] = {}
+    # True: `retries` is a policy by kind of error, which wins over what an entry says.
+    policy: bool = False
     breaker: Breaker = Breaker()
     timeout: float | None = None
     stream_timeout: float | None = None
@@ -65,16 +69,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: dict[str, dict[str, tuple[str, ...]]] = {}
     # Alias -> group.
     aliases: dict[str, str] = {}
+    # Those of them that are not listed.
+    hidden: frozenset[str] = frozenset()
+    # Deployments are checked before a call: for their limits, and whether the prompt fits.
+    checks: bool = False
+    # Of Vertex AI, for entries without: project, location.
+    vertex: dict[str, str] = {}
 
 
 def read_settings(router: Section, litellm: Section) -> Settings:
     """The settings of both sections; what is not supported is noted."""
     strategy, limits = _strategy(router)
-    retries, group_retries = _retries(router, litellm)
+    retries, group_retries, policy = _retries(router, litellm)
+    aliases, hidden = _aliases(litellm, router)
     settings = Settings(
         strategy=strategy,
         retries=retries,
         group_retries=group_retries,
+        policy=policy,
         breaker=_breaker(router, litellm),
         timeout=_first(router.number("timeout"), litellm.number("request_timeout")),
         stream_timeout=router.number("stream_timeout"),
@@ -83,7 +95,14 @@ def read_settings(router: Section, litellm: Section) -> Settings:
         drop_params=bool(litellm.flag("drop_params")),
         verify_tls=litellm.flag("ssl_verify") is not False,
         fallbacks=_all_fallbacks(router, litellm),
-        aliases={**_aliases(litellm), **_aliases(router)},
+        aliases=aliases,
+        hidden=hidden,
+        checks=bool(router.flag("enable_pre_call_checks")),
+        vertex={
+            name: text
+            for name in ("project", "location")
+            if (text := litellm.text(f"vertex_{name}"))
+        },
     )
     router.rest(_ROUTER_REASONS, frozenset({"set_verbose", "debug_level", "polling_interval"}))
     litellm.rest(_LITELLM_REASONS, _HARMLESS)
@@ -120,13 +139,14 @@ def _strategy(router: Section) -> tuple[Strategy, bool]:
     return chosen, limits
 
 
-def _retries(router: Section, litellm: Section) -> tuple[Retries, dict[str, int]]:
+def _retries(router: Section, litellm: Section) -> tuple[Retries, dict[str, int], bool]:
+    """For every route, for single groups, and whether the first is a policy."""
     attempts = _first(router.number("num_retries"), litellm.number("num_retries"))
     policy = _most_retries(router.section("retry_policy"))
     retries = Retries()
     tries = policy if policy is not None else attempts
     if tries is not None:
-        retries = msgspec.structs.replace(retries, attempts=min(int(tries), 20))
+        retries = msgspec.structs.replace(retries, attempts=min(int(tries), MAX_RETRIES))
     wait = router.number("retry_after")
     if wait:
         longest = max(wait, retries.longest)
@@ -136,8 +156,8 @@ def _retries(router: Section, litellm: Section) -> tuple[Retries, dict[str, int]
     for group, node in groups.entries():
         tries = _most_retries(Section(node, groups.place, groups.report))
         if tries is not None:
-            found[group] = min(int(tries), 20)
-    return retries, found
+            found[group] = min(int(tries), MAX_RETRIES)
+    return retries, found, policy is not None
 
 
 def _most_retries(policy: Section) -> float | None:
@@ -198,14 +218,23 @@ def _fallbacks(section: Section, name: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _aliases(section: Section) -> dict[str, str]:
-    """Alias -> group, of ``model_group_alias``: a name, or {model: name, hidden: bool}."""
-    inner = section.section("model_group_alias")
-    found = {}
-    for alias, node in inner.entries():
-        if isinstance(node, Mapping):
-            node = node.entries.get("model", node)
-        named = inner.resolved(node)
-        if isinstance(named, Scalar):
-            found[alias] = named.text
-    return found
+def _aliases(*sections: Section) -> tuple[dict[str, str], frozenset[str]]:
+    """``model_group_alias``: a name, or {model: name, hidden: bool}. A later section wins.
+
+    Alias -> group, and which aliases are not listed.
+    """
+    found: dict[str, str] = {}
+    hidden: dict[str, bool] = {}
+    for section in sections:
+        inner = section.section("model_group_alias")
+        for alias, node in inner.entries():
+            hides = None
+            if isinstance(node, Mapping):
+                more = Section(node, node.place, section.report)
+                hides = more.flag("hidden")
+                node = node.entries.get("model", node)
+            named = inner.resolved(node)
+            if isinstance(named, Scalar):
+                found[alias] = named.text
+                hidden[alias] = bool(hides)
+    return found, frozenset(alias for alias, hides in hidden.items() if hides)

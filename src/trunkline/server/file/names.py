@@ -34,15 +34,46 @@ _BARE = (
 )
 
 # Ways to a model that LiteLLM writes between the provider and the model; we choose them ourselves.
-_ROUTES = frozenset(
-    {"converse", "converse_like", "invoke", "chat", "responses", "text", "mantle", "conversational"}
-)
+_OPENAI_WAYS = frozenset({"chat", "responses", "text"})
+_ROUTES: Mapping[str, frozenset[str]] = {
+    "openai": _OPENAI_WAYS,
+    # What a deployment's model is, which its name need not tell.
+    "azure": _OPENAI_WAYS | {"o_series", "gpt5_series"},
+    "bedrock": frozenset(
+        {"converse", "converse_like", "invoke", "chat", "text", "mantle", "conversational"}
+    ),
+}
+# The one way that is not ours to choose: the model is asked by that operation alone.
+_RESPONSES = "responses"
+RESPONSES = "openai.responses"
 _AWS_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 # https://huggingface.co/docs/inference-providers: what LiteLLM writes before the model's owner.
 _HF_PROVIDERS = re.compile(
     "cerebras|cohere|fal-ai|featherless-ai|fireworks-ai|groq|hf-inference|hyperbolic|nebius|"
     "novita|nscale|replicate|sambanova|together"
 )
+
+# Providers of LiteLLM's for which a URL is not enough.
+_OWN_PROTOCOL = """
+    aleph_alpha auto_router bytez chatgpt clarifai datarobot dotprompt fal_ai gigachat
+    github_copilot gradient_ai humanloop langfuse langgraph manus maritalk nlp_cloud oci petals
+    predibase ragflow replicate sagemaker sagemaker_chat sagemaker_nova sap snowflake watsonx
+    watsonx_text
+"""
+_OTHER_MODELS = """
+    aws_polly black_forest_labs deepgram elevenlabs infinity jina_ai milvus nvidia_riva recraft
+    runwayml soniox stability topaz voyage
+"""
+_UNSUPPORTED = {
+    name: reason
+    for names, reason in (
+        (_OWN_PROTOCOL, "has a protocol or login of its own, which is not supported"),
+        (_OTHER_MODELS, "has no models for chat or completions"),
+    )
+    for name in names.split()
+}
+
+_FIREWORKS_ROUTERS = frozenset({"firerouter", "auto", "auto-instant"})
 
 # What signs a request, where no key of Bedrock's own is there.
 _AWS_CREDENTIALS = ("access_key_id", "secret_access_key", "session_token")
@@ -54,6 +85,10 @@ class UnknownProvider(ValueError):
     """A name whose provider nobody knows."""
 
 
+class UnsupportedProvider(UnknownProvider):
+    """One that LiteLLM knows, and for which a URL would not be enough."""
+
+
 class ProviderModel(msgspec.Struct, frozen=True):
     """What a `provider/model` name means."""
 
@@ -62,6 +97,8 @@ class ProviderModel(msgspec.Struct, frozen=True):
     model: str
     # What the name says besides: a region.
     provider: dict[str, str] = {}
+    # As in `BackendConfig`.
+    dialect: str = ""
 
 
 def kind_of(prefix: str) -> str | None:
@@ -84,6 +121,11 @@ def parse_name(name: str) -> ProviderModel:
     Raises `UnknownProvider`.
     """
     prefix, slash, model = name.partition("/")
+    if prefix == _RESPONSES and not model.startswith(f"{_RESPONSES}/"):
+        # LiteLLM finds the provider by the rest of the name.
+        found = parse_name(model)
+        takes = _RESPONSES in _ROUTES.get(found.kind, ())
+        return msgspec.structs.replace(found, dialect=RESPONSES) if takes else found
     kind = kind_of(prefix) if slash else None
     if kind is not None:
         return _of_kind(kind, model)
@@ -93,13 +135,16 @@ def parse_name(name: str) -> ProviderModel:
                 return ProviderModel(bare, name)
         message = "expected provider/model, such as openai/gpt-4o or ollama/llama3"
         raise UnknownProvider(f"{message}, not {name!r}")
+    if prefix in _UNSUPPORTED:
+        raise UnsupportedProvider(f"{prefix} {_UNSUPPORTED[prefix]}")
     raise UnknownProvider(f"no provider is called {prefix!r}; {nearest(prefix, provider_names())}")
 
 
 def _of_kind(kind: str, model: str) -> ProviderModel:
-    provider: dict[str, str] = {}
     first, slash, rest = model.partition("/")
-    if slash and first in _ROUTES and kind in ("bedrock", "openai", "azure", "sagemaker"):
+    dialect = ""
+    if slash and first in _ROUTES.get(kind, ()):
+        dialect = RESPONSES if first == _RESPONSES else ""
         model = rest
         first, slash, rest = model.partition("/")
     if slash and kind == "bedrock" and _AWS_REGION.fullmatch(first):
@@ -107,7 +152,19 @@ def _of_kind(kind: str, model: str) -> ProviderModel:
     if kind == "huggingface" and _HF_PROVIDERS.fullmatch(first) and rest.count("/") == 1:
         # The Hugging Face router names the provider behind the model.
         model = rest if first == "hf-inference" else f"{rest}:{first}"
-    return ProviderModel(kind, model, provider)
+    if kind == "fireworks":
+        model = _fireworks(model)
+    return ProviderModel(kind, model, dialect=dialect)
+
+
+def _fireworks(model: str) -> str:
+    """The whole name of a model, of which LiteLLM leaves the account out (fireworks_ai)."""
+    if not model or "*" in model or "#" in model or model.startswith("accounts/"):
+        return model
+    if model.startswith(("models/", "routers/")):
+        return f"accounts/fireworks/{model}"
+    routed = model.endswith("-fast") or model in _FIREWORKS_ROUTERS
+    return f"accounts/fireworks/{'routers' if routed else 'models'}/{model}"
 
 
 def ollama_url(host: str) -> str:

@@ -20,13 +20,13 @@ from trunkline.server.file.document import Mapping, Node, Scalar, Sequence
 from trunkline.server.file.names import complete
 from trunkline.server.file.problems import FileError, Place, Problem, nearest
 from trunkline.server.file.reader import Reader
-from trunkline.server.file.short_forms import Expanded, expand
+from trunkline.server.file.short_forms import Expanded, answered, expand
 from trunkline.server.file.variables import Variables
 from trunkline.wire.client import Feature
 
 _FEATURES: tuple[str, ...] = typing.get_args(Feature)
 _HAS_SCHEME = re.compile(r".*://|unix:")
-SECTIONS = ("server", "keys", "engines", "backends", "residency", "routes", "defaults")
+SECTIONS = ("server", "keys", "engines", "backends", "residency", "routes", "hidden", "defaults")
 
 
 def read_native(root: Node, environ: Environ[str, str]) -> FileConfig:
@@ -54,6 +54,7 @@ def read_native(root: Node, environ: Environ[str, str]) -> FileConfig:
         backends=tuple(complete(backend, environ) for backend in backends if backend),
         residency=residency or ResidencyConfig(),
         routes=tuple(route for route in routes if route),
+        hidden=_hidden(root, reader),
     )
     _Checks(config, expanded, reader, environ).run(root)
     reader.check()
@@ -72,8 +73,18 @@ def _keys(root: Mapping, reader: Reader) -> tuple[str, ...]:
     return keys
 
 
+def _hidden(root: Mapping, reader: Reader) -> tuple[str, ...]:
+    node = root.entries.get("hidden")
+    found = reader.struct(_Hidden, Mapping(root.place, {} if node is None else {"hidden": node}))
+    return found.hidden if found is not None else ()
+
+
 class _Keys(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
+
+
+class _Hidden(msgspec.Struct, frozen=True):
+    hidden: tuple[str, ...] = ()
 
 
 def _route(node: Mapping, reader: Reader) -> RouteConfig | None:
@@ -110,6 +121,11 @@ class _Checks:
         for route, node in zip(self._config.routes, self._nodes.routes, strict=True):
             self._targets(route, node)
             self._references(route, node, names)
+        aliases = {alias for route in self._config.routes for alias in route.aliases}
+        for index, name in enumerate(self._config.hidden):
+            if name not in aliases:
+                message = f"no route has an alias {name!r}; {nearest(name, aliases)}"
+                self._reader.complain(place_of(root, "hidden", index), message)
         if not (self._config.routes or self._config.backends or self._config.engines):
             message = "nothing to serve: name at least one of engines, backends or routes"
             self._reader.complain(root.place, message)
@@ -197,7 +213,7 @@ class _Checks:
             place = place_of(node, *path)
             if name in (route.name, *route.aliases):
                 self._reader.complain(place, f"{name!r} is this route itself; name another")
-            elif name not in names and not is_open:
+            elif not is_open and not answered(name, names):
                 message = f"no route is called {name!r}; {nearest(name, names)}"
                 self._reader.complain(place, message)
 

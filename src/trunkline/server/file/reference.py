@@ -65,9 +65,11 @@ then, unless its name is a kind), an engine its model alone, a route its targets
 `backend`, `backend/model`, or `provider/model` such as `openai/gpt-4o` or `ollama/llama3`: then the
 provider becomes a backend of its own, with the key and URL that the environment names. An engine
 that no route names is offered under its own name, and so are the models that a backend lists; a
-backend that lists none offers all that it has. A route's name may hold one `*`, and the `*` in the
-model of its targets stands for the same text. `strategy` also takes the names that LiteLLM
+backend that lists none offers all that it has. A route's name may hold `*`, and the `*` of the same
+number in the model of its targets stands for the same text; a model with fewer `*` than the route,
+but one, is asked for by the whole name. `strategy` also takes the names that LiteLLM
 (`simple-shuffle`, `least-busy`, ...), smg (`cache_aware`, ...) and vLLM's router have for it.
+`hidden` lists aliases of routes that answer without being listed.
 
 **On demand.** A backend with `launch` is an engine that this server starts, watches, starts again
 when it dies, and stops; its output is in `logs` below TRUNKLINE_HOME. Engines and such backends
@@ -106,9 +108,12 @@ needs `catatonit`, and knows images by full names such as `docker.io/vllm/vllm-o
 the server is killed its guard removes the container, too; only where both are killed one may stay,
 whose name begins with `trunkline-`.
 
-**LiteLLM.** A file with `model_list` is read as LiteLLM's `config.yaml`. What is not supported is
-listed at the start, with its line, and does not stop the server;
-[examples/litellm-config.yaml](../examples/litellm-config.yaml) shows what is.
+**LiteLLM.** A file with `model_list`, or with `include` or settings of LiteLLM's and no section of
+ours, is read as LiteLLM's `config.yaml`. What is not supported is listed at the start, with its
+line, and does not stop the server; only a list of which no entry can be served is refused.
+[examples/litellm-config.yaml](../examples/litellm-config.yaml) shows what is supported. Parameters
+of calls in an entry (`temperature`, `stop`, `thinking`, ...) hold for its requests that do not say
+otherwise; those that a provider's own dialect has in no top field are listed, too.
 """
 
 

@@ -142,6 +142,14 @@ class Section:
         """All of it is left out; the reason has been noted."""
         self._taken.update(self._node.entries)
 
+    def names(self) -> tuple[str, ...]:
+        """All keys that say something; none is taken by this."""
+        return tuple(
+            name
+            for name, node in self._node.entries.items()
+            if not (isinstance(node, Scalar) and node.is_null)
+        )
+
     def entries(self) -> Iterator[tuple[str, Node]]:
         """All keys with their values, taken."""
         for name, node in self._node.entries.items():

@@ -20,9 +20,11 @@ import msgspec
 from trunkline.backends.config import BackendConfig
 from trunkline.gateway.config import RouteConfig
 from trunkline.gateway.strategies import ALIASES
+from trunkline.gateway.wildcard import match
 from trunkline.server.file.config import EngineEntry
 from trunkline.server.file.document import Mapping, Node, Scalar, Sequence, overlay
 from trunkline.server.file.names import (
+    ProviderModel,
     UnknownProvider,
     kind_of,
     model_name,
@@ -53,6 +55,11 @@ class Expanded(msgspec.Struct, frozen=True):
     backends: tuple[Mapping, ...]
     engines: tuple[Mapping, ...]
     routes: tuple[Mapping, ...]
+
+
+def answered(name: str, routes: Iterable[str]) -> bool:
+    """Whether one of the routes of these names, which may hold `*`, answers to `name`."""
+    return any(route == name or match(route, name) is not None for route in routes)
 
 
 def expand(root: Mapping, reader: Reader) -> Expanded:
@@ -245,22 +252,20 @@ class _Expander:
                     node.place, f"no backend is called {backend!r} ({known}) and {error}"
                 )
                 return None
-            backend, model_text = (
-                self._provider(found.kind, found.provider, node.place),
-                found.model,
-            )
+            backend, model_text = self._provider(found, node.place), found.model
         entries: dict[str, Node] = {"backend": Scalar(node.place, backend, plain=False)}
         if model_text:
             entries["model"] = Scalar(node.place, model_text, plain=False)
         return Mapping(node.place, entries)
 
-    def _provider(self, kind: str, provider: dict[str, str], place: Place) -> str:
+    def _provider(self, found: ProviderModel, place: Place) -> str:
         """Name of the backend of a provider that the file only mentions."""
-        name = "-".join((kind, *provider.values()))
+        provider = found.provider
+        name = "-".join((found.kind, *provider.values(), *found.dialect.split(".")[1:]))
         if name not in self._backends:
+            texts = {"name": name, "kind": found.kind, "dialect": found.dialect}
             entries: dict[str, Node] = {
-                "name": Scalar(place, name, plain=False),
-                "kind": Scalar(place, kind, plain=False),
+                field: Scalar(place, text, plain=False) for field, text in texts.items() if text
             }
             if provider:
                 more = {
@@ -285,7 +290,7 @@ class _Expander:
             lists = fallbacks.entries.values() if isinstance(fallbacks, Mapping) else ()
             for node in lists:
                 for item in node.items if isinstance(node, Sequence) else (node,):
-                    if not isinstance(item, Scalar) or item.text in names:
+                    if not isinstance(item, Scalar) or answered(item.text, names):
                         continue
                     prefix, slash, _ = item.text.partition("/")
                     if not slash or not (prefix in self._backends or kind_of(prefix)):
