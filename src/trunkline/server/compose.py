@@ -103,6 +103,11 @@ async def _follow(
     """Apply each new version of the file; one that cannot be is logged and changes nothing."""
     async with contextlib.aclosing(versions):
         async for fresh in versions:
+            if _serves(in_force.loaded.config) and not _serves(fresh.config):
+                log.error(
+                    "%s: the configuration stays as it was: this one serves nothing", fresh.path
+                )
+                continue
             for section in _fixed(in_force.loaded.config, fresh.config):
                 log.warning("%s: changes to `%s` need a restart", fresh.path, section)
             try:
@@ -119,6 +124,10 @@ async def _follow(
                 continue
             in_force.loaded = fresh
             log.info("%s: serving the new configuration", fresh.path)
+
+
+def _serves(config: FileConfig) -> bool:
+    return bool(config.routes or config.engines or config.backends)
 
 
 def _fixed(old: FileConfig, new: FileConfig) -> list[str]:

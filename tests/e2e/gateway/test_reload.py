@@ -134,6 +134,7 @@ BROKEN = {
     "unknown backend": '{"routes": {"chat": ["nobody/m"]}}',
     "empty": "",
     "listens nowhere": '{"server": {"listen": ["nonsense:xx:yy"]}, "backends": {}}',
+    "serves nothing": "model_list: [{model_name: a, litellm_params: {model: sagemaker/x}}]",
     "empty key": '{"server": {"api_key": [""]}, "backends": {}}',
 }
 

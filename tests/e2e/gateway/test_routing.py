@@ -139,14 +139,19 @@ def test_fallback_by_kind(line: Line, answer: Answer, expected: str, stream: boo
     time.sleep(0.2)
 
 
-def test_no_fallback_for_a_request_that_is_wrong(line: Line) -> None:
+def test_a_request_that_is_wrong_for_one_may_be_right_for_the_fallback(line: Line) -> None:
     time.sleep(0.3)
     line.first.play(failing(400, "messages: must not be a list of ducks"))
     line.second.play(saying("well"))
     response = ask(line, "kinds")
+    assert response.status_code == 200
+    assert response.headers["x-trunkline-backend"] == "second"
+    # Where it is wrong for all, its own model's words are told.
+    line.second.play(failing(400, "no geese, either"))
+    response = ask(line, "kinds")
     assert response.status_code == 400
     assert "ducks" in response.json()["error"]["message"]
-    assert not line.second.talks
+    assert response.headers["x-trunkline-fallbacks"] == "1"
 
 
 def test_hedging_cancels_the_loser(line: Line) -> None:

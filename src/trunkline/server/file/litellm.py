@@ -2,8 +2,8 @@
 
 What it means for us: the entries of one `model_name` are the targets of one route; entries that
 differ in model alone share a backend; settings hold for every route. What we do not have is noted
-with its place, and does not stop anything; only a file that could serve nothing, or a server that
-would be open although its file closes it, is refused.
+with its place, and does not stop anything; only a server that would be open although its file
+closes it is refused.
 """
 
 from __future__ import annotations
@@ -70,9 +70,8 @@ def read_litellm(
     entries = top.items("model_list")
     if not entries:
         report.note(root.place, "there is no model_list, or it is empty: no model is served")
-    elif not routes and not report.problems:
-        report.problem(root.place, "no entry of model_list can be served; see the notes")
-        report.problems += [Problem(note.place, note.message) for note in report.notes]
+    elif not routes:
+        report.note(root.place, "no entry of model_list can be served: no model is served")
     if report.problems:
         raise FileError(report.problems)
     config = FileConfig(

@@ -110,7 +110,7 @@ whose name begins with `trunkline-`.
 
 **LiteLLM.** A file with `model_list`, or with `include` or settings of LiteLLM's and no section of
 ours, is read as LiteLLM's `config.yaml`. What is not supported is listed at the start, with its
-line, and does not stop the server; only a list of which no entry can be served is refused.
+line, and does not stop the server.
 [examples/litellm-config.yaml](../examples/litellm-config.yaml) shows what is supported. Parameters
 of calls in an entry (`temperature`, `stop`, `thinking`, ...) hold for its requests that do not say
 otherwise; those that a provider's own dialect has in no top field are listed, too.
