@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from trunkline.wire.codec import Incoming
-from trunkline.wire.raw import naming, peek, with_fields
+from trunkline.wire.raw import lacking, naming, peek, with_fields
 
 
 def body(**fields: Any) -> Incoming:
@@ -126,3 +127,28 @@ def test_any_object_survives(fields: dict[str, Any]) -> None:
     found = peek(Incoming(json.dumps(fields).encode()))
     assert found is not None
     assert json.loads(with_fields(found.fields, {"model": "n"})) == {**fields, "model": "n"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"{}", {"options": {"a": 1, "b": 2}, "max_tokens": 5, "thinking": {"type": "x", "n": 1}}),
+        (b'{"options": {"b": 3, "c": [1]}}', {"options": {"a": 1, "b": 3, "c": [1]}}),
+        # Left for the server to refuse.
+        (b'{"options": 3}', {"options": 3}),
+        (b'{"options": null}', {"options": None}),
+        # Other objects mean what they say as a whole.
+        (b'{"thinking": {"type": "y"}}', {"thinking": {"type": "y"}}),
+        (b'{"max_completion_tokens": 7}', {"max_completion_tokens": 7}),
+    ],
+)
+def test_what_is_lacking(sent: bytes, expected: dict[str, Any]) -> None:
+    defaults = {"options": {"a": 1, "b": 2}, "max_tokens": 5, "thinking": {"type": "x", "n": 1}}
+    for kind in (dict[str, Raw], dict[str, Any]):
+        fields: dict[str, Any] = msgspec.json.decode(sent, type=kind)
+        merged = msgspec.json.decode(msgspec.json.encode({**fields, **lacking(fields, defaults)}))
+        assert merged == merged | expected
+        assert merged.keys() == {*defaults, *expected} - (
+            {"max_tokens"} if "max_completion_tokens" in expected else set()
+        )
+    assert lacking({}, {}) == {}

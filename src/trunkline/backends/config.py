@@ -87,7 +87,11 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = ()
     headers: Annotated[dict[str, str], Meta(description="Further header fields.")] = {}
     default_body: Annotated[
-        dict[str, Any], Meta(description="Fields of bodies in which the request does not set them.")
+        dict[str, Any],
+        Meta(
+            description="Fields of bodies in which the request does not set them; also within "
+            "`generationConfig`, `inferenceConfig` and `options`."
+        ),
     ] = {}
     extra_body: Annotated[
         dict[str, Any], Meta(description="Fields of each body, whatever the request says.")

@@ -135,7 +135,7 @@ class Asked:
             raise _unsupported(dropped[0], terms.model)
         return Outgoing(
             path=path,
-            body=_encoder.encode({**lacking(body, terms.default_body), **body, **terms.extra_body}),
+            body=_encoder.encode({**body, **lacking(body, terms.default_body), **terms.extra_body}),
             headers=(("content-type", "application/json"), *headers),
             dropped=tuple(dict.fromkeys((*dropped, *self._passed_over, *self._notes))),
         )

@@ -32,6 +32,11 @@ ASKING = (*_NAMING_FIELDS, "stream", "prompt", "keep_alive", "previous_response_
 LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
+# Objects that hold fields of the kind that OpenAI's dialect has at the top: Gemini's, Bedrock's and
+# Ollama's.
+HOLDERS = ("generationConfig", "inferenceConfig", "options")
+
+
 class Peeked(msgspec.Struct, frozen=True):
     """What can be told of a body by its top level."""
 
@@ -56,6 +61,7 @@ _text: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
 _truth = msgspec.json.Decoder(bool | None)
 _texts = msgspec.json.Decoder(list[Raw])
 _metadata: msgspec.json.Decoder[_Metadata | None] = msgspec.json.Decoder(_Metadata | None)
+_objects: msgspec.json.Decoder[dict[str, Raw] | None] = msgspec.json.Decoder(dict[str, Raw] | None)
 _encoder = msgspec.json.Encoder()
 
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -154,15 +160,27 @@ def naming(body: bytes, model: str) -> bytes:
 
 
 def lacking(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `defaults` that `fields` does not say, under any of their names."""
+    """Those of `defaults` that `fields` does not say, under any of their names.
+
+    Of an object that holds what other dialects have at the top (`HOLDERS`) all of it, with what was
+    lacking in it.
+    """
     if not defaults:
         return {}
     bounded = any(name in fields for name in LENGTHS)
-    return {
-        name: value
-        for name, value in defaults.items()
-        if name not in fields and not (bounded and name in LENGTHS)
-    }
+    found: dict[str, Any] = {}
+    for name, value in defaults.items():
+        if name not in fields:
+            if not (bounded and name in LENGTHS):
+                found[name] = value
+        elif name in HOLDERS and isinstance(value, Mapping):
+            held = fields[name]
+            if isinstance(held, Raw):
+                # What is no object is left for the server to refuse.
+                held = _decoded(_objects, held)
+            if isinstance(held, Mapping):
+                found[name] = {**value, **held}
+    return found
 
 
 def _several(prompt: Raw) -> bool:

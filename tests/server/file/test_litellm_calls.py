@@ -88,12 +88,24 @@ def test_cohere_takes_what_it_has_by_its_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", ["gemini/x", "bedrock/x", "vertex_ai/x, vertex_project: p", f"triton/x, {URL}"]
+    ("model", "body", "noted"),
+    [
+        ("gemini/x", {"generationConfig": {"temperature": 0, "maxOutputTokens": 5}}, ["n"]),
+        (
+            "vertex_ai/x, vertex_project: p",
+            {"generationConfig": {"temperature": 0, "maxOutputTokens": 5}},
+            ["n"],
+        ),
+        ("bedrock/x", {"inferenceConfig": {"temperature": 0, "maxTokens": 5}}, ["n"]),
+        (f"triton/x, {URL}", {}, ["max_tokens", "n", "temperature"]),
+    ],
 )
-def test_where_they_are_no_field_of_the_top_they_are_noted(tmp_path: Path, model: str) -> None:
-    found, noted = backend(tmp_path, f"model: {model}, temperature: 0, max_tokens: 5")
-    assert found.default_body == {}
-    assert sorted(noted) == ["max_tokens", "temperature"]
+def test_other_dialects_have_objects_for_them(
+    tmp_path: Path, model: str, body: dict[str, object], noted: list[str]
+) -> None:
+    found, told = backend(tmp_path, f"model: {model}, temperature: 0, max_tokens: 5, n: 2")
+    assert found.default_body == body
+    assert sorted(told) == noted
 
 
 @pytest.mark.parametrize(
@@ -105,10 +117,12 @@ def test_where_they_are_no_field_of_the_top_they_are_noted(tmp_path: Path, model
         ("model: deepseek/x, max_tokens: 5", "", []),
         ("model: deepseek/x, reasoning_effort: low", "openai", []),
         (f"model: llamafile/x, {URL}, max_tokens: 5", "openai", []),
-        ("model: ollama_chat/x, temperature: 0", "openai", []),
+        ("model: ollama_chat/x, temperature: 0", "ollama", []),
+        ("model: ollama_chat/x, temperature: 0, logprobs: true", "openai", []),
         ("model: ollama/x, keep_alive: 5m", "ollama", []),
-        ("model: ollama/x, keep_alive: 5m, temperature: 0", "openai", ["keep_alive"]),
-        ("model: ollama/x, num_ctx: 5, temperature: 0", "openai", ["num_ctx"]),
+        ("model: ollama/x, keep_alive: 5m, temperature: 0", "ollama", []),
+        ("model: ollama/x, num_ctx: 5, temperature: 0", "ollama", []),
+        ("model: ollama/x, num_ctx: 5, logprobs: true", "openai", ["num_ctx"]),
         # A probe may find that it speaks Anthropic's dialect.
         (f"model: openai/x, {URL}, stop: [a]", "openai", []),
         (f"model: openai/x, {URL}, temperature: 0", "", []),

@@ -1,15 +1,16 @@
 """Parameters of calls that an entry of LiteLLM's list has: what holds for all of its requests.
 
 LiteLLM gives them to each call as if the client had, and what the client says itself wins. So they
-become `default_body`, which has fields of the body that is sent, by its dialect's names and at its
-top level; a parameter for which that dialect has no such field is noted.
+become `default_body`, which has fields of the body that is sent, by its dialect's names, at its top
+level or in an object for such (`wire.raw.HOLDERS`); a parameter for which that dialect has no such
+field is noted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping as Names
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -75,7 +76,7 @@ def _list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-# Operation -> parameter -> field of its body, and what its value is.
+# Operation -> parameter -> field of its body, or behind a dot that of an object; what its value is.
 _FIELDS: Names[str, Names[str, tuple[str, _Maker]]] = {
     "anthropic.messages": {
         "temperature": ("temperature", _same),
@@ -99,7 +100,39 @@ _FIELDS: Names[str, Names[str, tuple[str, _Maker]]] = {
         "presence_penalty": ("presence_penalty", _same),
         "frequency_penalty": ("frequency_penalty", _same),
     },
-    "ollama.chat": {"keep_alive": ("keep_alive", _same)},
+    "gemini.generate": {
+        "temperature": ("generationConfig.temperature", _same),
+        "top_p": ("generationConfig.topP", _same),
+        "top_k": ("generationConfig.topK", _same),
+        "max_tokens": ("generationConfig.maxOutputTokens", _same),
+        "max_completion_tokens": ("generationConfig.maxOutputTokens", _same),
+        "stop": ("generationConfig.stopSequences", _list),
+        "seed": ("generationConfig.seed", _same),
+        "presence_penalty": ("generationConfig.presencePenalty", _same),
+        "frequency_penalty": ("generationConfig.frequencyPenalty", _same),
+    },
+    "bedrock.converse": {
+        "temperature": ("inferenceConfig.temperature", _same),
+        "top_p": ("inferenceConfig.topP", _same),
+        "max_tokens": ("inferenceConfig.maxTokens", _same),
+        "max_completion_tokens": ("inferenceConfig.maxTokens", _same),
+        "stop": ("inferenceConfig.stopSequences", _list),
+    },
+    "ollama.chat": {
+        "keep_alive": ("keep_alive", _same),
+        "temperature": ("options.temperature", _same),
+        "top_p": ("options.top_p", _same),
+        "top_k": ("options.top_k", _same),
+        "min_p": ("options.min_p", _same),
+        "seed": ("options.seed", _same),
+        "max_tokens": ("options.num_predict", _same),
+        "max_completion_tokens": ("options.num_predict", _same),
+        "stop": ("options.stop", _list),
+        "repetition_penalty": ("options.repeat_penalty", _same),
+        "presence_penalty": ("options.presence_penalty", _same),
+        "frequency_penalty": ("options.frequency_penalty", _same),
+        "num_ctx": ("options.num_ctx", _same),
+    },
 }
 # These mean the same in bodies of OpenAI's and Anthropic's dialect.
 _COMMON = frozenset({"temperature", "top_p", "top_k", "max_tokens"})
@@ -131,7 +164,9 @@ def call_defaults(params: Section, kind: Kind, model: str) -> CallDefaults:
         if not field:
             _note(params, name, kind)
         elif (value := params.plain(name)) is not None:
-            body.setdefault(field, make(value))
+            holder, _, inner = field.rpartition(".")
+            place = cast(dict[str, object], body.setdefault(holder, {})) if holder else body
+            place.setdefault(inner, make(value))
     return CallDefaults(body, operation.partition(".")[0] if body and openai else "")
 
 
