@@ -40,11 +40,14 @@ class Thought(msgspec.Struct, frozen=True, array_like=True):
 class CachePoint(msgspec.Struct, frozen=True, array_like=True):
     """A mark that the prompt up to its end is worth keeping: as Anthropic's `cache_control`."""
 
-    # "tools": behind all tools; "message": behind `message`, an index of the conversation.
+    # "tools": behind all tools; "message": in or behind `message`, an index of the conversation.
     place: Literal["tools", "message"]
     message: int = 0
     # "5m" or "1h"; "" = not said.
     ttl: str = ""
+    # Behind this text block of the message's content, from 0 (a text alone is block 0);
+    # -1: behind all of the message.
+    part: int = -1
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True):

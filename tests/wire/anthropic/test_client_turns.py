@@ -134,6 +134,32 @@ def test_cache_points_become_marks() -> None:
     assert marked == [False] * 3 + [True] * 4
 
 
+def test_marks_within_a_message() -> None:
+    parts = tuple(map(TextPart, ("a", "", " ", "b", "c")))
+    turns = (Message("user", parts), Message("assistant", "d", tool_calls=(call("c", "{}"),)))
+    points = [CachePoint("message", 0, part=n) for n in (0, 2)]
+    points += [CachePoint("message", 1, part=0), CachePoint("message", 1)]
+    outgoing = SPEAKER.encode(chat(*turns, cache_points=tuple(points)), CLAUDE)
+    assert outgoing.dropped == ()
+    user, assistant = json.loads(outgoing.body)["messages"]
+    # The second is at the same text as the first, as what is between them is not sent.
+    assert ["cache_control" in one for one in user["content"]] == [True, False, False]
+    assert ["cache_control" in one for one in assistant["content"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ((CachePoint("message", 0, part=0),), "cache_control"),
+        (tuple(CachePoint("message", 0, part=n) for n in range(1, 6)), "cache_control"),
+        ((CachePoint("message", 0, part=1), CachePoint("message", 0, "1h")), "cache_control.ttl"),
+    ],
+)
+def test_marks_that_have_no_place_are_told(points: tuple[CachePoint, ...], told: str) -> None:
+    source = chat(Message("user", tuple(map(TextPart, " abcdef"))), cache_points=points)
+    assert SPEAKER.encode(source, CLAUDE).dropped == (told,)
+
+
 def test_a_turn_that_says_nothing_is_refused_by_name() -> None:
     for turns in (
         (Message("user", ""),),

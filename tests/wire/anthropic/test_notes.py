@@ -101,15 +101,53 @@ def test_marks_for_the_cache() -> None:
         "tool",
         "user",
     ]
-    points = tuple(
-        CachePoint("message", n, t) for n, t in ((0, "1h"), (1, "1h"), (2, ""), (3, ""), (4, ""))
+    assert one.cache_points == (
+        CachePoint("tools", ttl="1h"),
+        CachePoint("message", 0, part=0),
+        CachePoint("message", 0, "1h"),
+        CachePoint("message", 1, "1h"),
+        CachePoint("message", 2),
+        CachePoint("message", 3),
+        CachePoint("message", 4),
     )
-    assert one.cache_points == (CachePoint("tools", ttl="1h"), *points)
     # The mark at the top stands for one behind the last message.
     assert chat(**hour).cache_points == (CachePoint("message", 0, "1h"),)
     marked = [{"role": "user", "content": [{"type": "text", "text": "a", **hour}]}]
     assert chat(messages=marked, **mark).cache_points == (CachePoint("message", 0, "1h"),)
+    # As there is where a text before the last is marked.
+    marked[0]["content"] = [{"type": "text", "text": "a", **hour}, {"type": "text", "text": "b"}]
+    both = (CachePoint("message", 0, "1h", 0), CachePoint("message", 0))
+    assert chat(messages=marked, **mark).cache_points == both
     # What is not there is not marked.
     assert chat(tools=[{"type": "bash_20250124", **mark}]).cache_points == ()
     gone = [*HELLO, {"role": "assistant", "content": [{"type": "text", "text": "", **mark}]}]
     assert chat(messages=gone).cache_points == ()
+
+
+def test_a_mark_is_behind_its_text_alone() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+
+    def text(said: str, **fields: Any) -> dict[str, Any]:
+        return {"type": "text", "text": said, **fields}
+
+    def document(**source: Any) -> dict[str, Any]:
+        return {"type": "document", "source": source, **mark}
+
+    def points(role: str, *blocks: Any) -> tuple[CachePoint, ...]:
+        turns = [*HELLO, {"role": role, "content": list(blocks)}]
+        return chat(messages=turns if role == "user" else [*turns, *HELLO]).cache_points
+
+    # Turns of one role are one: the text before is that of the turn before.
+    assert points("user", text("", **mark), text("a")) == (CachePoint("message", 0, part=0),)
+    long = document(type="content", content=[text("x"), text("y")])
+    assert points("user", long, text("", **mark), text("a")) == (CachePoint("message", 0, part=1),)
+    call = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    assert points("assistant", text("a", **mark), call)[:1] == (CachePoint("message", 1, part=0),)
+    assert points("assistant", text("a"), {**call, **mark}, text("b"))[:1] == (
+        CachePoint("message", 1),
+    )
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    assert points("assistant", thought, text("", **mark), text("b")) == ()
+    # The last of many count.
+    many = points("user", *[text("a", **mark)] * 5000)
+    assert [one.part for one in many] == [*range(4993, 5000), -1]

@@ -124,6 +124,41 @@ def test_cache_points() -> None:
     assert told == ()
 
 
+def test_cache_points_within_a_message() -> None:
+    parts = tuple(map(TextPart, ("a", " ", "b", "c")))
+    call = called()
+    marks = [CachePoint("message", 0, part=n) for n in (0, 1, 2)]
+    source = chat(
+        Message("user", parts),
+        Message("assistant", "d", tool_calls=call.tool_calls),
+        Message("tool", parts, tool_call_id="call_1"),
+        tools=(WEATHER,),
+        cache_points=(*marks, CachePoint("message", 1, part=0), CachePoint("message", 2, part=0)),
+    )
+    body, told = sent(asking(source))
+    point = {"cachePoint": {"type": "default"}}
+    user, assistant, result = (turn["content"] for turn in body["messages"])
+    assert user == [{"text": "a"}, point, {"text": "b"}, point, {"text": "c"}]
+    assert assistant[:2] == [{"text": "d"}, point]
+    assert result[1:] == [point]
+    assert told == ()
+
+
+def test_a_cache_point_behind_nothing_is_told() -> None:
+    parts = (TextPart(" "), TextPart("a"))
+    source = chat(Message("user", parts), cache_points=(CachePoint("message", 0, part=0),))
+    body, told = sent(asking(source))
+    assert body["messages"][0]["content"] == [{"text": "a"}]
+    assert told == ("cache_control",)
+
+
+def test_an_hour_does_not_follow_five_minutes() -> None:
+    marks = (CachePoint("message", 0), CachePoint("message", 1, "1h"))
+    body, told = sent(asking(chat("x", "y", cache_points=marks)))
+    assert body["messages"][0]["content"][1::2] == [{"cachePoint": {"type": "default"}}] * 2
+    assert told == ("cache_control.ttl",)
+
+
 def test_an_hour_is_not_for_all() -> None:
     source = chat("x", cache_points=(CachePoint("message", 0, "1h"),))
     body, told = sent(asking(source), ADAPTIVE)

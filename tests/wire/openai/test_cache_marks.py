@@ -45,12 +45,31 @@ def test_parts_and_messages_are_marked() -> None:
     )
     assert found.cache_points == (
         CachePoint("message", 0, "1h"),
-        CachePoint("message", 1),
+        CachePoint("message", 1, part=0),
         CachePoint("message", 3),
         CachePoint("message", 5, "1h"),
+        CachePoint("message", 6, "1h", 0),
         CachePoint("message", 6),
     )
     assert found.messages[1].content == (TextPart("a"), TextPart("b"))
+
+
+def test_a_mark_is_behind_its_part_alone() -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    turn = user(part("a", cache_control=EPHEMERAL), part("b"), cache_control=HOUR)
+    both = (CachePoint("message", 0, part=0), CachePoint("message", 0, "1h"))
+    assert source([turn]).cache_points == both
+    turn["content"][1] = part("b", cache_control=EPHEMERAL)
+    assert source([turn]).cache_points == (both[0], CachePoint("message", 0))
+    # Calls follow the text.
+    turn = {**turn, "role": "assistant", "tool_calls": calls}
+    assert source([turn]).cache_points[1:] == (CachePoint("message", 0, part=1), both[1])
+    # What a tool says is one.
+    turn = {**user(part("a", cache_control=EPHEMERAL), part("b")), "role": "tool"}
+    assert source([{**turn, "tool_call_id": "c"}]).cache_points == (CachePoint("message", 0),)
+    # The last of many count.
+    many = source([user(*[part("a", cache_control=EPHEMERAL)] * 5000)]).cache_points
+    assert [one.part for one in many] == [*range(4992, 4999), -1]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +93,9 @@ def test_a_mark_at_the_top_is_for_all() -> None:
     assert source(turns, cache_control=HOUR).cache_points == (CachePoint("message", 1, "1h"),)
     turns[1] = user(part("b", cache_control=EPHEMERAL))
     assert source(turns, cache_control=HOUR).cache_points == (CachePoint("message", 1),)
+    turns[1] = user(part("b", cache_control=EPHEMERAL), part("c"))
+    both = (CachePoint("message", 1, part=0), CachePoint("message", 1, "1h"))
+    assert source(turns, cache_control=HOUR).cache_points == both
 
 
 @pytest.mark.parametrize(
@@ -100,20 +122,22 @@ def test_parts_of_responses_are_marked() -> None:
 
     items = [
         said("system", {"text": "a", **mark}),
-        said("user", {"text": "b"}, {"text": "c", "cache_control": EPHEMERAL}),
+        said("user", {"text": "b", "cache_control": EPHEMERAL}, {"text": "c"}),
         {"role": "assistant", "content": [{"type": "output_text", "text": "d", **mark}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"cache_control":1}'},
         {"type": "function_call_output", "call_id": "c", "output": [part("e", **mark)]},
         {"role": "user", "content": '"cache_control"'},
+        {"type": "reasoning", "summary": [], "content": [part("g", **mark), part("h")]},
+        {"role": "assistant", "content": "i"},
     ]
     body = json.dumps({"input": items, "instructions": "Be brief."}).encode()
     (one,) = decode_responses(body).requests("id", "m", "")
     assert isinstance(one.input, ChatInput)
     assert [turn.role for turn in one.input.messages] == [
-        *("system", "user", "assistant", "tool", "user")
+        *("system", "user", "assistant", "tool", "user", "assistant")
     ]
     assert one.input.cache_points == (
         CachePoint("message", 0, "1h"),
-        CachePoint("message", 1),
+        CachePoint("message", 1, part=0),
         CachePoint("message", 3, "1h"),
     )

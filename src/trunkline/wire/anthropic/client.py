@@ -74,7 +74,7 @@ class MessagesSpeaker:
         place_thinking(asked, source, body, bounded=most is not None)
         _place_continuation(asked, model, messages)
         _place_notes(asked, body)
-        limit_marks(source, body)
+        limit_marks(asked, source, body)
         return _with_headers(asked.outgoing(_PATH, body), _HEADERS)
 
     def reader(self, request: Request, terms: Terms, head: Head) -> Reader:

@@ -4,7 +4,8 @@ system, developer      -> `system`, wherever they stand: older models know no ot
 tool                   -> a `tool_result` block of the user's turn
 consecutive turns of one role are one turn; results of tools come first in it
 thoughts               -> `thinking` and `redacted_thinking` blocks, before the turn's text
-cache points           -> `cache_control` of the last block of a message, and of the last tool
+cache points           -> `cache_control` of the text block that they are behind, else of the last
+                          block of the message; and of the last tool
 
 Text of white space alone is refused there ("text content blocks must contain non-whitespace text",
 claude-code issue 23440), and so are more than four marks, and one of an hour behind one of five
@@ -14,14 +15,15 @@ minutes (platform.claude.com/docs/en/build-with-claude/prompt-caching).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trunkline.core.errors import Unsupported
-from trunkline.core.types import CachePoint, ChatInput, Json, Message
+from trunkline.core.types import ChatInput, Json, Message
 from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.anthropic.claude import claude
 from trunkline.wire.asked import Asked, arguments_of, texts_of
+from trunkline.wire.cache_points import WHOLE, placed
 
 # What ids of calls may be made of.
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_-]")
@@ -34,7 +36,7 @@ def turns(asked: Asked, source: ChatInput) -> tuple[str | list[Json], list[Json]
 
     Raises `Unsupported` for a user's turn that says nothing.
     """
-    marks = {point.message: point for point in source.cache_points if point.place == "message"}
+    marks = placed(source)
     system: list[Json] = []
     found: list[Json] = []
     for number, message in enumerate(source.messages):
@@ -49,8 +51,8 @@ def turns(asked: Asked, source: ChatInput) -> tuple[str | list[Json], list[Json]
         else:
             blocks = _blocks(asked, message)
             _join(found, "assistant" if message.role == "assistant" else "user", blocks)
-        if number in marks:
-            _mark(blocks, marks[number])
+        if number in marks and not _mark(blocks, marks[number]):
+            asked.tell("cache_control")
     for turn in found:
         if not turn["content"]:
             problem = "A user's turn has no text but white space; Anthropic's API takes none such."
@@ -94,24 +96,26 @@ def called_tools(messages: Sequence[Message]) -> list[Json]:
     return [{"name": name, "input_schema": schema} for name in dict.fromkeys(names)]
 
 
-def limit_marks(source: ChatInput, body: Json) -> None:
+def limit_marks(asked: Asked, source: ChatInput, body: Json) -> None:
     """Mark the tools, where they are to be, and see that what is marked may be."""
     tools = body.get("tools")
     for point in source.cache_points:
         if point.place == "tools" and tools:
-            tools[-1] = tools[-1] | {"cache_control": _control(point)}
+            tools[-1] = tools[-1] | {"cache_control": _control(point.ttl)}
     found: list[Json] = list(tools or ())
     found += body["system"] if isinstance(body.get("system"), list) else []
     for turn in body["messages"]:
         found += turn["content"] if isinstance(turn["content"], list) else []
     marked = [one for one in found if "cache_control" in one]
     for one in marked[:-_MOST_MARKS]:
+        asked.tell("cache_control")
         del one["cache_control"]
     short = False
     for one in marked[-_MOST_MARKS:]:
         control = one["cache_control"]
         short = short or control.get("ttl") != "1h"
         if short and control.get("ttl") == "1h":
+            asked.tell("cache_control.ttl")
             one["cache_control"] = {"type": "ephemeral"}
 
 
@@ -166,15 +170,21 @@ def _texts(message: Message) -> list[Json]:
     return [{"type": "text", "text": text} for text in texts_of(message) if not text.isspace()]
 
 
-def _mark(blocks: list[Json], point: CachePoint) -> None:
-    for block in reversed(blocks):
-        if block["type"] not in _UNMARKED:
-            block["cache_control"] = _control(point)
-            return
+def _mark(blocks: list[Json], wanted: Mapping[int, str]) -> bool:
+    """Mark the blocks of a message as `placed` says; whether each mark has found one."""
+    left = dict(wanted)
+    texts = [block for block in blocks if block["type"] == "text"]
+    for number, block in enumerate(texts, 1):
+        if number in left:
+            block["cache_control"] = _control(left.pop(number))
+    last = next((block for block in reversed(blocks) if block["type"] not in _UNMARKED), None)
+    if WHOLE in left and last is not None:
+        last["cache_control"] = _control(left.pop(WHOLE))
+    return not left
 
 
-def _control(point: CachePoint) -> Json:
-    return {"type": "ephemeral"} | ({"ttl": point.ttl} if point.ttl else {})
+def _control(ttl: str) -> Json:
+    return {"type": "ephemeral"} | ({"ttl": ttl} if ttl else {})
 
 
 def _results_first(blocks: list[Json]) -> list[Json]:

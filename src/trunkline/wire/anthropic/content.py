@@ -9,7 +9,8 @@ they name (anthropic 2.11, read 2026-11-21).
     user: tool_result                           -> a tool message each, before the turn's text
     assistant: text, thinking, tool_use         -> one message: content, reasoning, calls
     signed thinking, redacted_thinking          -> its thoughts, for who signed them
-    cache_control of any block                  -> a cache point behind the message
+    cache_control of a text                     -> a cache point behind it, in its message
+    cache_control of tool_use and tool_result   -> a cache point behind the message
     what servers' tools said and did            -> nothing; what is left out is told
 """
 
@@ -25,6 +26,7 @@ from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import CachePoint, Json, Message, TextPart, Thought
 from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.anthropic.errors import decode
+from trunkline.wire.cache_points import WHOLE, points_of
 from trunkline.wire.openai.fields import NOTHING
 
 # What ran on Anthropic's own servers in earlier turns: unreadable elsewhere.
@@ -105,12 +107,10 @@ class Conversation(msgspec.Struct):
     left_out: list[str] = []
 
     def add(self, message: Message, blocks: Sequence[_Placed]) -> None:
-        """One message more, and the mark that its blocks may bear."""
+        """One message more, and the marks that its blocks may bear."""
+        if any(block.cache_control is not None for _, block in blocks):
+            self.cache_points += points_of(len(self.messages), message, _marks(blocks))
         self.messages.append(message)
-        marks = [block.cache_control for _, block in blocks if block.cache_control is not None]
-        if marks:
-            point = CachePoint("message", len(self.messages) - 1, marks[-1].ttl or "")
-            self.cache_points.append(point)
 
 
 def conversation(system: str | list[Block] | None, sent: Sequence[Turn]) -> Conversation:
@@ -235,6 +235,18 @@ def _call(where: str, block: Block) -> Json:
         raise InvalidRequest(problem, param=f"{where}.input")
     function = {"name": block.name, "arguments": arguments.decode()}
     return {"id": block.id, "type": "function", "function": function}
+
+
+def _marks(blocks: Sequence[_Placed]) -> Iterable[tuple[int, str]]:
+    """(text block of the message that `blocks` become, lifetime) of those that are marked."""
+    texts = 0
+    for where, block in blocks:
+        whole = block.type in ("tool_use", "tool_result")
+        if not whole and block.type not in _SILENT:
+            texts += len(_texts([(where, block)]))
+        # Where nothing was said so far there is nothing of this message to keep.
+        if block.cache_control is not None and (whole or texts):
+            yield WHOLE if whole else texts - 1, block.cache_control.ttl or ""
 
 
 def _content(texts: Sequence[str]) -> str | tuple[TextPart, ...]:

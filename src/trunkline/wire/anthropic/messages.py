@@ -19,6 +19,7 @@ from trunkline.wire.anthropic.fields import (
 )
 from trunkline.wire.anthropic.notes import noted
 from trunkline.wire.anthropic.tools import chosen_tools
+from trunkline.wire.cache_points import WHOLE
 from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
 from trunkline.wire.openai.tools import Tools
 
@@ -138,7 +139,7 @@ def _cache_points(
         points = [CachePoint("tools", ttl=ttl if ttl in ("5m", "1h") else ""), *points]
     last = len(turns.messages) - 1
     if fields.cache_control is not None and all(
-        point.place == "tools" or point.message != last for point in points
+        point.place == "tools" or (point.message, point.part) != (last, WHOLE) for point in points
     ):
         points = [*points, CachePoint("message", last, fields.cache_control.ttl or "")]
     return tuple(points)

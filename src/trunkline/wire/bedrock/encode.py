@@ -16,7 +16,7 @@ from trunkline.core.types import ChatInput, Json, Request
 from trunkline.wire.asked import Asked, schema_of
 from trunkline.wire.bedrock.families import Family, family_of
 from trunkline.wire.bedrock.thinking import place_thinking
-from trunkline.wire.bedrock.turns import cache_point, place_turns
+from trunkline.wire.bedrock.turns import cache_point, order_lifetimes, place_turns
 
 _NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 _GONE = "It was called before; it may not be called now."
@@ -42,6 +42,8 @@ def body_of(asked: Asked, source: ChatInput, request: Request) -> Json:
     if config:
         body["inferenceConfig"] = config
     _place_tools(asked, body, source, request, family)
+    if source.cache_points:
+        order_lifetimes(asked, body)
     _place_format(asked, body)
     more: Json = {}
     _place_top_k(asked, more, request, family)

@@ -4,6 +4,8 @@ system, developer      -> `system`, wherever they stand
 tool                   -> a `toolResult` block of the user's turn
 consecutive turns of one role are one turn; an assistant's begins with its signed thoughts, which
 the service wants back unmodified (`ReasoningTextBlock` in botocore 1.44)
+cache points are blocks of their own, behind the text or the message that is marked; their lifetimes
+may not grow (strandsagents.com/docs/api/typescript/BedrockCacheTTL, read 2026-11-22)
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from trunkline.core.types import ChatInput, Json, Message, Thought
 from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.asked import Asked, arguments_of, texts_of
 from trunkline.wire.bedrock.families import Family
+from trunkline.wire.cache_points import WHOLE, placed
 
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # What a tool has said that said nothing. Some models refuse blank text there, and no content.
@@ -39,6 +42,8 @@ def place_turns(asked: Asked, body: Json, source: ChatInput, family: Family) -> 
         if message.name:
             asked.tell("messages.name")
         blocks = _blocks(asked, message, family)
+        if index in marks:
+            blocks = _marked(asked, blocks, marks[index], family)
         if message.role in ("system", "developer"):
             if turns:
                 # There is no place for it but in front.
@@ -51,16 +56,12 @@ def place_turns(asked: Asked, body: Json, source: ChatInput, family: Family) -> 
                     continue
                 turns.append({"role": role, "content": []})
             to = turns[-1]["content"]
-        if index in marks and _takes_mark(blocks, family):
-            blocks.append(marks.pop(index))
         to += blocks
     if not turns or not all(turn["content"] for turn in turns):
         problem = (
             "Bedrock takes no turn of the user without text: say something in it, or leave it out."
         )
         raise InvalidRequest(problem, param="messages")
-    if marks:
-        asked.tell("cache_control")
     body["messages"] = turns
     if system:
         body["system"] = system
@@ -76,6 +77,19 @@ def cache_point(asked: Asked, ttl: str, family: Family) -> Json:
     return {"cachePoint": point}
 
 
+def order_lifetimes(asked: Asked, body: Json) -> None:
+    """An hour may not follow five minutes: tools come first, then `system`, then the turns."""
+    blocks = [*body.get("toolConfig", {}).get("tools", ()), *body.get("system", ())]
+    for turn in body["messages"]:
+        blocks += turn["content"]
+    short = False
+    for point in [block["cachePoint"] for block in blocks if "cachePoint" in block]:
+        short = short or point.get("ttl") != "1h"
+        if short and point.get("ttl") == "1h":
+            asked.tell("cache_control.ttl")
+            del point["ttl"]
+
+
 def tool_use_id(identifier: str) -> str:
     """`identifier` where it fits there, else one that is made of it."""
     if _TOOL_ID.fullmatch(identifier):
@@ -88,8 +102,8 @@ def signed(message: Message) -> list[Json]:
     return [block for one in message.thoughts if (block := _thought(one)) is not None]
 
 
-def _marks(asked: Asked, source: ChatInput, family: Family) -> dict[int, Json]:
-    """Message -> the cache point behind it. What exceeds the most that is taken goes in front."""
+def _marks(asked: Asked, source: ChatInput, family: Family) -> dict[int, dict[int, Json]]:
+    """As `placed`, of cache points. What exceeds the most that is taken goes in front."""
     points = source.cache_points
     if not points:
         return {}
@@ -97,11 +111,37 @@ def _marks(asked: Asked, source: ChatInput, family: Family) -> dict[int, Json]:
         asked.tell("cache_control")
         return {}
     room = _MOST_POINTS - any(point.place == "tools" for point in points)
-    wanted = {point.message: point.ttl for point in points if point.place == "message"}
+    wanted = [
+        (index, number, ttl)
+        for index, numbers in placed(source).items()
+        for number, ttl in numbers.items()
+    ]
     if len(wanted) > room:
         asked.tell("cache_control")
-    kept = list(wanted.items())[-room:]
-    return {index: cache_point(asked, ttl, family) for index, ttl in kept}
+    found: dict[int, dict[int, Json]] = {}
+    for index, number, ttl in wanted[-room:]:
+        found.setdefault(index, {})[number] = cache_point(asked, ttl, family)
+    return found
+
+
+def _marked(
+    asked: Asked, blocks: list[Json], marks: Mapping[int, Json], family: Family
+) -> list[Json]:
+    """The blocks of a message, and its cache points where `placed` has them."""
+    left = dict(marks)
+    found: list[Json] = []
+    texts = 0
+    for block in blocks:
+        found.append(block)
+        if "text" in block:
+            texts += 1
+            if texts in left:
+                found.append(left.pop(texts))
+    if WHOLE in left and _takes_mark(found, family):
+        found.append(left.pop(WHOLE))
+    if left:
+        asked.tell("cache_control")
+    return found
 
 
 def _takes_mark(blocks: list[Json], family: Family) -> bool:

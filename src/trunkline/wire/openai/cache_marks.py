@@ -7,8 +7,8 @@
   `types/chat/chat_completion_content_part_text_param.py`, openai 3.54, read 2026-11-22). It keeps
   for 30 minutes and more; "1h" is the longest of `CachePoint`.
 
-They are hints: of a shape that nobody knows they are none, and never an error. A mark within a
-message counts behind the message.
+They are hints: of a shape that nobody knows they are none, and never an error. A mark of a part
+counts behind that part, as far as the part is a text block of its own (`core.types.TextPart`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ def lifetime(marked: Iterable[Marked]) -> str | None:
             said = _of_breakpoint(_decoded(one.prompt_cache_breakpoint))
             found = found if said is None else said
     return found
+
+
+def part_marks(parts: Iterable[Marked]) -> list[tuple[int, str]]:
+    """(index of a part that is marked, how long it wants to be kept), in order."""
+    found = ((index, lifetime((part,))) for index, part in enumerate(parts))
+    return [(index, ttl) for index, ttl in found if ttl is not None]
 
 
 def of_control(control: object) -> str | None:

@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
-from trunkline.core.types import CachePoint, ChatInput, Request
+from trunkline.core.types import CachePoint, ChatInput, Message, Request
+from trunkline.wire.cache_points import WHOLE
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
 from trunkline.wire.openai.cache_marks import Marked, lifetime
@@ -203,21 +204,26 @@ def _input(fields: ChatFields, tools: Tools) -> ChatInput:
     if variables and not modest(variables, _MAX_DEPTH):
         problem = f"Invalid value: deeper than {_MAX_DEPTH} levels, or an integer beyond 64 bits."
         raise InvalidRequest(problem, param="chat_template_kwargs")
+    found = messages(fields.messages)
     return ChatInput(
-        messages=messages(fields.messages),
+        messages=found,
         tools=tools.definitions,
         template_kwargs=effort(fields.reasoning_effort) | variables,
         add_generation_prompt=not going_on if opening is None else opening,
         continue_final_message=going_on,
-        cache_points=_cache_points(fields, tools),
+        cache_points=_cache_points(fields, found, tools),
     )
 
 
-def _cache_points(fields: ChatFields, tools: Tools) -> tuple[CachePoint, ...]:
-    points = cache_points(fields.messages)
-    last = len(fields.messages) - 1
+def _cache_points(
+    fields: ChatFields, found: tuple[Message, ...], tools: Tools
+) -> tuple[CachePoint, ...]:
+    points = cache_points(fields.messages, found)
+    last = len(found) - 1
     whole = lifetime((Marked(fields.cache_control),))
-    if whole is not None and not (points and points[-1].message == last):
+    if whole is not None and not (
+        points and (points[-1].message, points[-1].part) == (last, WHOLE)
+    ):
         points = (*points, CachePoint("message", last, whole))
     if tools.lifetime is None:
         return points

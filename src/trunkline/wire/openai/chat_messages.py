@@ -14,7 +14,8 @@ from msgspec import UNSET, UnsetType
 
 from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import CachePoint, Json, Message, TextPart
-from trunkline.wire.openai.cache_marks import Marked, lifetime
+from trunkline.wire.cache_points import WHOLE, points_of
+from trunkline.wire.openai.cache_marks import Marked, lifetime, part_marks
 
 _WITH_CONTENT = ("system", "developer", "user", "tool", "function")
 
@@ -71,15 +72,17 @@ def messages(sent: Sequence[ChatMessage]) -> tuple[Message, ...]:
     return tuple([_message(index, message) for index, message in enumerate(sent)])
 
 
-def cache_points(sent: Sequence[ChatMessage]) -> tuple[CachePoint, ...]:
-    """Where messages, or parts of them, are marked."""
-    found: list[CachePoint] = []
+def cache_points(sent: Sequence[ChatMessage], found: Sequence[Message]) -> tuple[CachePoint, ...]:
+    """Where messages, or parts of them, are marked; `found`: what `messages` made of `sent`."""
+    points: list[CachePoint] = []
     for index, message in enumerate(sent):
         parts = message.content if isinstance(message.content, list) else []
-        ttl = lifetime((message, *parts))
-        if ttl is not None:
-            found.append(CachePoint("message", index, ttl))
-    return tuple(found)
+        whole = lifetime((message,))
+        marks = [] if whole is None else [(WHOLE, whole)]
+        marks += part_marks(parts)
+        if marks:
+            points += points_of(index, found[index], marks)
+    return tuple(points)
 
 
 def _message(index: int, message: ChatMessage) -> Message:

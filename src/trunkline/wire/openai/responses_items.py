@@ -16,7 +16,8 @@ from msgspec import Raw
 
 from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import CachePoint, ChatInput, Json, Message, TextPart
-from trunkline.wire.openai.cache_marks import Marked, lifetime
+from trunkline.wire.cache_points import points_of
+from trunkline.wire.openai.cache_marks import Marked, part_marks
 from trunkline.wire.openai.fields import decode
 
 # Most items of one conversation.
@@ -152,7 +153,9 @@ def conversation(
     for item in items:
         talk.add(item)
     talk.close_turn()
-    points = [CachePoint("message", index, ttl) for index, ttl in sorted(talk.marks.items())]
+    points: list[CachePoint] = []
+    for index, marks in sorted(talk.marks.items()):
+        points += points_of(index, talk.messages[index], marks)
     return ChatInput(tuple(talk.messages), cache_points=tuple(points))
 
 
@@ -171,8 +174,8 @@ class _Conversation:
 
     def __init__(self, tool_name: Callable[[str | None, str], str]) -> None:
         self.messages: list[Message] = []
-        # Index of a message that is marked -> how long it wants to be kept.
-        self.marks: dict[int, str] = {}
+        # Index of a message that is marked -> its parts that are, and for how long.
+        self.marks: dict[int, list[tuple[int, str]]] = {}
         self._tool_name = tool_name
         # The assistant's turn that is not closed yet.
         self._thoughts: list[str] = []
@@ -237,14 +240,16 @@ class _Conversation:
             raise InvalidRequest(problem, param=f"{item.where}.role")
 
     def _mark(self, item: Item) -> None:
-        """What `item` said is the last message, unless an assistant said it."""
+        """What `item` said is the last message, unless an assistant said or thought it."""
+        if item.type == "reasoning":
+            return
         held = decode(_held, Raw(item.raw), item.where)
         parts = held.content if held.output is None else held.output
         if not isinstance(parts, list) or self._text is not None or not self.messages:
             return
-        ttl = lifetime(decode(_part, raw, item.where) for raw in parts)
-        if ttl is not None:
-            self.marks[len(self.messages) - 1] = ttl
+        marks = part_marks(decode(_part, raw, item.where) for raw in parts)
+        if marks:
+            self.marks.setdefault(len(self.messages) - 1, []).extend(marks)
 
     def _function_call(self, item: Item) -> None:
         call = decode(_call, Raw(item.raw), item.where)
