@@ -13,12 +13,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from trunkline.backends.config import BackendConfig, LaunchConfig
+from trunkline.backends.config import BackendConfig, LaunchConfig, Timeouts
 from trunkline.backends.kinds import find_kind
 from trunkline.core.errors import TrunklineError, Unavailable
 from trunkline.core.supervise import Backoff
@@ -38,7 +39,7 @@ _DRAIN = 10.0
 _DRAIN_LOOK = 0.05
 # Seconds after which a request may be tried again while an engine starts.
 _RETRY_STARTING = 5.0
-# Seconds that an engine may say that it is not well until it is started again.
+# Seconds that an engine may not be well until it is started again; see `Patience`.
 _UNWELL = 60.0
 
 
@@ -82,6 +83,39 @@ class Pace(msgspec.Struct, frozen=True):
     def backoff(self) -> Backoff:
         """As a supervisor needs it."""
         return Backoff(first=self.first, limit=self.longest, healthy_after=self.good_life)
+
+
+class Patience:
+    """Decides when an engine whose process runs is started again because it is not well.
+
+    One with nothing to do: after `_UNWELL`. One at work of which nothing at all is heard, neither a
+    check nor a byte of an answer, may be computing, and some do nothing else meanwhile: it has as
+    long as a request may wait for its first byte, where that is more. Then nobody waits any more
+    for what it computes.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        first = timeouts.first_token or timeouts.attempt or inf
+        self._at_work = max(_UNWELL, first)
+        # Since when it has failed, and since when it has failed or stalled, without a break.
+        self._failed: float | None = None
+        self._unwell: float | None = None
+
+    def over(self, health: Health, now: float) -> float:
+        """Seconds for which it has not been well, where that is too long; else 0."""
+        if health.state != "failed":
+            self._failed = None
+            if health.state != "stalled":
+                self._unwell = None
+                return 0.0
+        elif self._failed is None:
+            self._failed = now
+        if self._unwell is None:
+            self._unwell = now
+        if self._failed is not None and now - self._failed > _UNWELL:
+            return now - self._failed
+        unwell = now - self._unwell
+        return unwell if unwell > self._at_work else 0.0
 
 
 class LaunchedEngine:
@@ -235,17 +269,14 @@ class LaunchedEngine:
         assert running is not None
         assert connected is not None
         ended = asyncio.create_task(running.wait())
-        unwell_since: float | None = None
+        patience = Patience(self._config.timeouts)
         try:
             while not ended.done():
                 await asyncio.wait((ended,), timeout=self._config.health.interval)
                 health = connected[1].backend.health()
-                if health.state != "failed":
-                    unwell_since = None
-                elif unwell_since is None:
-                    unwell_since = time.monotonic()
-                elif time.monotonic() - unwell_since > _UNWELL and not ended.done():
-                    problem = f"was not well for {_UNWELL:g} s: {health.detail}"
+                unwell = patience.over(health, time.monotonic())
+                if unwell and not ended.done():
+                    problem = f"was not well for {unwell:.0f} s: {health.detail}"
                     return (await self._failure(running, problem)).message
             return (await self._failure(running, f"ended {_how(ended.result())}")).message
         finally:
