@@ -260,6 +260,30 @@ def test_a_launched_engine_goes_on_with_other_settings(tmp_path: Path) -> None:
         assert "ended" not in server.log.read_text()
 
 
+def test_a_launched_engine_answers_until_its_new_version_can(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    del setup.config["residency"], setup.config["engines"]
+    launch = setup.config["backends"]["theirs"]["launch"]
+    launch["on_demand"] = False
+    setup.write()
+    with serve(tmp_path, "--config", str(setup.file)) as server:
+        until(lambda: states(server)["theirs"][0] == "ready")
+        first, well = text_of(chat(server, "tiny")), tmp_path / "well"
+        launch["args"] = ["--when", str(well)]
+        setup.write()
+        os.kill(server.process.pid, signal.SIGHUP)
+        until(lambda: "serving the new configuration" in server.log.read_text())
+        begun = time.monotonic()
+        while time.monotonic() < begun + 1.5:
+            assert httpx.get(f"{server.url}/health/ready", timeout=10).status_code == 200
+            assert text_of(chat(server, "tiny")) == first
+        well.touch()
+        # Not one request fails on the way.
+        until(lambda: text_of(chat(server, "tiny")) != first)
+        until(lambda: not alive(int(first)))
+        assert text_of(chat(server, "tiny")) != first
+
+
 def test_keys_change_without_a_restart(server: Server, setup: Setup) -> None:
     setup.config["keys"] = ["old"]
     setup.write()

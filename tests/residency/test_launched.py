@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,57 +13,20 @@ import msgspec
 import pytest
 
 from tests.backends.fakes import Sink
+from tests.residency.configured import config
 from tests.residency.opened import Opened, open_residency
 from tests.residency.processes import alive, until
 from trunkline.backends.config import BackendConfig, LaunchConfig, Probe, Timeouts
-from trunkline.backends.connect import Remote, connect
-from trunkline.backends.http.client import HttpClient
 from trunkline.core.errors import Unavailable
-from trunkline.core.types import Backend, ChatInput, Completed, Health, Message, Request
-from trunkline.residency import compose
+from trunkline.core.types import ChatInput, Completed, Health, Message, Request
 from trunkline.residency import launched as launched_module
 from trunkline.residency.compose import (
     EnginePlan,
     Launchers,
-    OpenResidency,
-    Tenant,
     launched,
-    local_launchers,
 )
 from trunkline.residency.launched import LaunchedEngine, Pace, Patience
-from trunkline.residency.on_demand import OnDemandBackend
 from trunkline.residency.view import MakeBackend
-from trunkline.wire.speakers import SPEAKERS
-
-ENGINE = str(Path(__file__).with_name("engine.py"))
-
-
-@pytest.fixture
-async def make_backend() -> AsyncIterator[MakeBackend]:
-    client = HttpClient()
-
-    def make(config: BackendConfig, url: str) -> Remote:
-        return connect(msgspec.structs.replace(config, url=url), client, SPEAKERS, {})
-
-    yield make
-    await client.close()
-
-
-@pytest.fixture
-def launchers(tmp_path: Path) -> Launchers:
-    return local_launchers(tmp_path / "logs")
-
-
-def config(*arguments: str, name: str = "tiny", **launch: object) -> BackendConfig:
-    command = (sys.executable, ENGINE, "{port}", *arguments)
-    return BackendConfig(
-        name=name,
-        kind="vllm",
-        probe=False,
-        health=Probe(interval=0.05, timeout=2.0),
-        launch=LaunchConfig(command=command, **launch),  # type: ignore[arg-type]
-    )
-
 
 MakeEngine = Callable[[BackendConfig], LaunchedEngine]
 
@@ -301,121 +263,6 @@ async def test_one_that_answers_slowly_is_left_to_its_work(
     assert (one.pid, one.backend.restarts, clients.failed) == (pid, 0, 0)
     assert set(clients.texts) == {str(pid)}
     assert "stalled" in states
-
-
-def slowly(made: BackendConfig, interval: float = 0.05, **fields: object) -> BackendConfig:
-    """The same engine with other settings."""
-    return msgspec.structs.replace(made, health=Probe(interval=interval, timeout=2.0), **fields)
-
-
-async def shared(
-    residency: OpenResidency, made: BackendConfig, make_backend: MakeBackend
-) -> Tenant:
-    assert made.launch is not None
-    return await residency.add_backend(made, made.launch, make_backend)
-
-
-def resident(tenant: Tenant) -> LaunchedEngine:
-    found = tenant.slot.resident
-    assert isinstance(found, LaunchedEngine)
-    return found
-
-
-async def loaded(tenant: Tenant) -> None:
-    await until(lambda: tenant.backend.health().state == "ready")
-
-
-async def answer_of(backend: Backend) -> str:
-    """What it says: the number of its process."""
-    sink, said = Sink(), ChatInput((Message(role="user", content="hello"),))
-    backend.submit(Request(id="1", model="tiny", input=said), sink)
-    events = await sink.done()
-    assert isinstance(events[-1], Completed), events
-    return sink.text
-
-
-@pytest.mark.parametrize("on_demand", [False, True])
-async def test_other_settings_of_a_running_engine_leave_it_running(
-    make_backend: MakeBackend, launchers: Launchers, on_demand: bool
-) -> None:
-    """The new backend answers at once, the old one until it is removed."""
-    first = config("--slow", "0.3", on_demand=on_demand)
-    async with compose.open_residency(None, launchers, os.environ) as residency:
-        old = await shared(residency, first, make_backend)
-        if isinstance(old.backend, OnDemandBackend):
-            await old.backend.load()
-        await loaded(old)
-        pid = str(resident(old).pid)
-        under_way = asyncio.create_task(answer_of(old.backend))
-        await asyncio.sleep(0.05)
-        new = await shared(residency, slowly(first, 0.07, models=("tiny", "b")), make_backend)
-        assert new.slot is old.slot
-        assert new.backend is not old.backend
-        assert new.backend.health().state == "ready"
-        assert [card.name for card in new.backend.models()] == ["tiny", "b"]
-        assert await answer_of(new.backend) == await under_way == pid
-        await residency.remove(old)
-        await residency.remove(old)
-        assert await answer_of(new.backend) == pid
-        # Whichever remains has it started again.
-        os.kill(int(pid), signal.SIGKILL)
-        await until(lambda: resident(new).pid not in (0, int(pid)))
-        await loaded(new)
-        assert await answer_of(new.backend) == str(resident(new).pid)
-        assert new.backend.stats().restarts == 1
-        again = resident(new).pid
-        await residency.remove(new)
-        assert not alive(again)
-        with pytest.raises(Unavailable):
-            await new.backend.detokenize((1,))
-
-
-async def test_settings_that_are_taken_back_change_nothing(
-    make_backend: MakeBackend, launchers: Launchers
-) -> None:
-    async with compose.open_residency(None, launchers, os.environ) as residency:
-        old = await shared(residency, config(), make_backend)
-        await loaded(old)
-        new = await shared(residency, slowly(config(), 0.07), make_backend)
-        await residency.remove(new)
-        assert old.backend.health().state == "ready"
-        assert await answer_of(old.backend) == str(resident(old).pid)
-
-        def fail(config: BackendConfig, url: str) -> Remote:
-            raise ValueError("no such header")
-
-        with pytest.raises(ValueError, match="backend 'tiny': no such header"):
-            await shared(residency, slowly(config(), 0.08), fail)
-        assert await answer_of(old.backend) == str(resident(old).pid)
-        assert resident(old).backend is old.backend
-
-
-async def test_an_engine_that_is_being_loaded_is_shared_too(
-    make_backend: MakeBackend, launchers: Launchers, tmp_path: Path
-) -> None:
-    well = tmp_path / "well"
-    made = config("--when", str(well))
-    async with compose.open_residency(None, launchers, os.environ) as residency:
-        old = await shared(residency, made, make_backend)
-        await until(lambda: "503" in old.backend.health().detail)
-        new = await shared(residency, slowly(made, 0.07), make_backend)
-        await residency.remove(old)
-        assert new.backend.health().state == "starting"
-        well.touch()
-        await loaded(new)
-        assert await answer_of(new.backend) == str(resident(new).pid)
-
-
-async def test_another_process_is_started_for_what_concerns_it(
-    make_backend: MakeBackend, launchers: Launchers
-) -> None:
-    async with compose.open_residency(None, launchers, os.environ) as residency:
-        old = await shared(residency, config(), make_backend)
-        await loaded(old)
-        new = await shared(residency, config("--slow", "0.01"), make_backend)
-        assert new.slot is not old.slot
-        await loaded(new)
-        assert resident(new).pid != resident(old).pid
 
 
 STALLED, FAILED, READY = Health("stalled"), Health("failed"), Health("ready")

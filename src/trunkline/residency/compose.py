@@ -95,13 +95,19 @@ class OpenResidency:
     ) -> Tenant:
         """The engine that `launch` describes; one that runs as it says already is shared.
 
+        Another one of that name, which starts with the server and has the same models, answers
+        until the new one can, if it is not removed before.
+
         Raises ValueError, naming the backend, where it cannot be started as it is configured or
         cannot fit into the budget.
         """
         resident = launched(config, launch, make_backend, self._launchers, self._environ)
         found = self._find(resident)
         if found is None:
+            before = None if launch.on_demand else self._before(resident)
             made = self._add(resident, on_demand=launch.on_demand, keep_alive=launch.keep_alive)
+            if before is not None:
+                resident.backend.lean_on(before.backend)
             return msgspec.structs.replace(made, view=resident.view)
         slot, engine = found
         view = await engine.join(config, make_backend)
@@ -124,6 +130,15 @@ class OpenResidency:
             there = slot.phase in ("loading", "loaded") and not slot.leaving
             if there and isinstance(engine, LaunchedEngine) and engine.same(wanted):
                 return slot, engine
+        return None
+
+    def _before(self, wanted: LaunchedEngine) -> LaunchedEngine | None:
+        """One whose place is to be taken, and which answers as well."""
+        for slot in reversed(self._residency.slots):
+            engine = slot.resident
+            if slot.pinned and isinstance(engine, LaunchedEngine) and engine.name == wanted.name:
+                alike = engine.offers() is not None and engine.offers() == wanted.offers()
+                return engine if alike and engine.backend.current is not None else None
         return None
 
     def _add(self, resident: Resident, *, on_demand: bool, keep_alive: float) -> Tenant:

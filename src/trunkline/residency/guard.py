@@ -70,7 +70,7 @@ class Log:
             self._size += os.write(self._file, data)
 
 
-class Keeper:
+class Backup:
     """The first of the two processes."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -332,7 +332,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--cleanup", default="")
     parser.add_argument("program", nargs=argparse.REMAINDER)
-    return Keeper(parser.parse_args(arguments)).run()
+    return Backup(parser.parse_args(arguments)).run()
 
 
 if __name__ == "__main__":

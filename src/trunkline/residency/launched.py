@@ -153,6 +153,12 @@ class LaunchedEngine:
         """Whether nothing that concerns the process differs: one of them is enough."""
         return (self._asked, self._launch) == (other._asked, other._launch)
 
+    def offers(self) -> tuple[str, str, tuple[str, ...]] | None:
+        """Kind and models; None: they are not known beforehand."""
+        config = self._views[-1].config
+        known = (self._spec.kind, self._launch.model, config.models)
+        return known if self._launch.model or config.models else None
+
     async def join(self, config: BackendConfig, make_backend: MakeBackend) -> View:
         """A further view, whose backend answers at once where the newest one does.
 
@@ -160,11 +166,14 @@ class LaunchedEngine:
         """
         before, view = self.backend, View(config, make_backend)
         view.backend.restarts = before.restarts
-        view.backend.down(before.health())
+        if before.current is None:
+            view.backend.down(before.health())
+        elif before.itself is None:
+            view.backend.lean_on(before)
         # From here on the others may leave.
         self._views.insert(0, view)
         try:
-            if before.current is not None:
+            if before.itself is not None:
                 await self._catch_up(view)
         except BaseException as error:
             await self.part(view)
@@ -197,7 +206,7 @@ class LaunchedEngine:
                     if connected.backend.health().state == "ready":
                         break
                     await asyncio.sleep(_FIRST_LOOK)
-        if self._running is running and self.backend.current is not None:
+        if self._running is running and self.backend.itself is not None:
             view.up(running)
 
     def _down(self, health: Health, retry_after: float = 0.0) -> None:
@@ -307,7 +316,7 @@ class LaunchedEngine:
 
     async def _drain(self) -> None:
         """Take no more, and wait until nothing runs there, with a bound."""
-        there = [one for view in self._views if (one := view.backend.current) is not None]
+        there = [one for view in self._views if (one := view.backend.itself) is not None]
         self._down(Health("draining", "it is being stopped"))
         for _ in range(int(_DRAIN / _DRAIN_LOOK)):
             if not any(one.stats().running for one in there):
