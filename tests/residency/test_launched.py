@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -268,37 +269,43 @@ async def test_one_that_answers_slowly_is_left_to_its_work(
 STALLED, FAILED, READY = Health("stalled"), Health("failed"), Health("ready")
 
 
+@pytest.mark.parametrize(("waits", "seconds"), [(8, 60), (300, 300)])
+def test_one_at_work_may_be_silent_as_long_as_anybody_waits(waits: float, seconds: float) -> None:
+    one = Patience()
+    assert not one.over(STALLED, waits, 100.0)
+    assert not one.over(STALLED, waits, 100.0 + seconds)
+    # Whether somebody asks at the moment of a check is chance.
+    assert not one.over(FAILED, waits, 100.0 + seconds)
+    assert one.over(STALLED, waits, 101.0 + seconds) == seconds + 1
+    assert not one.over(READY, waits, 102.0 + seconds)
+    assert not one.over(STALLED, waits, 103.0 + seconds)
+
+
 @pytest.mark.parametrize(
     ("timeouts", "seconds"),
     [
-        (Timeouts(first_token=8), 60),
-        (Timeouts(), 300),
+        (Timeouts(first_token=8), 8),
         (Timeouts(first_token=0, attempt=900), 900),
+        (Timeouts(first_token=0, attempt=0), inf),
     ],
 )
-def test_one_at_work_may_be_silent_as_long_as_anybody_waits(
-    timeouts: Timeouts, seconds: float
+async def test_how_long_anybody_waits(
+    make_engine: MakeEngine, timeouts: Timeouts, seconds: float
 ) -> None:
-    one = Patience()
-    assert not one.over(STALLED, timeouts, 100.0)
-    assert not one.over(STALLED, timeouts, 100.0 + seconds)
-    # Whether somebody asks at the moment of a check is chance.
-    assert not one.over(FAILED, timeouts, 100.0 + seconds)
-    assert one.over(STALLED, timeouts, 101.0 + seconds) == seconds + 1
-    assert not one.over(READY, timeouts, 102.0 + seconds)
-    assert not one.over(STALLED, timeouts, 103.0 + seconds)
+    one = make_engine(msgspec.structs.replace(config(), timeouts=timeouts))
+    assert one._waits() == seconds
 
 
 def test_one_at_work_may_be_silent_for_ever_where_requests_wait_for_ever() -> None:
-    one, for_ever = Patience(), Timeouts(first_token=0, attempt=0)
-    assert not any(one.over(STALLED, for_ever, float(now)) for now in range(0, 90_000, 1000))
+    one = Patience()
+    assert not any(one.over(STALLED, inf, float(now)) for now in range(0, 90_000, 1000))
 
 
 def test_patience_with_one_that_has_nothing_to_do() -> None:
     one = Patience()
-    assert not one.over(STALLED, Timeouts(), 0.0)
-    assert not one.over(FAILED, Timeouts(), 50.0)
-    assert not one.over(FAILED, Timeouts(), 110.0)
-    assert one.over(FAILED, Timeouts(), 111.0) == 61
-    assert not one.over(READY, Timeouts(), 112.0)
-    assert not one.over(FAILED, Timeouts(), 113.0)
+    assert not one.over(STALLED, 300, 0.0)
+    assert not one.over(FAILED, 300, 50.0)
+    assert not one.over(FAILED, 300, 110.0)
+    assert one.over(FAILED, 300, 111.0) == 61
+    assert not one.over(READY, 300, 112.0)
+    assert not one.over(FAILED, 300, 113.0)

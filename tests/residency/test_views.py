@@ -18,6 +18,7 @@ from trunkline.backends.connect import Remote
 from trunkline.core.errors import Unavailable
 from trunkline.core.types import Backend, ChatInput, Completed, Message, Request
 from trunkline.residency import compose
+from trunkline.residency import launched as launched_module
 from trunkline.residency.compose import Launchers, OpenResidency, Tenant
 from trunkline.residency.launched import LaunchedEngine
 from trunkline.residency.on_demand import OnDemandBackend
@@ -212,3 +213,53 @@ async def test_one_that_is_taken_back_while_it_starts_needs_nobody(
         await residency.remove(sick)
         assert in_flight(old) == 0
         assert await answer_of(old.backend) == str(resident(old).pid)
+
+
+async def test_one_at_work_for_its_old_configuration_is_left_to_it(
+    make_backend: MakeBackend, launchers: Launchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new one has nothing to do, and hears nothing of it."""
+    monkeypatch.setattr(launched_module, "_UNWELL", 0.4)
+    checks = Probe(interval=0.05, timeout=0.05)
+    first = msgspec.structs.replace(config("--slow", "1.5"), health=checks)
+    async with compose.open_residency(None, launchers, os.environ) as residency:
+        old = await shared(residency, first, make_backend)
+        await loaded(old)
+        pid = str(resident(old).pid)
+        new = await shared(
+            residency, msgspec.structs.replace(first, headers={"x": "1"}), make_backend
+        )
+        under_way = asyncio.create_task(answer_of(old.backend))
+        await until(lambda: new.backend.health().state == "failed")
+        assert await under_way == pid
+        assert resident(new).backend.restarts == 0
+
+
+async def test_the_last_may_leave_while_another_comes(
+    make_backend: MakeBackend, launchers: Launchers
+) -> None:
+    made = config("--slow", "0.5")
+    async with compose.open_residency(None, launchers, os.environ) as residency:
+        old = await shared(residency, made, make_backend)
+        await loaded(old)
+        pid = resident(old).pid
+        # It answers nobody else meanwhile.
+        under_way = asyncio.create_task(answer_of(old.backend))
+        await asyncio.sleep(0.1)
+        coming = asyncio.create_task(shared(residency, slowly(made, 0.07), make_backend))
+        await asyncio.sleep(0.1)
+        await residency.remove(old)
+        new = await coming
+        assert await under_way == str(pid)
+        assert await answer_of(new.backend) == str(pid)
+        busy = asyncio.create_task(answer_of(new.backend))
+        await asyncio.sleep(0.1)
+        coming = asyncio.create_task(shared(residency, slowly(made, 0.08), make_backend))
+        await asyncio.sleep(0.1)
+        await residency.remove(new)
+        coming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await coming
+        await asyncio.gather(busy, return_exceptions=True)
+        # Nobody was left.
+        assert not alive(pid)

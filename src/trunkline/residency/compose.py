@@ -110,11 +110,17 @@ class OpenResidency:
                 resident.backend.lean_on(before.backend)
             return msgspec.structs.replace(made, view=resident.view)
         slot, engine = found
-        view = await engine.join(config, make_backend)
+        view = engine.join(config, make_backend)
         backend: Backend = view.backend
         if launch.on_demand:
             backend = OnDemandBackend(self._residency, slot, backend)
-        return Tenant(backend, slot, view)
+        tenant = Tenant(backend, slot, view)
+        try:
+            await engine.catch_up(view)
+        except BaseException:
+            await self.remove(tenant)
+            raise
+        return tenant
 
     async def remove(self, tenant: Tenant) -> None:
         """Unload it, where nobody else shares it, and forget it; who waits for it is refused."""

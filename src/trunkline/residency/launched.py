@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from trunkline.backends.config import BackendConfig, LaunchConfig, Timeouts
+from trunkline.backends.config import BackendConfig, LaunchConfig
 from trunkline.core.errors import TrunklineError, Unavailable
 from trunkline.core.supervise import Backoff
 from trunkline.core.types import Health
@@ -70,8 +70,11 @@ class Patience:
         self._failed: float | None = None
         self._unwell: float | None = None
 
-    def over(self, health: Health, timeouts: Timeouts, now: float) -> float:
-        """Seconds for which it has not been well, where that is too long; else 0."""
+    def over(self, health: Health, waits: float, now: float) -> float:
+        """Seconds for which it has not been well, where that is too long; else 0.
+
+        `waits`: seconds that a request may wait for its first byte. `now`: any clock's.
+        """
         if health.state != "failed":
             self._failed = None
             if health.state != "stalled":
@@ -84,7 +87,6 @@ class Patience:
         if self._failed is not None and now - self._failed > _UNWELL:
             return now - self._failed
         unwell = now - self._unwell
-        waits = timeouts.first_token or timeouts.attempt or inf
         return unwell if unwell > max(_UNWELL, waits) else 0.0
 
 
@@ -103,7 +105,7 @@ class LaunchedEngine:
     ) -> None:
         self.name = config.name
         self.memory = memory
-        # The first one's. It is the last of them whose word counts.
+        # The first one; the last of them is the newest.
         self.view = View(config, make_backend)
         self._views = [self.view]
         self._launch = config.launch or LaunchConfig()
@@ -112,6 +114,8 @@ class LaunchedEngine:
         self._launcher = launcher
         self._pace = pace or Pace()
         self._running: Running | None = None
+        # The same while it answers.
+        self._up: Running | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -159,30 +163,39 @@ class LaunchedEngine:
         known = (self._spec.kind, self._launch.model, config.models)
         return known if self._launch.model or config.models else None
 
-    async def join(self, config: BackendConfig, make_backend: MakeBackend) -> View:
-        """A further view, whose backend answers at once where the newest one does.
-
-        It is the newest then. Raises ValueError where nothing can be reached as `config` says.
-        """
+    def join(self, config: BackendConfig, make_backend: MakeBackend) -> View:
+        """A further view, the newest from `catch_up` on. From here on the others may leave."""
         before, view = self.backend, View(config, make_backend)
         view.backend.restarts = before.restarts
         if before.current is None:
             view.backend.down(before.health())
-        elif before.itself is None:
+        elif self._up is None:
             view.backend.lean_on(before)
-        # From here on the others may leave.
         self._views.insert(0, view)
-        try:
-            if before.itself is not None:
-                await self._catch_up(view)
-        except BaseException as error:
-            await self.part(view)
-            if isinstance(error, TrunklineError):
+        return view
+
+    async def catch_up(self, view: View) -> None:
+        """Have its backend answer where others do, once it knows what they do.
+
+        Raises ValueError where nothing can be reached as its configuration says.
+        """
+        running, before = self._up, self._views[-1]
+        if running is not None:
+            try:
+                connected = view.connect(running)
+            except Unavailable as error:
                 raise ValueError(f"backend {self.name!r}: {error.message}") from None
-            raise
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CATCH_UP):
+                    while self._up is running and before.health().state == "ready":
+                        await connected.watcher.look()
+                        if connected.backend.health().state == "ready":
+                            break
+                        await asyncio.sleep(_FIRST_LOOK)
+            if self._up is running:
+                view.up(running)
         self._views.remove(view)
         self._views.append(view)
-        return view
 
     async def part(self, view: View) -> bool:
         """Close a view; False, and nothing happens, where it is the only one."""
@@ -194,22 +207,8 @@ class LaunchedEngine:
             await view.rest()
         return True
 
-    async def _catch_up(self, view: View) -> None:
-        """Find out what the others know of the engine that runs. Raises `Unavailable`."""
-        running = self._running
-        assert running is not None
-        connected = view.connect(running)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CATCH_UP):
-                while self._running is running and self._views[-1].health().state == "ready":
-                    await connected.watcher.look()
-                    if connected.backend.health().state == "ready":
-                        break
-                    await asyncio.sleep(_FIRST_LOOK)
-        if self._running is running and self.backend.itself is not None:
-            view.up(running)
-
     def _down(self, health: Health, retry_after: float = 0.0) -> None:
+        self._up = None
         for view in self._views:
             view.backend.down(health, retry_after)
 
@@ -236,6 +235,7 @@ class LaunchedEngine:
         if running.status is not None:
             raise await self._failure(running, f"ended at its start {_how(running.status)}")
         healthy.result()
+        self._up = running
         for view in self._views:
             view.up(running)
 
@@ -298,9 +298,8 @@ class LaunchedEngine:
         try:
             while not ended.done():
                 await asyncio.wait((ended,), timeout=self._views[-1].config.health.interval)
-                view = self._views[-1]
-                health = view.health()
-                unwell = patience.over(health, view.config.timeouts, time.monotonic())
+                health = self._health()
+                unwell = patience.over(health, self._waits(), time.monotonic())
                 if unwell and not ended.done():
                     problem = f"was not well for {unwell:.0f} s: {health.detail}"
                     return (await self._failure(running, problem)).message
@@ -308,6 +307,19 @@ class LaunchedEngine:
         finally:
             ended.cancel()
             await asyncio.gather(ended, return_exceptions=True)
+
+    def _health(self) -> Health:
+        """Of the engine: it is well where any view hears of it, and at work where any has work."""
+        found = [view.health() for view in reversed(self._views) if view.backend.itself is not None]
+        order = {"failed": 2, "stalled": 1}
+        # None while the only one comes.
+        unknown = Health("starting")
+        return min(found, key=lambda health: order.get(health.state, 0), default=unknown)
+
+    def _waits(self) -> float:
+        """Seconds that a request may wait for its first byte."""
+        every = (view.config.timeouts for view in self._views)
+        return max(one.first_token or one.attempt or inf for one in every)
 
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         if not keeper.cancelled() and (fault := keeper.exception()) is not None:
