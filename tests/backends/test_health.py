@@ -53,3 +53,15 @@ def test_whoever_goes_on_answering_is_well() -> None:
     one = judge(Health("ready"))
     states = {one.missed(LATE, busy=True, heard=True).state for _ in range(9)}
     assert states == {"ready"}
+
+
+def test_whoever_is_heard_of_again_is_what_it_was() -> None:
+    one = judge(Health("ready"))
+    for _ in range(3):
+        one.missed(LATE, busy=True, heard=False)
+    assert one.health.state == "stalled"
+    assert one.missed(LATE, busy=True, heard=True).state == "ready"
+    one.answered(answer(500))
+    for _ in range(3):
+        one.missed(LATE, busy=True, heard=False)
+    assert one.missed(LATE, busy=True, heard=True).detail == "/health answers 500"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.backends.engine import Answer, Engine, answer
 from tests.backends.fakes import speakers
-from tests.backends.http.peer import Taker, until
+from tests.backends.http.peer import Peer, Taker, serve, until
 from tests.backends.test_scrape import VLLM
 from trunkline.backends.config import BackendConfig, Probe
 from trunkline.backends.connect import Remote, connect
@@ -321,3 +321,36 @@ async def test_probe_of_a_server_in_trouble_changes_nothing() -> None:
         await remote.watcher.look()
         assert remote.backend.features == before
         assert remote.backend.relays("anthropic.messages")
+
+
+async def test_what_arrives_between_two_checks_is_heard() -> None:
+    """Checks of a busy engine time out; its answers come at any time."""
+
+    async def hang(peer: Peer) -> None:
+        await peer.request()
+        await asyncio.sleep(60)
+
+    async with serve(hang) as port:
+        client = HttpClient()
+        url, health = f"http://127.0.0.1:{port}", Probe(timeout=0.05)
+        config = BackendConfig(name="one", kind="vllm", url=url, probe=False, health=health)
+        remote = connect(config, client, SAY, {})
+        remote.backend.calls.add(Busy())
+        for _ in range(3):
+            await remote.watcher.look()
+        assert remote.backend.health().state == "stalled"
+        remote.backend.heard = True
+        await remote.watcher.look()
+        assert remote.backend.health().state == "starting"
+        await remote.close(client)
+        await client.close()
+
+
+class Busy:
+    """A call under way."""
+
+    def check(self, now: float) -> None:
+        pass
+
+    def cancel(self) -> None:
+        pass

@@ -235,6 +235,55 @@ def test_what_the_file_no_longer_names_ends_its_answers(server: Server, setup: S
     until(lambda: chat(server, "a").status_code == 200)
 
 
+def test_a_launched_engine_goes_on_with_other_settings(tmp_path: Path) -> None:
+    """What does not concern its process: nobody notices."""
+    setup = Setup(tmp_path)
+    del setup.config["residency"], setup.config["engines"]
+    theirs = setup.config["backends"]["theirs"]
+    theirs["launch"]["on_demand"] = False
+    setup.write()
+    with serve(tmp_path, "--config", str(setup.file)) as server:
+        until(lambda: states(server)["theirs"][0] == "ready")
+        first = text_of(chat(server, "tiny"))
+        theirs["health"] = {"interval": 0.3}
+        theirs["headers"] = {"x-one": "1"}
+        setup.write()
+        os.kill(server.process.pid, signal.SIGHUP)
+
+        def applied() -> bool:
+            assert httpx.get(f"{server.url}/health/ready", timeout=10).status_code == 200
+            assert text_of(chat(server, "tiny")) == first
+            return "theirs is no longer configured: closed" in server.log.read_text()
+
+        until(applied)
+        assert text_of(chat(server, "tiny")) == first
+        assert "ended" not in server.log.read_text()
+
+
+def test_a_launched_engine_answers_until_its_new_version_can(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    del setup.config["residency"], setup.config["engines"]
+    launch = setup.config["backends"]["theirs"]["launch"]
+    launch["on_demand"] = False
+    setup.write()
+    with serve(tmp_path, "--config", str(setup.file)) as server:
+        until(lambda: states(server)["theirs"][0] == "ready")
+        first, well = text_of(chat(server, "tiny")), tmp_path / "well"
+        launch["args"] = ["--when", str(well)]
+        setup.write()
+        os.kill(server.process.pid, signal.SIGHUP)
+        until(lambda: "serving the new configuration" in server.log.read_text())
+        begun = time.monotonic()
+        while time.monotonic() < begun + 1.5:
+            assert httpx.get(f"{server.url}/health/ready", timeout=10).status_code == 200
+            assert text_of(chat(server, "tiny")) == first
+        well.touch()
+        # Not one request fails on the way.
+        until(lambda: text_of(chat(server, "tiny")) != first)
+        until(lambda: not alive(int(first)))
+        assert text_of(chat(server, "tiny")) != first
+
+
 def test_keys_change_without_a_restart(server: Server, setup: Setup) -> None:
     setup.config["keys"] = ["old"]
     setup.write()

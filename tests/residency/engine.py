@@ -1,11 +1,11 @@
 """A small engine for tests: answers health and models as told. Run as a script.
 
     python engine.py PORT [--when FILE] [--say TEXT] [--exit STATUS] [--stubborn] [--child FILE]
-                     [--apart] [--sick] [--crash-file FILE]
+                     [--apart] [--sick] [--crash-file FILE] [--slow SECONDS]
 
 `--when`: it is well once that file is there. `--apart`: its child leads a session of its own, as
 `ray start` leaves some. `--crash-file`: it removes that file once it is there,
-and ends with status 7.
+and ends with status 7. `--slow`: it takes so long for each chat, and answers nobody meanwhile.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--child", default="")
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--crash-file", default="")
+    parser.add_argument("--slow", type=float, default=0.0)
     options = parser.parse_args()
     if options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -59,6 +60,20 @@ def main() -> None:
                 body = dict(os.environ)
             else:
                 status = 404
+            self.answer(status, body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            time.sleep(options.slow)
+            choice = {
+                "index": 0,
+                "message": {"role": "assistant", "content": str(os.getpid())},
+                "finish_reason": "stop",
+            }
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            self.answer(200, {"object": "chat.completion", "choices": [choice], "usage": usage})
+
+        def answer(self, status: int, body: object) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

@@ -11,9 +11,9 @@ from trunkline.core.errors import Unavailable
 from trunkline.core.types import Backend
 from trunkline.residency import compose
 from trunkline.residency.compose import EnginePlan, Launchers, Tenant
-from trunkline.residency.launched import MakeBackend
 from trunkline.residency.on_demand import OnDemandBackend
 from trunkline.residency.slot import Slot
+from trunkline.residency.view import MakeBackend
 
 
 class Opened:
@@ -62,5 +62,6 @@ async def open_residency(
             tenants[engine.config.name] = residency.add_engine(engine)
         for config in backends:
             assert config.launch is not None
-            tenants[config.name] = residency.add_backend(config, config.launch, make_backend)
+            launch = config.launch
+            tenants[config.name] = await residency.add_backend(config, launch, make_backend)
         yield Opened(tenants)

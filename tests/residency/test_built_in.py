@@ -25,7 +25,8 @@ from trunkline.core.types import Request, SamplingParams, TextInput
 from trunkline.engine.config import EngineConfig
 from trunkline.residency.built_in import BuiltInResident, estimate
 from trunkline.residency.compose import EnginePlan, local_launchers
-from trunkline.residency.launched import LaunchedEngine, MakeBackend
+from trunkline.residency.launched import LaunchedEngine
+from trunkline.residency.view import MakeBackend
 from trunkline.wire.speakers import SPEAKERS
 
 CABOOSE = Path(trunkline.__file__).with_name("models_bundled") / "caboose.gguf"

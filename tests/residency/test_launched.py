@@ -4,54 +4,30 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
+from math import inf
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from tests.backends.fakes import Sink
+from tests.residency.configured import config
 from tests.residency.opened import Opened, open_residency
 from tests.residency.processes import alive, until
-from trunkline.backends.config import BackendConfig, LaunchConfig, Probe
-from trunkline.backends.connect import Remote, connect
-from trunkline.backends.http.client import HttpClient
+from trunkline.backends.config import BackendConfig, LaunchConfig, Probe, Timeouts
 from trunkline.core.errors import Unavailable
-from trunkline.residency.compose import EnginePlan, Launchers, launched, local_launchers
-from trunkline.residency.launched import LaunchedEngine, MakeBackend, Pace
-from trunkline.wire.speakers import SPEAKERS
-
-ENGINE = str(Path(__file__).with_name("engine.py"))
-
-
-@pytest.fixture
-async def make_backend() -> AsyncIterator[MakeBackend]:
-    client = HttpClient()
-
-    def make(config: BackendConfig, url: str) -> Remote:
-        placed = BackendConfig(
-            name=config.name, kind=config.kind, url=url, probe=False, health=config.health
-        )
-        return connect(placed, client, SPEAKERS, {})
-
-    yield make
-    await client.close()
-
-
-@pytest.fixture
-def launchers(tmp_path: Path) -> Launchers:
-    return local_launchers(tmp_path / "logs")
-
-
-def config(*arguments: str, name: str = "tiny", **launch: object) -> BackendConfig:
-    command = (sys.executable, ENGINE, "{port}", *arguments)
-    return BackendConfig(
-        name=name,
-        kind="vllm",
-        health=Probe(interval=0.05, timeout=2.0),
-        launch=LaunchConfig(command=command, **launch),  # type: ignore[arg-type]
-    )
-
+from trunkline.core.types import ChatInput, Completed, Health, Message, Request
+from trunkline.residency import launched as launched_module
+from trunkline.residency.compose import (
+    EnginePlan,
+    Launchers,
+    launched,
+)
+from trunkline.residency.launched import LaunchedEngine, Pace, Patience
+from trunkline.residency.view import MakeBackend
 
 MakeEngine = Callable[[BackendConfig], LaunchedEngine]
 
@@ -213,3 +189,123 @@ async def test_killed_while_it_is_up(make_engine: MakeEngine) -> None:
     os.kill(pid, signal.SIGKILL)
     await until(lambda: one.pid not in (0, pid) and one.backend.health().state == "ready")
     await one.unload()
+
+
+class Asking:
+    """Clients that ask again and again."""
+
+    def __init__(self, engine: LaunchedEngine, clients: int) -> None:
+        self._engine = engine
+        self._tasks = [asyncio.create_task(self._ask(n)) for n in range(clients)]
+        # What they were told, and how many failed.
+        self.texts: list[str] = []
+        self.failed = 0
+
+    async def _ask(self, client: int) -> None:
+        while True:
+            sink = Sink()
+            said = ChatInput((Message(role="user", content="hello"),))
+            self._engine.backend.submit(Request(id=f"{client}", model="tiny", input=said), sink)
+            if isinstance((await sink.done())[-1], Completed):
+                self.texts.append(sink.text)
+            else:
+                self.failed += 1
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def asked(made: BackendConfig, first_token: float) -> BackendConfig:
+    """With quick checks, which a busy engine misses."""
+    return msgspec.structs.replace(
+        made,
+        health=Probe(interval=0.05, timeout=0.05),
+        timeouts=Timeouts(first_token=first_token),
+    )
+
+
+async def test_one_that_hangs_is_started_again_although_it_is_asked(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(launched_module, "_UNWELL", 0.8)
+    one = make_engine(asked(config(stop_timeout=0.1), first_token=0.5))
+    await one.load()
+    pid = one.pid
+    clients = Asking(one, 3)
+    await until(lambda: bool(clients.texts))
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: one.backend.health().state == "stalled")
+    await until(lambda: one.pid not in (0, pid) and clients.texts[-1] == str(one.pid))
+    await clients.close()
+    assert not alive(pid)
+    assert re.search(r"was not well for \d+ s: .* did not answer within 0.05 s", caplog.text)
+
+
+async def test_one_that_answers_slowly_is_left_to_its_work(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It misses every check while it computes."""
+    monkeypatch.setattr(launched_module, "_UNWELL", 0.6)
+    one = make_engine(asked(config("--slow", "0.7"), first_token=60))
+    await one.load()
+    pid = one.pid
+    clients = Asking(one, 3)
+    states: set[str] = set()
+
+    def enough() -> bool:
+        states.add(one.backend.health().state)
+        return len(clients.texts) > 3
+
+    await until(enough)
+    await clients.close()
+    assert (one.pid, one.backend.restarts, clients.failed) == (pid, 0, 0)
+    assert set(clients.texts) == {str(pid)}
+    assert "stalled" in states
+
+
+STALLED, FAILED, READY = Health("stalled"), Health("failed"), Health("ready")
+
+
+@pytest.mark.parametrize(("waits", "seconds"), [(8, 60), (300, 300)])
+def test_one_at_work_may_be_silent_as_long_as_anybody_waits(waits: float, seconds: float) -> None:
+    one = Patience()
+    assert not one.over(STALLED, waits, 100.0)
+    assert not one.over(STALLED, waits, 100.0 + seconds)
+    # Whether somebody asks at the moment of a check is chance.
+    assert not one.over(FAILED, waits, 100.0 + seconds)
+    assert one.over(STALLED, waits, 101.0 + seconds) == seconds + 1
+    assert not one.over(READY, waits, 102.0 + seconds)
+    assert not one.over(STALLED, waits, 103.0 + seconds)
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "seconds"),
+    [
+        (Timeouts(first_token=8), 8),
+        (Timeouts(first_token=0, attempt=900), 900),
+        (Timeouts(first_token=0, attempt=0), inf),
+    ],
+)
+async def test_how_long_anybody_waits(
+    make_engine: MakeEngine, timeouts: Timeouts, seconds: float
+) -> None:
+    one = make_engine(msgspec.structs.replace(config(), timeouts=timeouts))
+    assert one._waits() == seconds
+
+
+def test_one_at_work_may_be_silent_for_ever_where_requests_wait_for_ever() -> None:
+    one = Patience()
+    assert not any(one.over(STALLED, inf, float(now)) for now in range(0, 90_000, 1000))
+
+
+def test_patience_with_one_that_has_nothing_to_do() -> None:
+    one = Patience()
+    assert not one.over(STALLED, 300, 0.0)
+    assert not one.over(FAILED, 300, 50.0)
+    assert not one.over(FAILED, 300, 110.0)
+    assert one.over(FAILED, 300, 111.0) == 61
+    assert not one.over(READY, 300, 112.0)
+    assert not one.over(FAILED, 300, 113.0)

@@ -15,7 +15,13 @@ import pytest
 from tests.residency.processes import alive, command_lines, until
 from trunkline.core.errors import Unavailable
 from trunkline.residency.commands import Command
-from trunkline.residency.launcher import LaunchSpec, Running, SubprocessLauncher, last_life
+from trunkline.residency.launcher import (
+    Invocation,
+    LaunchSpec,
+    Running,
+    SubprocessLauncher,
+    last_life,
+)
 
 ENGINE = str(Path(__file__).with_name("engine.py"))
 
@@ -92,6 +98,58 @@ async def test_what_left_the_engines_group_goes_too(tmp_path: Path, ending: str)
     else:
         assert await running.wait() == 3
     assert not alive(int(note.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="death signals and orphans are Linux's")
+@pytest.mark.parametrize(
+    ("victims", "apart"),
+    [
+        (("first",), False),
+        (("first",), True),
+        (("second",), False),
+        (("second",), True),
+        # Nobody knows any more whose those are that left the engine's group.
+        (("first", "second"), False),
+    ],
+)
+async def test_children_go_with_a_guard_that_is_killed(
+    tmp_path: Path, victims: tuple[str, ...], apart: bool
+) -> None:
+    note = tmp_path / "child"
+    arguments = ("--child", str(note), *(("--apart",) * apart))
+    running = await SubprocessLauncher(tmp_path).start(spec(*arguments))
+    await answers(running)
+    second = parent(running.pid)
+    pids = {"first": parent(second), "second": second}
+    assert parent(pids["first"]) == os.getpid()
+    # All at once, as far as they notice.
+    for name in victims:
+        os.kill(pids[name], signal.SIGSTOP)
+    for name in victims:
+        os.kill(pids[name], signal.SIGKILL)
+    assert await running.wait() < 0
+    for pid in (*pids.values(), running.pid, int(note.read_text())):
+        await gone(pid)
+
+
+async def test_the_cleanup_comes_also_after_a_guard_that_is_killed(tmp_path: Path) -> None:
+    done = tmp_path / "cleaned"
+    invocation = Invocation(
+        argv=(sys.executable, "-c", "import time; time.sleep(60)"),
+        env=dict(os.environ),
+        host="127.0.0.1",
+        port=1,
+        cleanup=("touch", str(done)),
+    )
+    running = await SubprocessLauncher(tmp_path).run(spec(), invocation)
+    os.kill(parent(running.pid), signal.SIGKILL)
+    assert await running.wait() == -signal.SIGKILL
+    assert done.exists()
+    assert "the guard was killed" in await running.tail()
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 async def test_children_go_with_an_engine_that_ends(tmp_path: Path) -> None:

@@ -23,13 +23,15 @@ class Judge:
     An answer decides at once; where the page is hidden, that of the list of models, which bills
     nothing either. Silence decides only after several checks, and not while answers to
     requests go on arriving: an engine that computes may be too busy for a check, and a restart
-    would make that worse.
+    would make that worse. Whoever was silent and is heard of again is what it was before.
     """
 
     def __init__(self, check: HealthCheck, state: Health) -> None:
         self._check = check
         self._silent = 0
         self.health = state
+        # As it was before a silence that decided.
+        self._before = state
 
     def hides(self, response: Response) -> bool:
         """Whether this answer to the check says only that there is no such page to be seen."""
@@ -67,14 +69,21 @@ class Judge:
         return self.health
 
     def missed(self, error: TrunklineError, *, busy: bool, heard: bool) -> Health:
-        """The check failed. `busy`: requests are under way; `heard`: some of them got data."""
+        """The check failed.
+
+        `busy`: requests are under way; `heard`: some got data since the check before.
+        """
         if not isinstance(error, UpstreamTimeout):
             self._silent = 0
             self.health = Health("failed", error.message)
         elif heard:
+            if self._silent >= _PATIENCE:
+                self.health = self._before
             self._silent = 0
         else:
             self._silent += 1
+            if self._silent == _PATIENCE:
+                self._before = self.health
             if self._silent >= _PATIENCE:
                 self.health = Health("stalled" if busy else "failed", error.message)
         return self.health

@@ -93,7 +93,6 @@ class Watcher:
         if judge is None or backend.kind.health is None:
             return
         before = judge.health.state
-        backend.heard = False
         path, timeout = backend.kind.health.path, backend.config.health.timeout
         try:
             response = await self._site.fetch("GET", path, timeout=timeout)
@@ -107,6 +106,8 @@ class Watcher:
                 health = judge.answered(response)
         except TrunklineError as error:
             health = judge.missed(error, busy=backend.in_flight > 0, heard=backend.heard)
+        # Anew from here on: what arrives between two checks counts for the next one.
+        backend.heard = False
         backend.set_health(health)
         if health.state != before:
             log.info("%s is %s%s", backend.title, health.state, _because(health.detail))

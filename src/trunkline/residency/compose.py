@@ -24,11 +24,12 @@ from trunkline.engine.frames import FrontStatus
 from trunkline.residency.built_in import BuiltInResident
 from trunkline.residency.commands import ROWS, Row, command
 from trunkline.residency.containers import DockerLauncher
-from trunkline.residency.launched import LaunchedEngine, MakeBackend
+from trunkline.residency.launched import LaunchedEngine
 from trunkline.residency.launcher import Launcher, LaunchSpec, SubprocessLauncher
 from trunkline.residency.manager import Residency
 from trunkline.residency.on_demand import OnDemandBackend
 from trunkline.residency.slot import Resident, Slot
+from trunkline.residency.view import MakeBackend, View
 
 # Variables that engines need although hosted APIs may use them too: to fetch models.
 _NEEDED = frozenset(("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))
@@ -65,6 +66,8 @@ class Tenant(msgspec.Struct, frozen=True):
 
     backend: Backend
     slot: Slot
+    # Of an engine that is launched, which others may share.
+    view: View | None = None
 
 
 class OpenResidency:
@@ -87,26 +90,68 @@ class OpenResidency:
         resident = BuiltInResident(plan.config, self._on_status)
         return self._add(resident, on_demand=plan.on_demand, keep_alive=plan.keep_alive)
 
-    def add_backend(
+    async def add_backend(
         self, config: BackendConfig, launch: LaunchConfig, make_backend: MakeBackend
     ) -> Tenant:
-        """The engine that `launch` describes.
+        """The engine that `launch` describes; one that runs as it says already is shared.
+
+        Another one of that name, which starts with the server and has the same models, answers
+        until the new one can, if it is not removed before.
 
         Raises ValueError, naming the backend, where it cannot be started as it is configured or
         cannot fit into the budget.
         """
         resident = launched(config, launch, make_backend, self._launchers, self._environ)
-        return self._add(resident, on_demand=launch.on_demand, keep_alive=launch.keep_alive)
+        found = self._find(resident)
+        if found is None:
+            before = None if launch.on_demand else self._before(resident)
+            made = self._add(resident, on_demand=launch.on_demand, keep_alive=launch.keep_alive)
+            if before is not None:
+                resident.backend.lean_on(before.backend)
+            return msgspec.structs.replace(made, view=resident.view)
+        slot, engine = found
+        view = engine.join(config, make_backend)
+        backend: Backend = view.backend
+        if launch.on_demand:
+            backend = OnDemandBackend(self._residency, slot, backend)
+        tenant = Tenant(backend, slot, view)
+        try:
+            await engine.catch_up(view)
+        except BaseException:
+            await self.remove(tenant)
+            raise
+        return tenant
 
     async def remove(self, tenant: Tenant) -> None:
-        """Unload it and forget it; who waits for it is refused."""
+        """Unload it, where nobody else shares it, and forget it; who waits for it is refused."""
+        resident, view = tenant.slot.resident, tenant.view
+        if view is not None and isinstance(resident, LaunchedEngine) and await resident.part(view):
+            return
         await self._residency.remove(tenant.slot)
+
+    def _find(self, wanted: LaunchedEngine) -> tuple[Slot, LaunchedEngine] | None:
+        """One that runs, or is about to, and is what is wanted."""
+        for slot in self._residency.slots:
+            engine = slot.resident
+            there = slot.phase in ("loading", "loaded") and not slot.leaving
+            if there and isinstance(engine, LaunchedEngine) and engine.same(wanted):
+                return slot, engine
+        return None
+
+    def _before(self, wanted: LaunchedEngine) -> LaunchedEngine | None:
+        """One whose place is to be taken, and which answers as well."""
+        for slot in reversed(self._residency.slots):
+            engine = slot.resident
+            if slot.pinned and isinstance(engine, LaunchedEngine) and engine.name == wanted.name:
+                alike = engine.offers() is not None and engine.offers() == wanted.offers()
+                return engine if alike and engine.backend.current is not None else None
+        return None
 
     def _add(self, resident: Resident, *, on_demand: bool, keep_alive: float) -> Tenant:
         slot = self._residency.add(resident, keep_alive=keep_alive, pinned=not on_demand)
         if on_demand:
             return Tenant(OnDemandBackend(self._residency, slot), slot)
-        return Tenant(resident.backend, slot)
+        return Tenant(slot.backend, slot)
 
 
 def local_launchers(logs: Path) -> Launchers:
@@ -176,7 +221,7 @@ def launch_spec(
         inner_port=kind.port,
         in_image="" if launch.command else row.in_image,
         stop_timeout=launch.stop_timeout,
-        secrets=tuple(value for value in hidden if len(value) >= _SHORTEST_SECRET),
+        secrets=tuple(sorted(value for value in hidden if len(value) >= _SHORTEST_SECRET)),
     )
 
 

@@ -9,6 +9,10 @@ ended with (negative: the signal). SIGTERM, or the end of the pipe FD that the o
 ends the engine: SIGTERM, after the grace SIGKILL to its whole process group, then the cleanup. It
 tells the status once all that the engine has started is gone, on Linux also what left its group:
 until then their memory is not free.
+
+These are two processes, for either may be killed, by the kernel out of memory say, and then the
+other one ends the engine: the first starts the second, which does all of this, and is there for the
+day that it dies. Where both are killed the owner still kills the engine's process group.
 """
 
 from __future__ import annotations
@@ -66,6 +70,41 @@ class Log:
             self._size += os.write(self._file, data)
 
 
+class Backup:
+    """The first of the two processes."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        # Of the second process.
+        self._guard = 0
+
+    def run(self) -> int:
+        """Until the other has ended, and the engine with it. Returns our exit status."""
+        parent = os.getpid()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _adopt_orphans()
+        self._guard = os.fork()
+        if not self._guard:
+            # It ends the engine as if it had been asked to.
+            _die_with(parent, signal.SIGTERM)
+            return Guard(self._options).run()
+        signal.signal(signal.SIGTERM, self._pass_on)
+        code = os.waitstatus_to_exitcode(os.waitpid(self._guard, 0)[1])
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if code >= 0:
+            return code
+        # The engine has died with it. Nobody has told its status.
+        log = Log(Path(self._options.log), self._options.max_log)
+        log.write(b"the guard was killed: the engine is ended\n")
+        clean(self._options.cleanup, log)
+        end_orphans()
+        return 0
+
+    def _pass_on(self, number: int, _: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._guard, number)
+
+
 class Guard:
     """One engine."""
 
@@ -85,10 +124,7 @@ class Guard:
         signal.set_wakeup_fd(wake_write)
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if sys.platform == "linux":
-            # Whoever loses its parent below us becomes our child, instead of init's.
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _adopt_orphans()
         if not self._start():
             return _NOT_FOUND
         assert self._engine is not None
@@ -99,20 +135,13 @@ class Guard:
         status = self._engine.wait()
         # Before its orphans are killed: Podman's monitor of a container is one of them.
         self._clean()
-        self._end_orphans()
+        end_orphans()
         self._drain(self._engine.stdout.fileno())
         self._tell(status)
         return 0
 
     def _start(self) -> bool:
         parent = os.getpid()
-
-        def die_with_guard() -> None:
-            # No thread of ours runs: this is safe between fork and exec.
-            if sys.platform == "linux":
-                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() != parent:
-                    os._exit(1)
 
         self._log.write(f"---- {time.strftime('%F %T')} start ----\n".encode())
         try:
@@ -122,7 +151,8 @@ class Guard:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_guard,  # noqa: PLW1509
+                # No thread of ours runs: this is safe between fork and exec.
+                preexec_fn=lambda: _die_with(parent, signal.SIGKILL),  # noqa: PLW1509
             )
         except (OSError, subprocess.SubprocessError) as error:
             self._log.write(f"cannot start {self._options.program[0]}: {error}\n".encode())
@@ -188,20 +218,6 @@ class Guard:
                     return
                 os.waitpid(ended.si_pid, 0)
 
-    def _end_orphans(self) -> None:
-        """Kill what is left of the engine, whose first process is gone, and wait for all of it."""
-        until = time.monotonic() + _GOING
-        while time.monotonic() < until:
-            for child in _children():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(child, signal.SIGKILL)
-            try:
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            except ChildProcessError:
-                return
-            time.sleep(_LOOK)
-
     def _copy(self, output: int) -> bool:
         """Log what is there; False at the end."""
         data = os.read(output, _PIECE)
@@ -217,23 +233,63 @@ class Guard:
                 return
 
     def _clean(self) -> None:
-        """Run the cleanup until it succeeds, with a bound: a daemon may be away for a while."""
-        if self._cleaned or not self._options.cleanup:
-            return
-        self._cleaned = True
-        command = json.loads(self._options.cleanup)
-        until = time.monotonic() + _CLEANUP
-        while problem := _problem(command, until - time.monotonic()):
-            if time.monotonic() + _AGAIN > until:
-                break
-            time.sleep(_AGAIN)
-        if problem:
-            self._log.write(f"{shlex.join(command)}: {problem}\n".encode())
+        if not self._cleaned:
+            self._cleaned = True
+            clean(self._options.cleanup, self._log)
 
     @staticmethod
     def _tell(number: int) -> None:
         with contextlib.suppress(OSError):
             os.write(1, f"{number}\n".encode())
+
+
+def clean(given: str, log: Log) -> None:
+    """Run the cleanup until it succeeds, with a bound: a daemon may be away for a while.
+
+    `given`: its command in JSON; "" = there is none.
+    """
+    if not given:
+        return
+    command = json.loads(given)
+    until = time.monotonic() + _CLEANUP
+    while problem := _problem(command, until - time.monotonic()):
+        if time.monotonic() + _AGAIN > until:
+            break
+        time.sleep(_AGAIN)
+    if problem:
+        log.write(f"{shlex.join(command)}: {problem}\n".encode())
+
+
+def end_orphans() -> None:
+    """Kill all children that we have, which are what is left of an engine, and wait for them."""
+    until = time.monotonic() + _GOING
+    while time.monotonic() < until:
+        for child in _children():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(_LOOK)
+
+
+def _adopt_orphans() -> None:
+    """Whoever loses its parent below us becomes our child, instead of init's."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _die_with(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send us a signal when `parent`, which has just started us, dies.
+
+    See prctl(2), PR_SET_PDEATHSIG.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _problem(command: list[str], timeout: float) -> str:
@@ -268,7 +324,7 @@ def _children() -> list[int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Guard one engine."""
+    """Guard one engine. Returns twice."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--log", required=True)
@@ -276,7 +332,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--grace", type=float, required=True)
     parser.add_argument("--cleanup", default="")
     parser.add_argument("program", nargs=argparse.REMAINDER)
-    return Guard(parser.parse_args(arguments)).run()
+    return Backup(parser.parse_args(arguments)).run()
 
 
 if __name__ == "__main__":

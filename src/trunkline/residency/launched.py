@@ -12,19 +12,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from typing import Protocol
+from math import inf
 from urllib.parse import urlsplit
 
 import msgspec
 
 from trunkline.backends.config import BackendConfig, LaunchConfig
-from trunkline.backends.kinds import find_kind
 from trunkline.core.errors import TrunklineError, Unavailable
 from trunkline.core.supervise import Backoff
-from trunkline.core.types import Backend, Health, ModelCard
+from trunkline.core.types import Health
 from trunkline.residency.launcher import Launcher, LaunchSpec, Running
 from trunkline.residency.switch import SwitchBackend
+from trunkline.residency.view import MakeBackend, View
 
 log = logging.getLogger("trunkline.residency")
 
@@ -33,42 +32,15 @@ _FIRST_LOOK = 0.05
 _LONGEST_LOOK = 1.0
 # Seconds for a connection to a port of this machine.
 _CONNECT = 2.0
+# Seconds for a further view to find out what the others know.
+_CATCH_UP = 10.0
 # Seconds that requests may still run when an engine is to stop.
 _DRAIN = 10.0
 _DRAIN_LOOK = 0.05
 # Seconds after which a request may be tried again while an engine starts.
 _RETRY_STARTING = 5.0
-# Seconds that an engine may say that it is not well until it is started again.
+# Seconds that an engine may not be well until it is started again; see `Patience`.
 _UNWELL = 60.0
-
-
-class Watching(Protocol):
-    """What keeps a backend's health up to date, as `backends.watch.Watcher` does."""
-
-    def start(self) -> None:
-        """Look now and then."""
-
-    async def look(self) -> None:
-        """Look once: `backend.health()` is right afterwards."""
-
-    async def close(self) -> None:
-        """Look no more."""
-
-
-class Connected(Protocol):
-    """A server behind a URL, as `backends.connect.Remote` is."""
-
-    @property
-    def backend(self) -> Backend:
-        """It."""
-
-    @property
-    def watcher(self) -> Watching:
-        """Who watches it."""
-
-
-# Makes the backend of a server at a URL. Raises ValueError.
-MakeBackend = Callable[[BackendConfig, str], Connected]
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -84,6 +56,40 @@ class Pace(msgspec.Struct, frozen=True):
         return Backoff(first=self.first, limit=self.longest, healthy_after=self.good_life)
 
 
+class Patience:
+    """Decides when an engine whose process runs is started again because it is not well.
+
+    One with nothing to do: after `_UNWELL`. One at work of which nothing at all is heard, neither a
+    check nor a byte of an answer, may be computing, and some do nothing else meanwhile: it has as
+    long as a request may wait for its first byte, where that is more. Then nobody waits any more
+    for what it computes.
+    """
+
+    def __init__(self) -> None:
+        # Since when it has failed, and since when it has failed or stalled, without a break.
+        self._failed: float | None = None
+        self._unwell: float | None = None
+
+    def over(self, health: Health, waits: float, now: float) -> float:
+        """Seconds for which it has not been well, where that is too long; else 0.
+
+        `waits`: seconds that a request may wait for its first byte. `now`: any clock's.
+        """
+        if health.state != "failed":
+            self._failed = None
+            if health.state != "stalled":
+                self._unwell = None
+                return 0.0
+        elif self._failed is None:
+            self._failed = now
+        if self._unwell is None:
+            self._unwell = now
+        if self._failed is not None and now - self._failed > _UNWELL:
+            return now - self._failed
+        unwell = now - self._unwell
+        return unwell if unwell > max(_UNWELL, waits) else 0.0
+
+
 class LaunchedEngine:
     """Implements `manager.Resident`: the engine that `config.launch` describes."""
 
@@ -97,21 +103,25 @@ class LaunchedEngine:
         memory: int = 0,
         pace: Pace | None = None,
     ) -> None:
-        kind = find_kind(config.kind)
         self.name = config.name
         self.memory = memory
-        self.backend = SwitchBackend(
-            f"backend {config.name!r}", _cards(config), frozenset(kind.paths)
-        )
-        self._config = config
+        # The first one; the last of them is the newest.
+        self.view = View(config, make_backend)
+        self._views = [self.view]
         self._launch = config.launch or LaunchConfig()
-        self._spec = spec
+        # As it was asked for; then with the port that it got.
+        self._asked = self._spec = spec
         self._launcher = launcher
-        self._make_backend = make_backend
         self._pace = pace or Pace()
         self._running: Running | None = None
-        self._connected: tuple[str, Connected] | None = None
+        # The same while it answers.
+        self._up: Running | None = None
         self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def backend(self) -> SwitchBackend:
+        """Of the newest view."""
+        return self._views[-1].backend
 
     @property
     def pid(self) -> int:
@@ -126,7 +136,7 @@ class LaunchedEngine:
         except BaseException as error:
             await self._end()
             if isinstance(error, TrunklineError):
-                self.backend.down(Health("failed", error.message))
+                self._down(Health("failed", error.message))
             raise
         self._keeper = asyncio.create_task(self._keep(begun))
         self._keeper.add_done_callback(self._kept)
@@ -138,13 +148,74 @@ class LaunchedEngine:
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
         await self._drain()
-        self.backend.down(Health("starting", "it was stopped"))
+        self._down(Health("starting", "it was stopped"))
         await self._end()
+
+    # views
+
+    def same(self, other: LaunchedEngine) -> bool:
+        """Whether nothing that concerns the process differs: one of them is enough."""
+        return (self._asked, self._launch) == (other._asked, other._launch)
+
+    def offers(self) -> tuple[str, str, tuple[str, ...]] | None:
+        """Kind and models; None: they are not known beforehand."""
+        config = self._views[-1].config
+        known = (self._spec.kind, self._launch.model, config.models)
+        return known if self._launch.model or config.models else None
+
+    def join(self, config: BackendConfig, make_backend: MakeBackend) -> View:
+        """A further view, the newest from `catch_up` on. From here on the others may leave."""
+        before, view = self.backend, View(config, make_backend)
+        view.backend.restarts = before.restarts
+        if before.current is None:
+            view.backend.down(before.health())
+        elif self._up is None:
+            view.backend.lean_on(before)
+        self._views.insert(0, view)
+        return view
+
+    async def catch_up(self, view: View) -> None:
+        """Have its backend answer where others do, once it knows what they do.
+
+        Raises ValueError where nothing can be reached as its configuration says.
+        """
+        running, before = self._up, self._views[-1]
+        if running is not None:
+            try:
+                connected = view.connect(running)
+            except Unavailable as error:
+                raise ValueError(f"backend {self.name!r}: {error.message}") from None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CATCH_UP):
+                    while self._up is running and before.health().state == "ready":
+                        await connected.watcher.look()
+                        if connected.backend.health().state == "ready":
+                            break
+                        await asyncio.sleep(_FIRST_LOOK)
+            if self._up is running:
+                view.up(running)
+        self._views.remove(view)
+        self._views.append(view)
+
+    async def part(self, view: View) -> bool:
+        """Close a view; False, and nothing happens, where it is the only one."""
+        if self._views == [view]:
+            return False
+        if view in self._views:
+            self._views.remove(view)
+            view.backend.down(Health("draining", "it is no longer configured"))
+            await view.rest()
+        return True
+
+    def _down(self, health: Health, retry_after: float = 0.0) -> None:
+        self._up = None
+        for view in self._views:
+            view.backend.down(health, retry_after)
 
     # one life
 
     async def _start(self) -> None:
-        self.backend.down(Health("starting", "its process starts"), _RETRY_STARTING)
+        self._down(Health("starting", "its process starts"), _RETRY_STARTING)
         running = self._running = await self._launcher.start(self._spec)
         self._spec = msgspec.structs.replace(self._spec, port=_port(running.url))
         log.info("%s was started (process %d), see its log", self.name, running.pid)
@@ -163,40 +234,28 @@ class LaunchedEngine:
         # Another server might have its port: what has ended is not healthy.
         if running.status is not None:
             raise await self._failure(running, f"ended at its start {_how(running.status)}")
-        connected = healthy.result()
-        self.backend.up(connected.backend)
-        connected.watcher.start()
+        healthy.result()
+        self._up = running
+        for view in self._views:
+            view.up(running)
 
-    async def _until_healthy(self, running: Running) -> Connected:
+    async def _until_healthy(self, running: Running) -> None:
         """Look again and again until it is well."""
         url = urlsplit(running.url)
         pause = _FIRST_LOOK
         while not await _listens(url.hostname or "", url.port or 0):
             await asyncio.sleep(pause)
             pause = min(_LONGEST_LOOK, pause * 1.2)
-        connected = self._connect(running)
         pause = _FIRST_LOOK
         while True:
+            connected = self._views[-1].connect(running)
             await connected.watcher.look()
             health = connected.backend.health()
             if health.state == "ready":
-                return connected
-            self.backend.down(Health("starting", health.detail))
+                return
+            self._down(Health("starting", health.detail))
             await asyncio.sleep(pause)
             pause = min(_LONGEST_LOOK, pause * 1.2)
-
-    def _connect(self, running: Running) -> Connected:
-        """The backend behind the URL; the same one for all lives at one port."""
-        if self._connected is None or self._connected[0] != running.url:
-            config = self._config
-            if running.metrics_port:
-                provider = {**config.provider, "metrics_port": str(running.metrics_port)}
-                config = msgspec.structs.replace(config, provider=provider)
-            try:
-                self._connected = running.url, self._make_backend(config, running.url)
-            except ValueError as error:
-                raise Unavailable(str(error)) from None
-        return self._connected[1]
 
     async def _failure(self, running: Running, problem: str) -> Unavailable:
         """What went wrong, with the engine's last words."""
@@ -213,9 +272,10 @@ class LaunchedEngine:
             failure = await self._until_end()
             while failure:
                 delay = backoff.after(time.monotonic() - begun)
-                self.backend.restarts += 1
+                for view in self._views:
+                    view.backend.restarts += 1
                 log.error("%s; again in %.1f s", failure, delay)
-                self.backend.down(Health("restarting", failure), delay)
+                self._down(Health("restarting", failure), delay)
                 await self._end()
                 await asyncio.sleep(delay)
                 begun = time.monotonic()
@@ -231,44 +291,53 @@ class LaunchedEngine:
 
     async def _until_end(self) -> str:
         """Wait until it ends, or says for long that it is not well. Returns what happened."""
-        running, connected = self._running, self._connected
+        running = self._running
         assert running is not None
-        assert connected is not None
         ended = asyncio.create_task(running.wait())
-        unwell_since: float | None = None
+        patience = Patience()
         try:
             while not ended.done():
-                await asyncio.wait((ended,), timeout=self._config.health.interval)
-                health = connected[1].backend.health()
-                if health.state != "failed":
-                    unwell_since = None
-                elif unwell_since is None:
-                    unwell_since = time.monotonic()
-                elif time.monotonic() - unwell_since > _UNWELL and not ended.done():
-                    problem = f"was not well for {_UNWELL:g} s: {health.detail}"
+                await asyncio.wait((ended,), timeout=self._views[-1].config.health.interval)
+                health = self._health()
+                unwell = patience.over(health, self._waits(), time.monotonic())
+                if unwell and not ended.done():
+                    problem = f"was not well for {unwell:.0f} s: {health.detail}"
                     return (await self._failure(running, problem)).message
             return (await self._failure(running, f"ended {_how(ended.result())}")).message
         finally:
             ended.cancel()
             await asyncio.gather(ended, return_exceptions=True)
 
+    def _health(self) -> Health:
+        """Of the engine: it is well where any view hears of it, and at work where any has work."""
+        found = [view.health() for view in reversed(self._views) if view.backend.itself is not None]
+        order = {"failed": 2, "stalled": 1}
+        # None while the only one comes.
+        unknown = Health("starting")
+        return min(found, key=lambda health: order.get(health.state, 0), default=unknown)
+
+    def _waits(self) -> float:
+        """Seconds that a request may wait for its first byte."""
+        every = (view.config.timeouts for view in self._views)
+        return max(one.first_token or one.attempt or inf for one in every)
+
     def _kept(self, keeper: asyncio.Task[None]) -> None:
         if not keeper.cancelled() and (fault := keeper.exception()) is not None:
             log.error("cannot keep %s running", self.name, exc_info=fault)
-            self.backend.down(Health("failed", f"cannot keep it running: {fault}"))
+            self._down(Health("failed", f"cannot keep it running: {fault}"))
 
     async def _drain(self) -> None:
         """Take no more, and wait until nothing runs there, with a bound."""
-        current = self.backend.current
-        self.backend.down(Health("draining", "it is being stopped"))
+        there = [one for view in self._views if (one := view.backend.itself) is not None]
+        self._down(Health("draining", "it is being stopped"))
         for _ in range(int(_DRAIN / _DRAIN_LOOK)):
-            if current is None or not current.stats().running:
+            if not any(one.stats().running for one in there):
                 return
             await asyncio.sleep(_DRAIN_LOOK)
 
     async def _end(self) -> None:
-        if self._connected is not None:
-            await self._connected[1].watcher.close()
+        for view in tuple(self._views):
+            await view.rest()
         running, self._running = self._running, None
         if running is not None and running.status is None:
             await asyncio.shield(running.stop())
@@ -293,11 +362,3 @@ def _port(url: str) -> int:
 
 def _how(status: int) -> str:
     return f"by signal {-status}" if status < 0 else f"with status {status}"
-
-
-def _cards(config: BackendConfig) -> tuple[ModelCard, ...]:
-    """The models that are expected there."""
-    named = (config.launch.model,) if config.launch and config.launch.model else ()
-    return tuple(
-        ModelCard(name, context_length=0, owned_by=config.kind) for name in config.models or named
-    )

@@ -246,8 +246,11 @@ class GuardedProcess:
         finally:
             # Also where nobody watches any more: the guard ends the engine then.
             self._cut()
-        text = line.strip().removeprefix(b"-")
-        return int(line) if text.isdigit() else -signal.SIGKILL if code == 0 else code
+        if line.strip().removeprefix(b"-").isdigit():
+            return int(line)
+        # Killed, both of its processes maybe: nobody else ends what the engine has started.
+        _kill_group(self.pid)
+        return code or -signal.SIGKILL
 
     async def wait(self) -> int:
         """Wait for its end."""
@@ -281,16 +284,21 @@ class GuardedProcess:
         """Kill engine and guard."""
         self._cut()
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if self.pid:
-                    os.killpg(self.pid, signal.SIGKILL)
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            _kill_group(self.pid)
+            # It leads a group, of its two processes.
+            _kill_group(self._process.pid)
 
     def _cut(self) -> None:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+
+def _kill_group(leader: int) -> None:
+    """Harmless where it is gone; 0: there is none."""
+    if leader:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
 
 
 def last_life(data: bytes) -> str:

@@ -150,13 +150,16 @@ async def using(residency: Residency, slot: Slot) -> AsyncIterator[Backend]:
 
 
 class OnDemandBackend:
-    """Implements `core.types.Backend` over one slot of a residency."""
+    """Implements `core.types.Backend` over one slot of a residency.
 
-    def __init__(self, residency: Residency, slot: Slot) -> None:
+    `backend`: answers while it is loaded; None: the resident's.
+    """
+
+    def __init__(self, residency: Residency, slot: Slot, backend: Backend | None = None) -> None:
         self.name = slot.name
         self._residency = residency
         self._slot = slot
-        self._backend = slot.backend
+        self._backend = backend or slot.backend
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Send it, or queue it until the model is loaded."""
@@ -192,18 +195,18 @@ class OnDemandBackend:
 
     async def count_tokens(self, request: Request) -> int:
         """Load and ask. Raises `TrunklineError`."""
-        async with using(self._residency, self._slot) as backend:
-            return await backend.count_tokens(request)
+        async with using(self._residency, self._slot):
+            return await self._backend.count_tokens(request)
 
     async def tokenize(self, request: Request) -> Tokenization:
         """Load and ask. Raises `TrunklineError`."""
-        async with using(self._residency, self._slot) as backend:
-            return await backend.tokenize(request)
+        async with using(self._residency, self._slot):
+            return await self._backend.tokenize(request)
 
     async def detokenize(self, token_ids: tuple[int, ...]) -> Tokenization:
         """Load and ask. Raises `TrunklineError`."""
-        async with using(self._residency, self._slot) as backend:
-            return await backend.detokenize(token_ids)
+        async with using(self._residency, self._slot):
+            return await self._backend.detokenize(token_ids)
 
     async def kept(self, ask: KeptAsk) -> bytes:
         """Ask what is loaded: nothing else has kept anything. Raises `TrunklineError`."""

@@ -25,7 +25,7 @@ class Resident(Protocol):
 
     @property
     def backend(self) -> Backend:
-        """Answers while it is loaded, and is the same object at all times."""
+        """Answers while it is loaded."""
 
     async def load(self) -> None:
         """Returns once it can answer. Raises `TrunklineError`, with nothing left behind."""
@@ -52,7 +52,6 @@ class Slot:
     """
 
     __slots__ = (
-        "backend",
         "backoff",
         "configured_keep",
         "failure",
@@ -82,7 +81,6 @@ class Slot:
     ) -> None:
         self.resident = resident
         self.name = resident.name
-        self.backend = resident.backend
         # Bytes that count against the budget.
         self.memory = memory
         # Loaded at the start and kept.
@@ -116,6 +114,11 @@ class Slot:
         self.task: asyncio.Task[None] | None = None
         # Looks whether it has been idle for long enough.
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Of the resident."""
+        return self.resident.backend
 
     @property
     def holds(self) -> bool:

@@ -46,7 +46,8 @@ class Refused:
 class SwitchBackend:
     """Implements `core.types.Backend`: as `current` does, or fails with the reason why none is.
 
-    `cards` are shown until the models are known.
+    `cards` are shown until the models are known. Another one may answer in its place at first: see
+    `lean_on`.
     """
 
     def __init__(
@@ -59,23 +60,42 @@ class SwitchBackend:
         # What it relays, as far as is known before it was there.
         self._operations = operations
         self._current: Backend | None = None
+        # Who answers in our place, and how many we answer for.
+        self._support: SwitchBackend | None = None
+        self._leaning = 0
         self._last: Backend | None = None
         self._health = Health("starting", "not started yet")
         self._retry = _RETRY
 
     @property
     def current(self) -> Backend | None:
-        """What answers now."""
+        """What answers now, be it in our place."""
+        if self._current is None and self._support is not None:
+            return self._support.current
+        return self._current
+
+    @property
+    def itself(self) -> Backend | None:
+        """What is our own and answers now."""
         return self._current
 
     def up(self, backend: Backend) -> None:
         """From now on `backend` answers."""
         self._current = self._last = backend
+        self._stand()
+
+    def lean_on(self, other: SwitchBackend) -> None:
+        """Have `other` answer while we start: until `up`, or until that has failed."""
+        self._stand()
+        self._support = other
+        other._leaning += 1
 
     def down(self, health: Health, retry_after: float = _RETRY) -> None:
         """Nobody answers, for the reason in `health`; a retry makes sense in so many seconds."""
         self._keep_cards()
         self._current = None
+        if health.state != "starting":
+            self._stand()
         self._health = health
         self._retry = max(_RETRY, retry_after)
 
@@ -90,19 +110,19 @@ class SwitchBackend:
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Hand on, or fail."""
-        current = self._current
+        current = self.current
         if current is None:
             return Refused(request.id, self.why(), sink)
         return current.submit(request, sink)
 
     def relays(self, operation: str) -> bool:
         """As what answers, or answered last; what is to be expected before."""
-        known = self._current or self._last
+        known = self.current or self._last
         return known.relays(operation) if known else operation in self._operations
 
     def relay(self, raw: RawRequest, sink: EventSink) -> Call:
         """Hand on, or fail. Decodes it where what answers turned out not to speak the dialect."""
-        current = self._current
+        current = self.current
         if current is None:
             return Refused(raw.id, self.why(), sink)
         if current.relays(raw.operation):
@@ -138,45 +158,55 @@ class SwitchBackend:
 
     def holds(self, model: str) -> bool:
         """As what answers."""
-        current = self._current
+        current = self.current
         return current is None or not isinstance(current, Holder) or current.holds(model)
 
     def abilities(self) -> Abilities | None:
         """As what answers, or answered last; None: it is built in, or was not there yet."""
-        known = self._current or self._last
+        known = self.current or self._last
         if known is None or not isinstance(known, Able):
             return None
         return known.abilities()
 
     def models(self) -> tuple[ModelCard, ...]:
         """As what answers, or answered last."""
-        return (self._current.models() if self._current else ()) or self._cards
+        current = self.current
+        return (current.models() if current else ()) or self._cards
 
     def health(self) -> Health:
         """As what answers, or why nobody does."""
-        return self._current.health() if self._current else self._health
+        current = self.current
+        return current.health() if current else self._health
 
     def stats(self) -> BackendStats:
         """As what answers; its restarts and ours."""
-        stats = self._current.stats() if self._current else BackendStats()
+        current = self.current
+        stats = current.stats() if current else BackendStats()
         if not self.restarts:
             return stats
         return msgspec.structs.replace(stats, restarts=stats.restarts + self.restarts)
 
     @property
     def in_flight(self) -> int:
-        """Requests under way, as far as what answers knows."""
-        if self._current is None:
-            return 0
-        stats = self._current.stats()
-        return int(getattr(self._current, "in_flight", stats.running + stats.waiting))
+        """Requests under way, as far as what answers knows; each that leans on us is one more."""
+        current = self.current
+        if current is None:
+            return self._leaning
+        stats = current.stats()
+        return self._leaning + int(getattr(current, "in_flight", stats.running + stats.waiting))
 
     # internals
 
     def _there(self) -> Backend:
-        if self._current is None:
+        current = self.current
+        if current is None:
             raise self.why()
-        return self._current
+        return current
+
+    def _stand(self) -> None:
+        support, self._support = self._support, None
+        if support is not None:
+            support._leaning -= 1
 
     def _keep_cards(self) -> None:
         if self._current is not None:

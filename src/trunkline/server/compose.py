@@ -152,7 +152,7 @@ class _Opener:
         if isinstance(config, EngineEntry):
             return await self._engine(config)
         if config.launch is not None:
-            return self._launched(config, config.launch)
+            return await self._launched(config, config.launch)
         return self._remote(config)
 
     def _remote(self, config: BackendConfig) -> Held:
@@ -164,7 +164,7 @@ class _Opener:
 
         return Held(config, remote.backend, close)
 
-    def _launched(self, config: BackendConfig, launch: LaunchConfig) -> Held:
+    async def _launched(self, config: BackendConfig, launch: LaunchConfig) -> Held:
         remotes: list[Remote] = []
 
         def make_backend(config: BackendConfig, url: str) -> Remote:
@@ -172,12 +172,19 @@ class _Opener:
             remotes.append(connect(there, self._client, SPEAKERS, self._environ))
             return remotes[-1]
 
-        tenant = self._residency.add_backend(config, launch, make_backend)
+        async def disconnect() -> None:
+            for remote in remotes:
+                await remote.close(self._client)
+
+        try:
+            tenant = await self._residency.add_backend(config, launch, make_backend)
+        except BaseException:
+            await disconnect()
+            raise
 
         async def close() -> None:
             await self._residency.remove(tenant)
-            for remote in remotes:
-                await remote.close(self._client)
+            await disconnect()
 
         return Held(config, tenant.backend, close)
 

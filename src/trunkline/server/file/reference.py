@@ -77,7 +77,9 @@ start with the server and stay, or with `on_demand: true` at their first request
 asked for `keep_alive` seconds. With `residency.memory` they take turns in so much memory: requests
 wait, and what is in use goes only after its turn and once its answers are complete. When the file
 changes an entry its old version goes on until its answers are complete, beside the new one; both
-must fit. `residency` itself, and `server` but for its keys, need a restart.
+must fit. Where `launch` stays as it was the engine's process goes on, with the new settings; else
+one that starts with the server answers until the new one can, or has failed to start, if they have
+the same models. `residency` itself, and `server` but for its keys, need a restart.
 
 **URLs.** A backend's URL gets the dialect's version (`/v1`) unless it ends with a version; but the
 path of one for `openai`, `openai-compatible` or a hosted API that is like OpenAI's stays as it is,
