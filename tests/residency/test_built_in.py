@@ -23,8 +23,9 @@ from trunkline.backends.http.client import HttpClient
 from trunkline.core.errors import Unavailable
 from trunkline.core.types import Request, SamplingParams, TextInput
 from trunkline.engine.config import EngineConfig
+from trunkline.residency import compose
 from trunkline.residency.built_in import BuiltInResident, estimate
-from trunkline.residency.compose import EnginePlan, local_launchers
+from trunkline.residency.compose import EnginePlan, Launchers, Tenant, local_launchers
 from trunkline.residency.launched import LaunchedEngine
 from trunkline.residency.view import MakeBackend
 from trunkline.wire.speakers import SPEAKERS
@@ -68,6 +69,45 @@ async def test_a_built_in_model_comes_and_goes(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             await resident.backend.count_tokens(request("s"))
     await resident.unload()
+
+
+async def test_the_next_version_of_a_model_leans_on_the_one_before(
+    tmp_path: Path, launchers: Launchers
+) -> None:
+    """As a reload brings it: the old one answers until the new one can, or has failed."""
+    plans = [
+        EnginePlan(
+            config=EngineConfig(
+                name="s",
+                model=str(write_rules(tmp_path / f"{text}.json", {"contains": "", "text": text})),
+                executor="scripted",
+            )
+        )
+        for text in ("old", "new")
+    ]
+    broken = EnginePlan(config=EngineConfig(name="s", model=str(tmp_path / "none.gguf")))
+
+    async def said(tenant: Tenant) -> str:
+        sink = Sink()
+        tenant.backend.submit(request("s"), sink)
+        await asyncio.wait_for(sink.ended.wait(), 20)
+        return sink.text()
+
+    async with compose.open_residency(None, launchers, os.environ) as residency:
+        old = residency.add_engine(plans[0])
+        await until(lambda: old.slot.phase == "loaded")
+        wrong = residency.add_engine(broken)
+        assert wrong.backend.health().state == "ready"
+        await until(lambda: wrong.backend.health().state == "failed")
+        await residency.remove(wrong)
+        new = residency.add_engine(plans[1])
+        assert await said(new) == "old"
+        assert old.backend.in_flight  # type: ignore[attr-defined]
+        await until(lambda: new.slot.phase == "loaded")
+        assert not old.backend.in_flight  # type: ignore[attr-defined]
+        assert await said(new) == "new"
+        await residency.remove(old)
+        assert await said(new) == "new"
 
 
 async def test_a_built_in_model_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:

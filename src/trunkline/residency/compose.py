@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,6 +44,9 @@ _SHORTEST_SECRET = 4
 _WEIGHTS = frozenset((".safetensors", ".gguf", ".bin", ".pt", ".pth", ".engine"))
 # Of what is loaded beside weights, as a share of them: KV cache and buffers.
 _BESIDE = 0.25
+
+
+R = TypeVar("R", BuiltInResident, LaunchedEngine)
 
 
 class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,9 +90,17 @@ class OpenResidency:
         self._on_status = on_status
 
     def add_engine(self, plan: EnginePlan) -> Tenant:
-        """A built-in model. Raises ValueError where it cannot fit into the budget."""
+        """A built-in model. Raises ValueError where it cannot fit into the budget.
+
+        Another one of that name which starts with the server answers until the new one can, if it
+        is not removed before.
+        """
         resident = BuiltInResident(plan.config, self._on_status)
-        return self._add(resident, on_demand=plan.on_demand, keep_alive=plan.keep_alive)
+        before = None if plan.on_demand else self._of_name(resident.name, BuiltInResident)
+        made = self._add(resident, on_demand=plan.on_demand, keep_alive=plan.keep_alive)
+        if before is not None and before.backend.current is not None:
+            resident.backend.lean_on(before.backend)
+        return made
 
     async def add_backend(
         self, config: BackendConfig, launch: LaunchConfig, make_backend: MakeBackend
@@ -140,11 +152,16 @@ class OpenResidency:
 
     def _before(self, wanted: LaunchedEngine) -> LaunchedEngine | None:
         """One whose place is to be taken, and which answers as well."""
+        engine = self._of_name(wanted.name, LaunchedEngine)
+        if engine is None or engine.offers() is None or engine.offers() != wanted.offers():
+            return None
+        return engine if engine.backend.current is not None else None
+
+    def _of_name(self, name: str, kind: type[R]) -> R | None:
+        """The newest that starts with the server."""
         for slot in reversed(self._residency.slots):
-            engine = slot.resident
-            if slot.pinned and isinstance(engine, LaunchedEngine) and engine.name == wanted.name:
-                alike = engine.offers() is not None and engine.offers() == wanted.offers()
-                return engine if alike and engine.backend.current is not None else None
+            if slot.pinned and isinstance(slot.resident, kind) and slot.resident.name == name:
+                return slot.resident
         return None
 
     def _add(self, resident: Resident, *, on_demand: bool, keep_alive: float) -> Tenant:

@@ -78,8 +78,9 @@ asked for `keep_alive` seconds. With `residency.memory` they take turns in so mu
 wait, and what is in use goes only after its turn and once its answers are complete. When the file
 changes an entry its old version goes on until its answers are complete, beside the new one; both
 must fit. Where `launch` stays as it was the engine's process goes on, with the new settings; else
-one that starts with the server answers until the new one can, or has failed to start, if they have
-the same models. `residency` itself, and `server` but for its keys, need a restart.
+one that starts with the server answers until the new one can, or has failed to start: a launched
+one if they have the same models, one of `engines` by its name. `residency` itself, and `server`
+but for its keys, need a restart.
 
 **URLs.** A backend's URL gets the dialect's version (`/v1`) unless it ends with a version; but the
 path of one for `openai`, `openai-compatible` or a hosted API that is like OpenAI's stays as it is,
