@@ -56,7 +56,12 @@ def answer(seen: Seen, script: Script) -> Reply | None:
 
 
 def _wrong(model: str, body: dict[str, Any]) -> str:
-    """What is wrong with `thinkingConfig`, as .../docs/thinking has it for some models."""
+    """What is wrong with the turns, or with `thinkingConfig`, as .../docs/thinking has it."""
+    contents = body.get("contents") or []
+    if not contents:
+        return "* GenerateContentRequest.contents: contents is not specified"
+    if not all(turn.get("parts") for turn in contents):
+        return "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty."
     config = body.get("generationConfig", {}).get("thinkingConfig", {})
     budget, level = config.get("thinkingBudget"), config.get("thinkingLevel")
     if budget is not None and level is not None:

@@ -131,6 +131,29 @@ def test_two_calls_the_second_without_arguments() -> None:
     assert (said.text, said.finish) == ("I look.", "tool_calls")
 
 
+def test_calls_in_pieces_that_take_turns() -> None:
+    stops = [frame("contentBlockStop", {"contentBlockIndex": index}) for index in (2, 1)]
+    data = (
+        frame("messageStart", {"role": "assistant"})
+        + _delta({"text": "I look."})
+        + frame("contentBlockStop", {"contentBlockIndex": 0})
+        + _use(1, "tooluse_a", "top_song")
+        + _use(2, "tooluse_b", "now")
+        + _delta({"toolUse": {"input": '{"sign":"\\u0'}}, 1)
+        + _delta({"toolUse": {"input": "{}"}}, 2)
+        + _delta({"toolUse": {"input": '0fc"}'}}, 1)
+        + b"".join(stops)
+        + _stop("tool_use")
+        + METADATA
+    )
+    said = read(CONVERSE, data, STREAM)
+    assert said.calls == [
+        ("tooluse_a", "top_song", '{"sign":"\\u00fc"}'),
+        ("tooluse_b", "now", "{}"),
+    ]
+    assert (said.text, said.finish) == ("I look.", "tool_calls")
+
+
 def _use(index: int, identifier: str, name: str) -> bytes:
     start = {"toolUse": {"toolUseId": identifier, "name": name}}
     return frame("contentBlockStart", {"contentBlockIndex": index, "start": start})

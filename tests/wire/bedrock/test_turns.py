@@ -99,6 +99,10 @@ def test_names_and_system_messages_that_move_are_told() -> None:
     assert told == ("messages.name", "messages.system")
     _, told = sent(asking(chat(Message("system", "x"), Message("developer", "y"), "z")))
     assert told == ()
+    # Of a result it is the tool's, which its call has already.
+    result = Message("tool", "21", tool_call_id="call_1", name="get_weather")
+    _, told = sent(asking(chat("x", called(), result, tools=(WEATHER,))))
+    assert told == ()
 
 
 def test_cache_points() -> None:

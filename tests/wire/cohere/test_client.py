@@ -119,6 +119,17 @@ def test_a_plan_and_two_calls_the_second_without_arguments() -> None:
     assert said.finish == "tool_calls"
 
 
+def test_calls_in_pieces_that_take_turns() -> None:
+    first, piece, *rest, end = _call("a", "get_weather", '{"location":"\\u0', '0fc"}')
+    second = [{**one, "index": 1} for one in _call("b", "now", "{}")]
+    data = _events(
+        START, first, second[0], piece, second[1], *rest, end, second[2], _end("TOOL_CALL")
+    )
+    said = read(CHAT, data)
+    assert said.calls == [("a", "get_weather", '{"location":"\\u00fc"}'), ("b", "now", "{}")]
+    assert said.finish == "tool_calls"
+
+
 def test_thinking_then_text() -> None:
     data = _events(
         START,
@@ -331,6 +342,15 @@ def test_what_is_left_out_is_told() -> None:
     )
     outgoing = CHAT.encode(asking(conversation, notes={"metadata": {"a": "b"}}), terms())
     assert outgoing.dropped == ("messages.name", "reasoning_content", "metadata")
+
+
+def test_a_turn_whose_call_has_no_arguments() -> None:
+    result = Message("tool", "21", tool_call_id="call_1", name="get_weather")
+    conversation = chat("x", called(arguments=""), result, tools=(WEATHER,))
+    outgoing = CHAT.encode(asking(conversation), terms())
+    call = body(outgoing)["messages"][1]["tool_calls"][0]
+    assert call["function"] == {"name": "get_weather", "arguments": "{}"}
+    assert outgoing.dropped == ()
 
 
 def test_what_it_has_not() -> None:

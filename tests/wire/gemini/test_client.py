@@ -298,6 +298,31 @@ def test_blocks_stay_apart() -> None:
     assert [turn["parts"] for turn in sent["contents"][:2]] == [parts, parts]
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        ("",),
+        ("", Message("assistant", "y"), "z"),
+        ("x", Message("assistant", "y"), ""),
+        (Message("system", "x"),),
+    ],
+)
+def test_a_turn_without_text_is_refused(turns: tuple[str | Message, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="without text") as caught:
+        GENERATE.encode(asking(chat(*turns)), terms())
+    assert caught.value.param == "messages"
+
+
+def test_an_empty_message_among_others_is_none() -> None:
+    result = Message("tool", "", tool_call_id="call_1", name="get_weather")
+    conversation = chat("", "x", Message("assistant", ""), "y", called(), result, tools=(WEATHER,))
+    outgoing = GENERATE.encode(asking(conversation), terms())
+    turns = body(outgoing)["contents"]
+    assert turns[0] == {"role": "user", "parts": [{"text": "x"}, {"text": "y"}]}
+    assert [turn["role"] for turn in turns] == ["user", "model", "user"]
+    assert outgoing.dropped == ()
+
+
 def test_values_that_are_given_arrive_though_neutral() -> None:
     request = asking(explicit=("temperature", "top_p", "presence_penalty", "min_p", "top_k"))
     outgoing = GENERATE.encode(request, terms("reasoning"))

@@ -91,14 +91,17 @@ def test_off(model: str, off: dict[str, Any], expected: Any, dropped: tuple[str,
         ("gemini-2.5-pro", 2000, {"thinkingBudget": 2000}, ()),
         ("gemini-2.5-pro", 64, {"thinkingBudget": 128}, ("thinking_budget",)),
         ("gemini-2.5-flash", 64, {"thinkingBudget": 64}, ()),
-        ("gemini-2.5-flash", 31999, {"thinkingBudget": 24576}, ("thinking_budget",)),
+        # As much as there is; less than half of what was asked for is not.
+        ("gemini-2.5-flash", 31999, {"thinkingBudget": 24576}, ()),
+        ("gemini-2.5-flash", 49152, {"thinkingBudget": 24576}, ()),
+        ("gemini-2.5-flash", 49153, {"thinkingBudget": 24576}, ("thinking_budget",)),
         ("gemini-2.5-flash-lite", 1024, {"thinkingBudget": 1024}, ()),
         ("gemini-2.5-flash-lite", -1, {"thinkingBudget": -1}, ()),
-        # A level is no limit.
-        ("gemini-3.1-pro-preview", 1024, {"thinkingLevel": "LOW"}, ("thinking_budget",)),
-        ("gemini-3.1-pro-preview", 8000, {"thinkingLevel": "MEDIUM"}, ("thinking_budget",)),
-        ("gemini-3-pro-preview", 8000, {"thinkingLevel": "HIGH"}, ("thinking_budget",)),
-        ("gemini-4-argon", 31999, {"thinkingLevel": "HIGH"}, ("thinking_budget",)),
+        ("gemini-3.1-pro-preview", 1024, {"thinkingLevel": "LOW"}, ()),
+        ("gemini-3.1-pro-preview", 8000, {"thinkingLevel": "MEDIUM"}, ()),
+        ("gemini-3-pro-preview", 8000, {"thinkingLevel": "HIGH"}, ()),
+        ("gemini-4-argon", 31999, {"thinkingLevel": "HIGH"}, ()),
+        ("gemini-4-argon", 1 << 40, {"thinkingLevel": "HIGH"}, ()),
     ],
 )
 def test_budgets(model: str, budget: int, expected: Any, dropped: tuple[str, ...]) -> None:

@@ -93,9 +93,10 @@ when its version changes; `probe` decides otherwise. Where the kind tells the di
 `openai-compatible` does, whoever has a public address may bill, and is not tried. An engine that
 has no page for its health is asked for its list of models instead. Bodies of a dialect that it
 speaks pass as they are, others are translated, and what it cannot do is refused by name, or with
-`unsupported: drop` left out and told in a `warning` header. `features` corrects what was found.
-`GET /health` shows all of it to those who have a key, below `backends`, and so does `trunkline
-status --json`.
+`unsupported: drop` left out and told in a `warning` header: a `temperature` to a Claude that takes
+none, say, for clients that always send one. What changes no answer, such as `user` or `metadata`,
+is never refused, and told where it has no place. `features` corrects what was found. `GET /health`
+shows all of it to those who have a key, below `backends`, and so does `trunkline status --json`.
 
 **Who answered.** Answers say it in their head: `x-trunkline-backend` and `x-trunkline-model`, how
 many tries came before (`x-trunkline-retries` on the same backend, `x-trunkline-fallbacks` on

@@ -2,7 +2,8 @@
 
 Shapes and errors: docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
 and the service model of bedrock-runtime 2023-09-30 in botocore 1.44 (read 2026-11-21). The stream
-is `eventstream`'s; `:message-type` tells events from exceptions, `:event-type` which one it is.
+is `eventstream`'s; `:message-type` tells events from exceptions, `:event-type` which one it is, and
+`contentBlockIndex` which block a piece belongs to.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trunkline.core.types import Delta, Event, RawRequest, Request, Thought, Too
 from trunkline.wire.asked import Asked, chat_input
 from trunkline.wire.bedrock.encode import body_of
 from trunkline.wire.bedrock.eventstream import EventStreamReader, Message
+from trunkline.wire.calls import Calls
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
@@ -107,6 +109,7 @@ class _More(msgspec.Struct):
 class _Answer(msgspec.Struct, rename="camel"):
     """The payload of one event of a stream, or a whole answer."""
 
+    content_block_index: int = 0
     start: _Block | None = None
     delta: _Block | None = None
     stop_reason: str | None = None
@@ -131,9 +134,7 @@ class _Body:
         self._row = Row(request)
         self._id = request.id
         self._stops = request.stop
-        # Whether a call is open, and whether it has any arguments so far.
-        self._open = False
-        self._argued = False
+        self._calls = Calls(request)
         # Of the open block of reasoning.
         self._signature = ""
         # Whether there is any of an answer, besides thoughts.
@@ -152,13 +153,14 @@ class _Body:
         answer = decoded(_answer, piece.payload)
         match piece.headers.get(":event-type"):
             case "contentBlockStart" if answer.start is not None:
-                return self._start(answer.start.tool_use)
+                return self._start(answer.content_block_index, answer.start.tool_use)
             case "contentBlockDelta" if answer.delta is not None:
-                return self._delta(answer.delta)
+                return self._delta(answer.content_block_index, answer.delta)
             case "contentBlockStop":
-                return self._stop()
+                calls = self._calls.end(answer.content_block_index)
+                return [*self._sealed(), *self._row.delta(calls=calls)]
             case "messageStop":
-                return self._finish(answer)
+                return [*self._row.delta(calls=self._calls.rest()), *self._finish(answer)]
             case "metadata" if answer.usage is not None:
                 self._row.usage = answer.usage.usage()
         return []
@@ -176,7 +178,7 @@ class _Body:
                 events += self._call(block.tool_use)
             elif block.reasoning_content is not None:
                 events += self._reason(block.reasoning_content)
-                events += self._stop()
+                events += self._sealed()
             else:
                 events += self._text(block.text or "")
         return [*events, *self._finish(answer)]
@@ -185,20 +187,16 @@ class _Body:
         """The last event."""
         return self._row.completed()
 
-    def _start(self, use: _ToolUse | None) -> list[Event]:
-        self._open, self._argued = use is not None, False
+    def _start(self, index: int, use: _ToolUse | None) -> list[Event]:
         if use is None:
             return []
         self._said = True
-        call = ToolCallDelta(self._row.calls, use.tool_use_id, use.name, "")
-        return self._row.delta(calls=(call,))
+        return self._row.delta(calls=self._calls.begin(index, use.tool_use_id, use.name, ""))
 
-    def _delta(self, block: _Block) -> list[Event]:
+    def _delta(self, index: int, block: _Block) -> list[Event]:
         if block.tool_use is not None:
             pieces = decoded(_string, bytes(block.tool_use.input) or b'""')
-            self._argued = self._argued or bool(pieces)
-            more = ToolCallDelta(max(0, self._row.calls - 1), None, None, pieces)
-            return self._row.delta(calls=(more,)) if pieces else []
+            return self._row.delta(calls=self._calls.more(index, pieces))
         if block.reasoning_content is not None:
             return self._reason(block.reasoning_content)
         return self._text(block.text or "")
@@ -218,15 +216,12 @@ class _Body:
     def _seal(self, seal: Thought) -> list[Event]:
         return [Delta(self._id, 0, "", seal=seal)]
 
-    def _stop(self) -> list[Event]:
-        if self._signature:
-            seal, self._signature = Thought("", signature=self._signature), ""
-            return self._seal(seal)
-        empty = self._open and not self._argued
-        self._open = False
-        if not empty:
+    def _sealed(self) -> list[Event]:
+        """A block has ended: the signature of its thought, if it was one."""
+        if not self._signature:
             return []
-        return self._row.delta(calls=(ToolCallDelta(self._row.calls - 1, None, None, "{}"),))
+        seal, self._signature = Thought("", signature=self._signature), ""
+        return self._seal(seal)
 
     def _call(self, use: _ToolUse) -> list[Event]:
         self._said = True

@@ -39,7 +39,7 @@ def place_turns(asked: Asked, body: Json, source: ChatInput, family: Family) -> 
     system: list[Json] = []
     turns: list[Json] = []
     for index, message in enumerate(source.messages):
-        if message.name:
+        if message.name and message.role != "tool":
             asked.tell("messages.name")
         blocks = _blocks(asked, message, family)
         if index in marks:

@@ -2,7 +2,8 @@
 
 Shapes: docs.cohere.com/v2/reference/chat and .../chat-stream, .../docs/streaming,
 .../docs/tool-use-streaming, and the types of the cohere package 7.3 (read 2026-11-21). Citations
-are passed over. The plan of a model's tool calls is what it thought.
+are passed over. The plan of a model's tool calls is what it thought. `index` tells which call a
+piece of a stream belongs to.
 
 Thinking is on or off there, with `token_budget` at most: words of effort are budgets, those of
 Google's table (`gemini.thinking`), and "high" and above are none. `p` is 0.01 to 0.99 there.
@@ -12,7 +13,7 @@ Google's table (`gemini.thinking`), and "high" and above are none. `p` is 0.01 t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -34,6 +35,7 @@ from trunkline.core.types import (
     Usage,
 )
 from trunkline.wire.asked import Asked, Reasoning, chat_input, schema_of, texts_of
+from trunkline.wire.calls import Calls
 from trunkline.wire.client import Feature, Head, Outgoing, Reader, Relay, Terms
 from trunkline.wire.failures import failure, shown
 from trunkline.wire.reading import Row, StreamReader, WholeReader, decoded, is_whole
@@ -133,8 +135,7 @@ _whole = msgspec.json.Decoder(_Whole)
 class _Body:
     def __init__(self, request: Request) -> None:
         self._row = Row(request)
-        # Whether the call that is open has any arguments so far.
-        self._argued = True
+        self._calls = Calls(request)
         # Whether anything but thoughts came.
         self._begun = False
 
@@ -151,11 +152,11 @@ class _Body:
             case "tool-plan-delta":
                 return self._row.delta(reasoning=said.tool_plan or "")
             case "tool-call-start" | "tool-call-delta":
-                return self._call(said, starts=event.type == "tool-call-start")
+                return self._call(event.index, said, starts=event.type == "tool-call-start")
             case "tool-call-end":
-                return self._call_end()
+                return self._row.delta(calls=self._calls.end(event.index))
             case "message-end":
-                return self._end(delta)
+                return [*self._row.delta(calls=self._calls.rest()), *self._end(delta)]
             case "" if event.message is not None:
                 raise UpstreamFailed(f"The backend failed: {shown(event.message)}")
         return []
@@ -189,27 +190,17 @@ class _Body:
         found = tuple(_logprobs(logprobs)) if logprobs is not None else None
         return self._row.delta(text, reasoning=thoughts, logprobs=found)
 
-    def _call(self, said: _Said, *, starts: bool) -> list[Event]:
+    def _call(self, index: int, said: _Said, *, starts: bool) -> list[Event]:
         call = said.tool_calls
         if isinstance(call, list) and call:
             call = call[0]
         if not isinstance(call, _Call) or call.function is None:
             return []
         pieces = call.function.arguments or ""
-        if starts:
-            self._begun = True
-            self._argued = bool(pieces)
-            one = ToolCallDelta(self._row.calls, call.id, call.function.name, pieces)
-            return self._row.delta(calls=(one,))
-        self._argued = self._argued or bool(pieces)
-        more = ToolCallDelta(max(0, self._row.calls - 1), None, None, pieces)
-        return self._row.delta(calls=(more,)) if pieces else []
-
-    def _call_end(self) -> list[Event]:
-        if self._argued:
-            return []
-        self._argued = True
-        return self._row.delta(calls=(ToolCallDelta(self._row.calls - 1, None, None, "{}"),))
+        if not starts:
+            return self._row.delta(calls=self._calls.more(index, pieces))
+        self._begun = True
+        return self._row.delta(calls=self._calls.begin(index, call.id, call.function.name, pieces))
 
     def _end(self, delta: _Delta) -> list[Event]:
         if delta.usage is not None:
@@ -370,10 +361,7 @@ def _answer(asked: Asked, message: Message) -> Json:
         # Only who sealed them can read them.
         asked.tell("reasoning_content")
     if message.tool_calls:
-        sent["tool_calls"] = [
-            {"id": call["id"], "type": "function", "function": call["function"]}
-            for call in message.tool_calls
-        ]
+        sent["tool_calls"] = [_called(call) for call in message.tool_calls]
         if thoughts:
             sent["tool_plan"] = thoughts
     elif thoughts:
@@ -383,6 +371,13 @@ def _answer(asked: Asked, message: Message) -> Json:
     elif texts or not message.tool_calls:
         sent["content"] = _content(texts)
     return sent
+
+
+def _called(call: Mapping[str, Json]) -> Json:
+    function = call["function"]
+    # Some clients send "" for a call without any.
+    function = {"name": function["name"], "arguments": function.get("arguments") or "{}"}
+    return {"id": call["id"], "type": "function", "function": function}
 
 
 def _texts(said: _Said) -> tuple[str, str]:

@@ -10,7 +10,7 @@ names of messages, nor `strict`. A model's top_k cannot be turned off.
 
 from __future__ import annotations
 
-from trunkline.core.errors import Unsupported
+from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import ChatInput, Json, Message
 from trunkline.wire.asked import Asked, arguments_of, schema_of, text_of, texts_of
 from trunkline.wire.client import Feature
@@ -37,7 +37,7 @@ _TIERS |= {"standard_only": "standard"}
 
 
 def body_of(asked: Asked, source: ChatInput, tool_name: str) -> Json:
-    """The body. Raises `Unsupported` for turns that cannot be said."""
+    """The body. Raises `Unsupported` for turns that cannot be said, and as `_contents`."""
     system, contents = _contents(asked, source.messages)
     body: Json = {"contents": contents}
     if system:
@@ -117,7 +117,8 @@ def _declaration(function: Json) -> Json:
 def _contents(asked: Asked, messages: tuple[Message, ...]) -> tuple[list[str], list[Json]]:
     """System texts, and turns; results that follow one another are one turn.
 
-    A system message has no place among the turns there: later ones join the first.
+    A system message has no place among the turns there: later ones join the first. Raises
+    `InvalidRequest` where there is no turn, or one of the user has nothing in it.
     """
     system: list[str] = []
     contents: list[Json] = []
@@ -136,8 +137,13 @@ def _contents(asked: Asked, messages: tuple[Message, ...]) -> tuple[list[str], l
         parts = _parts(message, names)
         if contents and contents[-1]["role"] == role:
             contents[-1]["parts"] += parts
-        elif parts:
+        elif parts or role == "user":
             contents.append({"role": role, "parts": parts})
+    if not contents or not all(turn["parts"] for turn in contents):
+        problem = (
+            "Gemini takes no turn of the user without text: say something in it, or leave it out."
+        )
+        raise InvalidRequest(problem, param="messages")
     return system, contents
 
 

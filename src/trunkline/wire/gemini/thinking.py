@@ -7,7 +7,7 @@ thinking:
   Flash-Lite 512 to 24576 or none, which is its default. `thinkingLevel` is an error there.
 - Gemini 3 and later take `thinkingLevel`; budgets are an error from 3.5 on. None can be turned off.
   All take LOW and HIGH, all but `gemini-3-pro` MEDIUM, and up to 3.6 Flash and Flash-Lite MINIMAL;
-  elsewhere "Thinking level MINIMAL is not supported for this model".
+  elsewhere "Thinking level MINIMAL is not supported for this model". A budget becomes a level.
 - Models before 2.5, and those that speak or draw, are not told anything of thinking: "Thinking is
   not enabled for models/...". Nor does `includeThoughts` go anywhere where thinking may be off:
   "include_thoughts is only enabled when thinking is enabled" (lobehub issue 7985).
@@ -123,7 +123,9 @@ def _by_budget(model: Model, wanted: Reasoning) -> tuple[Json, tuple[str, ...]]:
     budget, effort = wanted.budget, wanted.effort
     if budget is not None and budget > 0:
         sent = min(max(budget, model.least), model.most)
-        return {"thinkingBudget": sent}, (() if sent == budget else ("thinking_budget",))
+        # Who asks for more than there is has what there is, unless that is much less.
+        fits = sent == budget or (sent == model.most and budget <= 2 * sent)
+        return {"thinkingBudget": sent}, (() if fits else ("thinking_budget",))
     if effort in _HARDEST:
         return {"thinkingBudget": model.most}, ()
     if effort in _BUDGETS:
@@ -143,8 +145,8 @@ def _by_level(model: Model, wanted: Reasoning) -> tuple[Json, tuple[str, ...]]:
     elif wanted.effort in _HARDEST:
         level = model.levels[-1]
     elif budget is not None and budget > 0:
-        level = next(one for one in model.levels if budget <= _LEVELS[one])
+        # The lowest that has room for it; a level is no limit.
+        level = next((one for one in model.levels if budget <= _LEVELS[one]), model.levels[-1])
     else:
         return {}, (("reasoning_effort",) if effort else ())
-    # A level is no limit.
-    return {"thinkingLevel": level}, (() if budget is None or budget < 0 else ("thinking_budget",))
+    return {"thinkingLevel": level}, ()
