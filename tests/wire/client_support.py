@@ -28,6 +28,7 @@ EVERYTHING: frozenset[Feature] = frozenset(get_args(Feature)) - {
     "guided_fields",
     "ebnf_fields",
     "short_call_ids",
+    "bare_turns",
 }
 STREAM = Head(200, {"content-type": "text/event-stream"})
 WHOLE = Head(200, {"content-type": "application/json"})

@@ -133,6 +133,13 @@ def test_a_schema_loses_what_is_our_own() -> None:
         schema_of(Grammar("json_schema", "true"))
 
 
+def test_notes_that_ask_for_nothing_special_are_no_loss() -> None:
+    for tier, told in (("auto", ()), ("default", ()), ("standard_only", ()),
+                       ("flex", ("service_tier",)), ({"x": 1}, ("service_tier",))):  # fmt: skip
+        asked = Asked(asking(notes={"service_tier": tier}), terms())
+        assert asked.outgoing("/x", {}).dropped == told
+
+
 def test_what_nobody_asked_for_is_left_out_without_a_word() -> None:
     request = asking(sampling=SamplingParams(top_k=40, seed=7), implied=("top_k",))
     with pytest.raises(Unsupported, match="'seed'"):

@@ -46,6 +46,7 @@ _MISTRAL: frozenset[Feature] = frozenset(
         "penalties",
         "reasoning",
         "short_call_ids",
+        "bare_turns",
         "metadata",
         "prompt_cache_key",
         "prediction",
@@ -242,7 +243,7 @@ _COMPATIBLE = (
         "Groq",
         "https://api.groq.com/openai",
         ("GROQ_API_KEY",),
-        _TOOLS | _JSON | {"parallel_tool_calls", "seed", "reasoning", "user"},
+        _TOOLS | _JSON | {"parallel_tool_calls", "seed", "reasoning", "user", "bare_turns"},
         paths={**_CHAT, **RESPONSES},
     ),
     _row(
@@ -297,7 +298,7 @@ _COMPATIBLE = (
         "Cerebras",
         "https://api.cerebras.ai",
         ("CEREBRAS_API_KEY",),
-        _TOOLS | _JSON | {"parallel_tool_calls", "logprobs", "seed", "reasoning"},
+        _TOOLS | _JSON | {"parallel_tool_calls", "logprobs", "seed", "reasoning", "bare_turns"},
     ),
     _row(
         "nvidia",

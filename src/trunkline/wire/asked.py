@@ -40,6 +40,8 @@ _FEATURES: Mapping[str, Feature] = {
     "skip_special_tokens": "special_tokens",
     "continue_final_message": "continue_final_message",
 }
+# What a client may say besides that asks for nothing special: no loss where it has no place.
+_USUAL: Mapping[str, tuple[str, ...]] = {"service_tier": ("auto", "default", "standard_only")}
 _encoder = msgspec.json.Encoder()
 _schema = msgspec.json.Decoder(dict[str, Any])
 
@@ -133,11 +135,12 @@ class Asked:
         dropped = tuple(name for name in self._left if name not in self._implied)
         if dropped and terms.unsupported == "refuse":
             raise _unsupported(dropped[0], terms.model)
+        notes = [name for name, said in self._notes.items() if said not in _USUAL.get(name, ())]
         return Outgoing(
             path=path,
             body=_encoder.encode({**body, **lacking(body, terms.default_body), **terms.extra_body}),
             headers=(("content-type", "application/json"), *headers),
-            dropped=tuple(dict.fromkeys((*dropped, *self._passed_over, *self._notes))),
+            dropped=tuple(dict.fromkeys((*dropped, *self._passed_over, *notes))),
         )
 
 

@@ -66,6 +66,8 @@ Feature = Literal[
     "ebnf_fields",
     # Ids of tool calls are nine letters and digits, and others are refused.
     "short_call_ids",
+    # Reasoning of earlier turns (`reasoning_content`) is refused.
+    "bare_turns",
     # Any word for an effort, for any model: what does not suit the model is translated there.
     "any_effort",
     # Fields of OpenAI's API that say nothing about the answer's tokens (`Request.notes`).

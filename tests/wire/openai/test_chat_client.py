@@ -297,7 +297,7 @@ def test_reasoning() -> None:
     off, high = {"enable_thinking": False}, {"reasoning_effort": "high"}
     ollama = {"enable_thinking": True, "thinking": True, "reasoning_effort": "low"}
     for variables, hosted, own in (
-        (off, "none", None),
+        (off, None, None),
         (high, "high", "high"),
         (ollama, "low", "low"),
         ({"enable_thinking": True}, None, None),
@@ -310,69 +310,6 @@ def test_reasoning() -> None:
     # A model that does not think need not be told not to; one that is asked to says that it cannot.
     assert SPEAKER.encode(chat(template_kwargs=off), terms()).dropped == ()
     assert SPEAKER.encode(chat(template_kwargs=high), terms()).dropped == ("reasoning_effort",)
-
-
-@pytest.mark.parametrize(
-    ("model", "asked", "word", "told"),
-    [
-        # Thinking without a word for how much, as LiteLLM reads budgets.
-        ("gpt-5.4", {"enable_thinking": True, "thinking_budget": 31999}, "high", False),
-        ("gpt-5.4", {"enable_thinking": True, "thinking_budget": 4095}, "medium", False),
-        ("gpt-5.4", {"enable_thinking": True, "thinking_budget": 1024}, "low", False),
-        ("openai/gpt-oss-120b", {"enable_thinking": True}, "medium", False),
-        ("o4-mini", {"thinking_budget": 9000}, "high", False),
-        ("mistral-small-latest", {"thinking_budget": 1024}, "high", False),
-        # A word counts, whatever the budget.
-        ("gpt-5.4", {"reasoning_effort": "low", "thinking_budget": 9000}, "low", False),
-        # Models that take other words.
-        ("gpt-5.1", {"reasoning_effort": "minimal"}, "low", False),
-        ("gpt-5.1-codex-max", {"reasoning_effort": "xhigh"}, "xhigh", False),
-        ("gpt-5", {"reasoning_effort": "xhigh"}, "high", False),
-        ("gpt-5-2025-08-07", {"reasoning_effort": "minimal"}, "minimal", False),
-        ("gpt-5-pro", {"reasoning_effort": "low"}, "high", False),
-        ("o3", {"enable_thinking": False}, "low", False),
-        ("gpt-5-mini", {"enable_thinking": False}, "minimal", False),
-        ("gpt-5.2", {"enable_thinking": False}, "none", False),
-        ("mistral-medium-latest", {"reasoning_effort": "minimal"}, "high", False),
-        ("mistral-large-latest", {"enable_thinking": False}, None, False),
-        ("deepseek-chat", {"reasoning_effort": "max"}, "max", False),
-        ("kimi", {"reasoning_effort": "max"}, "high", False),
-        # Models that do not think, or are not known to when they are told to.
-        ("gpt-4.1", {"enable_thinking": True, "thinking_budget": 9000}, None, True),
-        ("gpt-4o", {"reasoning_effort": "high"}, None, True),
-        ("ft:gpt-4.1-mini:org::x", {"enable_thinking": False}, None, False),
-        ("gpt-5-chat-latest", {"reasoning_effort": "low"}, None, True),
-        ("llama-3.3-70b", {"enable_thinking": True}, None, True),
-        ("mistral-large-latest", {"thinking_budget": 9000}, None, True),
-    ],
-)
-def test_how_hard_to_think_in_the_words_of_the_model(
-    model: str, asked: Json, word: str | None, told: bool
-) -> None:
-    on = msgspec.structs.replace(HOSTED, model=model)
-    request = chat(template_kwargs=asked)
-    assert sent(request, on).get("reasoning_effort") == word
-    assert SPEAKER.encode(request, on).dropped == (("reasoning_effort",) if told else ())
-
-
-def test_openais_newer_models_do_not_think_where_they_have_tools() -> None:
-    request = chat(tools=(TOOL,), template_kwargs={"reasoning_effort": "high"})
-    for model, word in (("gpt-5.6-terra", "none"), ("gpt-5.2", "none"), ("gpt-5.1", "high")):
-        on = msgspec.structs.replace(HOSTED, model=model)
-        assert sent(request, on)["reasoning_effort"] == word
-        told = ("reasoning_effort",) if word == "none" else ()
-        assert SPEAKER.encode(request, on).dropped == told
-        # Those that think of their own accord are told not to as well.
-        unasked = sent(chat(tools=(TOOL,)), on)
-        assert unasked.get("reasoning_effort") == (word if word == "none" else None)
-    elsewhere = msgspec.structs.replace(terms("tools", "reasoning"), model="openai/gpt-5.6")
-    assert sent(request, elsewhere)["reasoning_effort"] == "high"
-
-
-def test_a_server_that_takes_any_word_is_given_it() -> None:
-    on = msgspec.structs.replace(terms("reasoning", "any_effort"), model="anthropic/claude-x")
-    assert sent(chat(template_kwargs={"thinking_budget": 3000}), on)["reasoning_effort"] == "medium"
-    assert sent(chat(template_kwargs={"reasoning_effort": "max"}), on)["reasoning_effort"] == "max"
 
 
 NOTES: Json = {
@@ -444,6 +381,14 @@ def test_ids_of_calls_fit_the_server() -> None:
     assert len(set(short)) == 4
     assert short[3] == "abcDEF123"
     assert all(re.fullmatch("[a-zA-Z0-9]{9}", one) for one in short)
+
+
+@pytest.mark.parametrize("arguments", ["", None])
+def test_a_call_without_arguments_has_an_object_of_none(arguments: str | None) -> None:
+    call = {**CALL, "function": {"name": "f", "arguments": arguments}}
+    request = chat(Message("user", "x"), Message("assistant", None, tool_calls=(call,)))
+    (found,) = sent(request, HOSTED)["messages"][1]["tool_calls"]
+    assert found["function"] == {"name": "f", "arguments": "{}"}
 
 
 def test_a_schema_has_the_name_that_its_client_gave_it() -> None:

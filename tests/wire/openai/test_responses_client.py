@@ -186,6 +186,15 @@ def test_what_the_api_has_no_field_for(more: dict[str, Any], param: str) -> None
     assert SPEAKER.encode(chat(**more), drops).dropped == (param,)
 
 
+@pytest.mark.parametrize("content", ["", None, ()])
+def test_a_conversation_of_nothing(content: Any) -> None:
+    for on in (ALL, msgspec.structs.replace(ALL, unsupported="drop")):
+        with pytest.raises(Unsupported, match="no text") as caught:
+            SPEAKER.encode(chat(Message("user", content)), on)
+        assert caught.value.param == "messages"
+    sent(chat(Message("system", "s"), Message("user", content)))
+
+
 def test_what_only_helps_along_is_named_but_never_refused() -> None:
     thought = Message("assistant", "b", reasoning_content="Hm.")
     request = chat(thought, Message("user", "c"), template_kwargs={"reasoning_effort": "high"})
@@ -325,6 +334,33 @@ def test_calls_are_complete_when_their_item_is() -> None:
         ["call_n", "n", '{"b":2}'],
         ["call_k", "k", "{}"],
     ]
+
+
+def test_items_that_are_told_when_they_are_complete_alone() -> None:
+    def done(index: int, **item: Any) -> bytes:
+        return event("output_item.done", output_index=index, item=item)
+
+    def said(index: int, text: str) -> bytes:
+        return done(index, type="message", content=[{"type": "output_text", "text": text}])
+
+    body = (
+        done(0, type="reasoning", summary=[], content=[{"type": "reasoning_text", "text": "Hm."}])
+        + said(1, "One. ")
+        + done(2, type="function_call", call_id="call_1", name="f", arguments='{"a":1}')
+        + event("function_call_arguments.done", output_index=3, arguments='{"b":2}')
+        + done(3, type="function_call", call_id="call_2", name="g", arguments='{"b":2}')
+        + event("output_text.delta", output_index=4, delta="Two. ")
+        + said(4, "Two. ")
+        + said(5, "Three.")
+        + ended()
+    )
+    for size in (1, None):
+        got = Sum(read(SPEAKER, chat(), body, size=size))
+        assert got.reasoning == {0: "Hm."}
+        assert got.text == {0: "One. Two. Three."}
+        calls = [["call_1", "f", '{"a":1}'], ["call_2", "g", '{"b":2}']]
+        assert list(got.calls.values()) == calls
+        assert got.ends == {0: ("tool_calls", None)}
 
 
 def test_events_without_names() -> None:

@@ -44,6 +44,7 @@ from trunkline.wire.openai.client_fields import (
     place_sampling,
     place_tools,
 )
+from trunkline.wire.openai.client_history import chat_history, suits
 from trunkline.wire.openai.client_relay import counts, look, passes, patched, relay
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
 from trunkline.wire.sse import EventReader
@@ -108,7 +109,10 @@ class ChatSpeaker:
     path = _PATH
     counts = staticmethod(counts)
     look = staticmethod(look)
-    passes = staticmethod(passes)
+
+    def passes(self, terms: Terms) -> bool:
+        """See `PlainSpeaker`."""
+        return passes(terms) and suits(terms)
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """A conversation. Raises `Unsupported` for any other prompt, too."""
@@ -138,8 +142,10 @@ class ChatSpeaker:
         return WholeReader(answer) if is_whole(head) else StreamReader(EventReader(), answer)
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
-        """See `Speaker`."""
-        return patched(_PATH, raw, terms)
+        """See `Speaker`; earlier turns that the server would refuse are made to fit."""
+        raw, left_out = chat_history(raw, terms)
+        outgoing = patched(_PATH, raw, terms)
+        return msgspec.structs.replace(outgoing, dropped=left_out) if left_out else outgoing
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """See `Speaker`."""
@@ -172,7 +178,10 @@ def _sent(message: Message, terms: Terms) -> Json:
 
 
 def _call(call: Json, terms: Terms) -> Json:
-    given = call.get("id")
+    function, given = call["function"], call.get("id")
+    if not function.get("arguments"):
+        # Servers read them as JSON.
+        call = {**call, "function": {**function, "arguments": "{}"}}
     return call if given is None else {**call, "id": call_id(given, terms, CHAT_ID)}
 
 

@@ -11,6 +11,10 @@ what LiteLLM makes of it (`litellm_core_utils/reasoning_effort_utils.py`, read 2
 4096 tokens high, from 2048 medium, below low, and medium where there is no budget; but only from
 models that are known to take it, because some clients ask for thinking as a matter of course.
 
+Grok: docs.x.ai, "Reasoning", and hermes-agent issue 23435 ("Model grok-4 does not support parameter
+reasoningEffort"). "none" is OpenAI's word; others get it only where they are known to take it, as
+Qwen does at Groq (console.groq.com/docs/reasoning).
+
 OpenAI's chat completions refuse thinking together with tools since gpt-5.2: "Function tools with
 reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function tools, use
 /v1/responses or set reasoning_effort to 'none'." (openai-openapi issue 541, litellm PR 34569.)
@@ -37,12 +41,20 @@ class _Family(msgspec.Struct, frozen=True):
     words: tuple[str, ...]
     # Whether all of them think when they are told to.
     thinks: bool = True
-    # False: they do not think unless they are told to, and need not be told not to.
+    # False: there is no word for not thinking.
     told_off: bool = True
+    # True: they think unless they are told not to.
+    always: bool = False
 
 
-def _family(pattern: str, *words: str, thinks: bool = True, told_off: bool = True) -> _Family:
-    return _Family(re.compile(pattern), words, thinks, told_off)
+def _family(
+    pattern: str,
+    *words: str,
+    thinks: bool = True,
+    told_off: bool = True,
+    always: bool = False,
+) -> _Family:
+    return _Family(re.compile(pattern), words, thinks, told_off, always)
 
 
 # The first that fits counts.
@@ -57,10 +69,21 @@ _FAMILIES = (
     _family(r"mistral-(?:small-(?:latest|2603)|medium-(?:2604|3[.-]5))", "high", told_off=False),
     _family(r"(?:open-)?(?:mis|magis|minis|codes|devs|pix|mix)tral", "high",
             thinks=False, told_off=False),
+    _family(r"grok-3-mini", "low", "high", told_off=False, always=True),
+    _family(r"grok-4\.3", "none", *_USUAL),
+    _family(r"grok-4\.5", *_USUAL, told_off=False, always=True),
+    # It tells how many agents there are.
+    _family(r"grok-4\.20-multi-agent", *_USUAL, "xhigh",
+            thinks=False, told_off=False, always=True),
+    _family(r"grok-(?:[23]|(?:code|4(?:[.-]\d+)?).*non-reasoning)", thinks=False),
+    _family(r"grok-(?:code|4(?:-|$|\.20))", thinks=False, told_off=False, always=True),
     # They have words of their own for much.
-    _family(r"deepseek|grok", *_WORDS, thinks=False),
+    _family(r"deepseek-(?:r\d|reasoner|v[4-9])", *_WORDS,
+            thinks=False, told_off=False, always=True),
+    _family(r"deepseek|grok", *_WORDS, thinks=False, told_off=False),
+    _family(r"qwen", "none", *_USUAL, thinks=False),
 )  # fmt: skip
-_UNKNOWN = _family("", "none", *_USUAL, thinks=False)
+_UNKNOWN = _family("", *_USUAL, thinks=False, told_off=False)
 _ANY = _family("", *_WORDS)
 
 
@@ -76,8 +99,10 @@ def effort(asked: Asked, told: str, *, tools: bool = False) -> str | None:
     """
     wanted = asked.reasoning()
     asked.pass_over("reasoning", told)
-    word = _word(wanted, asked.terms)
-    if word is None and wanted != Reasoning() and wanted.enabled is not False:
+    family = _ANY if asked.has("any_effort") else _of(asked.terms.model)
+    word = _word(wanted, family)
+    needed = wanted.enabled is not False or family.always
+    if word is None and wanted != Reasoning() and needed:
         asked.tell(told)
     if tools and word != "none" and _either(asked.terms):
         # Also where nobody asked for it: newer ones think unless they are told not to.
@@ -86,8 +111,7 @@ def effort(asked: Asked, told: str, *, tools: bool = False) -> str | None:
     return word
 
 
-def _word(wanted: Reasoning, terms: Terms) -> str | None:
-    family = _ANY if "any_effort" in terms.features else _of(terms.model)
+def _word(wanted: Reasoning, family: _Family) -> str | None:
     off = wanted.enabled is False or wanted.effort == "none"
     if not family.words or (off and not family.told_off):
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trunkline.core.errors import TrunklineError, UpstreamFailed
+from trunkline.core.errors import TrunklineError, Unsupported, UpstreamFailed
 from trunkline.core.types import ChatInput, Grammar, Json, Message, RawRequest, Request
 from trunkline.wire.asked import Asked, chat_input, texts_of
 from trunkline.wire.client import Head, Outgoing, Reader, Relay, Terms
@@ -24,6 +24,7 @@ from trunkline.wire.openai.client_fields import (
     place_notes,
     response_format,
 )
+from trunkline.wire.openai.client_history import input_history
 from trunkline.wire.openai.responses_client_answer import ResponseAnswer, ResponseStream, look
 from trunkline.wire.passing import WholePassing, renaming
 from trunkline.wire.reading import StreamReader, WholeReader, is_whole
@@ -46,7 +47,7 @@ class ResponsesSpeaker:
     operation = "openai.responses"
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
-        """A conversation. Raises `Unsupported` for any other prompt, too."""
+        """A conversation. Raises `Unsupported` for any other prompt, and for one of nothing."""
         source = chat_input(request, "The server's Responses API")
         asked = Asked(request, _here(terms))
         body: Json = {"model": terms.model, "store": False, "input": _items(source, terms)}
@@ -75,8 +76,10 @@ class ResponsesSpeaker:
         return WholeReader(answer) if is_whole(head) else StreamReader(EventReader(), answer)
 
     def patch(self, raw: RawRequest, terms: Terms) -> Outgoing:
-        """See `Speaker`."""
-        return patched(_PATH, raw, _here(terms))
+        """See `Speaker`; earlier turns that the server would refuse are made to fit."""
+        raw, left_out = input_history(raw, terms)
+        outgoing = patched(_PATH, raw, _here(terms))
+        return msgspec.structs.replace(outgoing, dropped=left_out) if left_out else outgoing
 
     def relay(self, raw: RawRequest, terms: Terms, head: Head) -> Relay:
         """See `Speaker`. Raises `UpstreamFailed` for JSON where a stream was asked for."""
@@ -106,7 +109,11 @@ def _here(terms: Terms) -> Terms:
 
 
 def _items(source: ChatInput, terms: Terms) -> list[Json]:
-    return [item for message in source.messages for item in _message_items(message, terms)]
+    items = [item for message in source.messages for item in _message_items(message, terms)]
+    if not items:
+        problem = "The conversation has no text; the server's Responses API takes none such."
+        raise Unsupported(problem, param="messages")
+    return items
 
 
 def _message_items(message: Message, terms: Terms) -> list[Json]:

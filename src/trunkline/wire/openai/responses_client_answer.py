@@ -124,6 +124,10 @@ class ResponseAnswer:
         self._logprobs = request.sampling.logprobs is not None
         # Calls whose arguments have come, by the place of their item.
         self._argued: set[int] = set()
+        # Calls that have begun, by the same.
+        self._begun: set[int] = set()
+        # Whether text, or a thought, has come since an item of such was complete.
+        self._texted = self._thinking = False
         # The kind of reasoning that came first, and the part of a summary that came last.
         self._thought = ""
         self._part = 0
@@ -153,9 +157,11 @@ class ResponseAnswer:
     def _take(self, event: _Event) -> Iterable[Event]:
         match event.type:
             case "response.output_text.delta":
+                self._texted = True
                 tokens = told_tokens(event.logprobs) if self._logprobs else None
                 return self._row.delta(event.delta, logprobs=tokens)
             case "response.refusal.delta":
+                self._texted = True
                 return self._refusal(event.delta)
             case "response.reasoning_text.delta" | "response.reasoning_summary_text.delta":
                 return self._reasoning(event)
@@ -165,14 +171,15 @@ class ResponseAnswer:
                 return self._arguments(event.output_index, event.delta)
             case "response.function_call_arguments.done":
                 return self._rest(event.output_index, event.arguments)
-            case "response.output_item.done" if event.item and event.item.type == "function_call":
-                return self._rest(event.output_index, event.item.arguments)
+            case "response.output_item.done" if event.item:
+                return self._done(event.output_index, event.item)
             case "error":
                 said = {"message": event.message, "code": event.code, "param": event.param}
                 raise reported({"error": said})
         return () if event.response is None else self._finish(event.response)
 
     def _reasoning(self, event: _Event) -> Iterable[Event]:
+        self._thinking = True
         self._thought = self._thought or event.type
         if self._thought != event.type:
             return ()
@@ -181,6 +188,7 @@ class ResponseAnswer:
         return self._row.delta("", ("\n\n" if new else "") + event.delta)
 
     def _call(self, index: int, item: _Item, arguments: str) -> Iterable[Event]:
+        self._begun.add(index)
         calls = self._row.call(index, item.call_id or "", item.name or "", arguments)
         return self._said(calls)
 
@@ -196,6 +204,18 @@ class ResponseAnswer:
             events = self._arguments(index, arguments)
         self._row.close(index)
         return events
+
+    def _done(self, index: int, item: _Item) -> Iterable[Event]:
+        """An item that is complete; some servers tell nothing of it before."""
+        if item.type == "function_call":
+            begun = () if index in self._begun else self._call(index, item, "")
+            return (*begun, *self._rest(index, item.arguments))
+        came = self._thinking if item.type == "reasoning" else self._texted
+        if item.type == "reasoning":
+            self._thinking = False
+        elif item.type == "message":
+            self._texted = False
+        return () if came else self._item(index, item)
 
     def _refusal(self, text: str) -> Iterable[Event]:
         self._row.refused = self._row.refused or bool(text)

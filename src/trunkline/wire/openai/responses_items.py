@@ -24,7 +24,7 @@ from trunkline.wire.openai.fields import decode
 MAX_ITEMS = 10_000
 # `encrypted_content` of ours begins with this; base64 of the reasoning follows. It hides nothing:
 # the text goes back to the one who was shown it, who need not understand it.
-_REASONING = "trunkline1."
+HIDDEN = "trunkline1."
 
 _KNOWN = frozenset(
     (
@@ -166,7 +166,7 @@ def passed_over(items: Sequence[Item]) -> list[str]:
 
 def hidden_reasoning(text: str) -> str:
     """`encrypted_content` from which `conversation` finds `text` again."""
-    return _REASONING + base64.b64encode(text.encode()).decode()
+    return HIDDEN + base64.b64encode(text.encode()).decode()
 
 
 class _Conversation:
@@ -280,10 +280,10 @@ class _Conversation:
 def _thought(item: _Reasoning) -> str:
     text = "\n".join(part.text or "" for part in item.content or item.summary)
     hidden = item.encrypted_content or ""
-    if text or not hidden.startswith(_REASONING):
+    if text or not hidden.startswith(HIDDEN):
         return text
     try:
-        return base64.b64decode(hidden.removeprefix(_REASONING), validate=True).decode()
+        return base64.b64decode(hidden.removeprefix(HIDDEN), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return ""
 
