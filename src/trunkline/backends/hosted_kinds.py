@@ -265,7 +265,7 @@ _COMPATIBLE = (
         "DeepSeek",
         "https://api.deepseek.com",
         ("DEEPSEEK_API_KEY",),
-        _TOOLS | {"json_object", "logprobs", "penalties", "reasoning"},
+        _TOOLS | {"json_object", "logprobs", "penalties", "reasoning", "past_reasoning"},
         paths={**_CHAT, "anthropic.messages": "/anthropic/v1/messages"},
     ),
     _row(

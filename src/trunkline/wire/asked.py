@@ -122,6 +122,11 @@ class Asked:
             del self._left["reasoning"]
         return wanted or Reasoning()
 
+    def unthinking(self) -> bool:
+        """Whether there is to be no thinking."""
+        wanted: Reasoning | None = self._left.get("reasoning")
+        return wanted is not None and (wanted.enabled is False or wanted.effort == "none")
+
     def put(self, body: Json, name: str, key: str) -> None:
         """`place`, where the server has the feature that `name` needs."""
         feature = _FEATURES.get(name)

@@ -40,6 +40,9 @@ Feature = Literal[
     # `repeat_penalty` is what it calls that in OpenAI's dialect.
     "repeat_penalty",
     "reasoning",
+    # It thinks unless `thinking` tells it not to, and turns that call tools go back with their
+    # reasoning (api-docs.deepseek.com/guides/thinking_mode).
+    "past_reasoning",
     "continue_final_message",
     "min_tokens",
     "ignore_eos",

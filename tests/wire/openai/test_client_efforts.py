@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.wire.client_support import chat, terms
-from trunkline.core.types import Json, Request
+from trunkline.core.types import Json, Message, Request
 from trunkline.wire.client import Terms
 from trunkline.wire.openai.chat_client import ChatSpeaker
 
@@ -104,3 +104,29 @@ def test_a_server_that_takes_any_word_is_given_it() -> None:
     on = msgspec.structs.replace(terms("reasoning", "any_effort"), model="anthropic/claude-x")
     assert sent(chat(template_kwargs={"thinking_budget": 3000}), on)["reasoning_effort"] == "medium"
     assert sent(chat(template_kwargs={"reasoning_effort": "max"}), on)["reasoning_effort"] == "max"
+
+
+def test_a_server_that_wants_its_thoughts_back() -> None:
+    """DeepSeek: of turns that call tools, also where there was no thought."""
+    on = terms("tools", "reasoning", "past_reasoning")
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = (
+        Message("user", "Hi"),
+        Message("assistant", "So.", reasoning_content="hm"),
+        Message("user", "Go"),
+        Message("assistant", None, tool_calls=(call,), reasoning_content="well"),
+        Message("tool", "1", tool_call_id="c"),
+        Message("assistant", None, tool_calls=(call,)),
+        Message("tool", "2", tool_call_id="c"),
+    )
+    request = chat(*turns, tools=(TOOL,))
+    said = [turn.get("reasoning_content") for turn in sent(request, on)["messages"]]
+    assert said == [None, None, None, "well", None, "", None]
+    assert SPEAKER.encode(request, on).dropped == ()
+    elsewhere = terms("tools", "reasoning")
+    assert SPEAKER.encode(request, elsewhere).dropped == ("reasoning_content",)
+    for asked in ({"enable_thinking": False}, {"reasoning_effort": "none"}):
+        off = chat(template_kwargs=asked)
+        assert sent(off, on)["thinking"] == {"type": "disabled"}
+        assert "reasoning_effort" not in sent(off, on)
+        assert SPEAKER.encode(off, on).dropped == ()

@@ -174,6 +174,9 @@ def _sent(message: Message, terms: Terms) -> Json:
         sent["tool_call_id"] = call_id(message.tool_call_id, terms, CHAT_ID)
     if message.reasoning_content and "template_kwargs" in terms.features:
         sent["reasoning_content"] = message.reasoning_content
+    elif message.tool_calls and "past_reasoning" in terms.features:
+        # Missing it is an error, also where the model or another server has thought nothing.
+        sent["reasoning_content"] = message.reasoning_content or ""
     return sent
 
 
@@ -199,11 +202,15 @@ def _place_template(asked: Asked, source: ChatInput, body: Json) -> tuple[str, .
             body["reasoning_effort"] = variables.pop("reasoning_effort")
         if variables:
             body["chat_template_kwargs"] = variables
+    elif asked.has("past_reasoning") and asked.unthinking():
+        asked.take("reasoning")
+        body["thinking"] = {"type": "disabled"}
     else:
         word = effort(asked, "reasoning_effort", tools="tools" in body)
         if word is not None:
             body["reasoning_effort"] = word
-        if any(message.reasoning_content for message in source.messages):
+        lost = not asked.has("past_reasoning")
+        if lost and any(message.reasoning_content for message in source.messages):
             passed_over.append("reasoning_content")
     return tuple(passed_over)
 
