@@ -8,8 +8,9 @@ cache points           -> `cache_control` of the text block that they are behind
                           block of the message; and of the last tool
 
 Text of white space alone is refused there ("text content blocks must contain non-whitespace text",
-claude-code issue 23440), and so are system messages alone (helicone pull 5257), more than four marks, and one of an hour behind one of five
-minutes (platform.claude.com/docs/en/build-with-claude/prompt-caching).
+claude-code issue 23440), and so are system messages alone ("messages must have at least one
+element", helicone pull 5257), more than four marks, and one of an hour behind one of five minutes
+(platform.claude.com/docs/en/build-with-claude/prompt-caching).
 """
 
 from __future__ import annotations
