@@ -353,6 +353,13 @@ def test_arguments_that_are_no_object(pieces: tuple[str, ...], given: Any) -> No
     assert assembled(streamed(*batch, ended("tool_calls"))) == message
 
 
+def test_arguments_that_are_cut_short_are_none() -> None:
+    said = '{"a": true, "b":[1.5e3,-2,null,"x\\u00e9\\n\\ud83d\\ude00"], "é漢": {"c":{}}}'
+    for size in range(len(said) + 1):
+        (block,) = whole(called(0, said[:size], "w"), ended("length"))["content"]
+        assert (block["input"] == {}) is (size < len(said))
+
+
 def test_no_arguments_are_lost_behind_an_object() -> None:
     block = whole(called(0, '{}{"a":1}', "w"), ended("tool_calls"))["content"][0]
     assert block["input"] == {"input": '{}{"a":1}'}

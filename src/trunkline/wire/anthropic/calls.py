@@ -36,13 +36,23 @@ def as_object(arguments: str) -> bytes:
     """Arguments as one JSON object: of those that are cut short none, others as an "input"."""
     try:
         _arguments.decode(arguments)
-    except msgspec.DecodeError as error:
-        if arguments.strip() == "null" or _CUT in str(error):
+    except msgspec.DecodeError:
+        if arguments.strip() == "null" or _is_cut(arguments):
             return b"{}"
         return msgspec.json.encode({"input": arguments.strip()})
     except RecursionError:
         return b"{}"
     return arguments.encode()
+
+
+def _is_cut(arguments: str) -> bool:
+    """Whether an object begins there, and nothing is wrong but that it does not end."""
+    try:
+        # Half a number is malformed.
+        _arguments.decode(arguments.rstrip("-+.eE0123456789"))
+    except msgspec.DecodeError as error:
+        return _CUT in str(error)
+    return False
 
 
 class Said(msgspec.Struct):
