@@ -76,6 +76,37 @@ def test_a_session_that_another_model_thought_in(upstream: Upstream, signature: 
     assert head.status == (400 if signature == "forged" else 200)
 
 
+@pytest.mark.parametrize("relayed", [True, False])
+def test_a_session_in_which_another_model_showed_no_thought(
+    upstream: Upstream, relayed: bool
+) -> None:
+    upstream.play(Script())
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": SIGNATURE}
+    say = {"type": "text", "text": "Let me look."}
+    use = {"type": "tool_use", "id": "c", "name": "get_weather", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "22"}
+    body = {"model": "m", "max_tokens": 2000, "thinking": THINKING, "tools": [TOOL]}
+    runs = (
+        ([[say, use], [result]], False),
+        ([[thought, use], [result], [say, use], [result]], True),
+        ([[say, use], [result], [thought, use], [result]], False),
+    )
+    for blocks, thinks in runs:
+        roles = ("assistant", "user") * 2
+        turns = [{"role": role, "content": one} for role, one in zip(roles, blocks, strict=False)]
+        data = json.dumps(body | {"messages": [{"role": "user", "content": "a"}, *turns]}).encode()
+        if relayed:
+            outgoing = SPEAKER.patch(raw(SPEAKER, data), CLAUDE)
+        else:
+            (request,) = decode_messages(Incoming(data)).requests("r", "m", "")
+            outgoing = SPEAKER.encode(request, CLAUDE)
+        head, answer = asked(upstream, outgoing)
+        assert head.status == 200, answer
+        sent = json.loads(outgoing.body)
+        assert (sent.get("thinking", {}).get("type") == "enabled") is thinks
+        assert bool(outgoing.dropped) is not thinks
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_translated_session_goes_on_with_its_thoughts(upstream: Upstream, stream: bool) -> None:
     """An Anthropic client, a backend of the same make, and core types between them."""

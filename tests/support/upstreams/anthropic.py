@@ -1,7 +1,8 @@
 """Anthropic's messages, count_tokens and models.
 
-It refuses what the documents say is refused of thinking (.../build-with-claude/extended-thinking),
-and what issues tell of: blank text (claude-code 23440), calls without tools (litellm 27620).
+It refuses what the documents say is refused of thinking (.../build-with-claude/thinking),
+and what issues tell of: blank text (claude-code 23440), calls without tools (litellm 27620),
+system messages alone (helicone 5257).
 Shapes: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and
 .../api/errors (read 2026-11-21).
 """
@@ -54,6 +55,8 @@ def answer(seen: Seen, script: Script) -> Reply | None:
 
 def _problem(body: dict[str, Any]) -> str:
     """What a body is refused for; "" = nothing."""
+    if not body["messages"]:
+        return "messages must have at least one element"
     placed = [
         (f"messages.{number}.content.{index}", block)
         for number, turn in enumerate(body["messages"])
@@ -80,12 +83,28 @@ def _thinking_problem(body: dict[str, Any]) -> str:
         return "`max_tokens` must be greater than `thinking.budget_tokens`"
     if body.get("tool_choice", {}).get("type") in ("any", "tool"):
         return "Thinking may not be enabled when tool_choice forces tool use."
-    turns = body["messages"]
-    if len(turns) > 1 and _content(turns[-1])[0]["type"] == "tool_result":
-        found = _content(turns[-2])[0]["type"]
-        if found not in ("thinking", "redacted_thinking"):
-            return f"messages.{len(turns) - 2}: Expected `thinking`, but found `{found}`"
+    place, first = _unfinished(body["messages"])
+    if first not in ("", "thinking", "redacted_thinking"):
+        return f"messages.{place}: Expected `thinking`, but found `{first}`"
     return ""
+
+
+def _unfinished(turns: list[dict[str, Any]]) -> tuple[int, str]:
+    """Where a turn began that goes on with results of tools, and the type of its first block.
+
+    All calls and results up to the answer are one turn of the model's
+    (.../build-with-claude/thinking, "Thinking with tool use").
+    """
+    place, first, returns = len(turns), "", False
+    for number in range(len(turns) - 1, -1, -1):
+        blocks = _content(turns[number])
+        if turns[number]["role"] == "user":
+            returns = returns or any(block["type"] == "tool_result" for block in blocks)
+        elif returns or place == number + 1 < len(turns):
+            place, first, returns = number, blocks[0]["type"], False
+        else:
+            break
+    return place, first
 
 
 def _content(turn: dict[str, Any]) -> list[dict[str, Any]]:

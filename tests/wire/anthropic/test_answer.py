@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.anthropic.support import (
+    ANSWER,
     answered,
     ask,
     called,
@@ -290,11 +291,90 @@ def test_a_call_whose_arguments_never_end_holds_others_back_to_the_end_alone() -
         assert message["content"][-1]["name"] == "n"
     pieces = [one["delta"] for one in streamed(*batch) if one["type"] == "content_block_delta"]
     assert [one["partial_json"] for one in pieces] == ['{"a', "{}"]
-    # Text does not wait; nor do a million characters.
-    said = [one["type"] for one in streamed(*batch[:2], text("b"), called(0, "late"), ended())]
-    assert said.count("content_block_start") == 3
-    long = streamed(called(0, "", "w"), called(1, "1" * (1 << 20) + "1", "n"), called(1, "2"))
-    assert long[-3]["delta"]["partial_json"] == "2"
+    # A million characters do not wait.
+    long = streamed(called(0, "", "w"), called(1, "{" + "1" * (1 << 20), "n"), called(1, "2"))
+    assert long[-4]["delta"]["partial_json"] == "2"
+    said = streamed(called(0, "{", "w"), text("b" * (1 << 20)), text("c"), called(0, "late"))
+    assert [one.get("delta", {}).get("text", "")[-1:] for one in said][6] == "c"
+
+
+def test_what_comes_between_the_pieces_of_a_call_comes_after_it() -> None:
+    """As some servers of OpenAI's dialect tell of it."""
+    spaces = (called(0, "{", "w"), text("\n"), called(0, "}"), called(1, "{}", "n"))
+    sealed = (called(0, "{", "w"), thought("a"), signed("s"), SEALED, called(0, "}"), text("b"))
+    mixed = (
+        text("a"),
+        called(0, '{"c"', "w"),
+        text("mid"),
+        thought("Hm"),
+        called(0, ':"1"'),
+        thought("."),
+        called(1, "{", "n"),
+        text("z"),
+        called(1, "}"),
+        called(0, "}"),
+        text("end"),
+    )
+    for batch, kinds in (
+        (spaces, ["tool_use", "tool_use"]),
+        (sealed, ["tool_use", "thinking", "redacted_thinking", "text"]),
+        (mixed, ["text", "tool_use", "text", "thinking", "tool_use", "text"]),
+        ((called(0, "", "w"), text("b")), ["tool_use", "text"]),
+    ):
+        message = whole(*batch, ended("tool_calls"))
+        assert [block["type"] for block in message["content"]] == kinds
+        assert assembled(streamed(*batch, ended("tool_calls"))) == message
+
+
+def test_what_waits_comes_as_soon_as_it_may() -> None:
+    renderer = ask(stream=True).renderer(ANSWER)
+    taken = [
+        renderer.take(0, [one])
+        for one in (called(0, "{", "w"), text("b"), called(0, "}"), text("c"))
+    ]
+    assert taken[1] == b""
+    assert b'"text":"b"' in taken[2]
+    assert taken[3].count(b"event: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "given"),
+    [
+        (("[", "1]"), {"input": "[1]"}),
+        ((" ", '"a', 'b"'), {"input": '"ab"'}),
+        (("null",), {}),
+        ((" ", "{ }"), {}),
+    ],
+)
+def test_arguments_that_are_no_object(pieces: tuple[str, ...], given: Any) -> None:
+    batch = [called(0, "", "w"), *(called(0, piece) for piece in pieces), called(1, "{}", "n")]
+    message = whole(*batch, ended("tool_calls"))
+    assert message["content"][0]["input"] == given
+    assert assembled(streamed(*batch, ended("tool_calls"))) == message
+
+
+def test_arguments_that_are_cut_short_are_none() -> None:
+    said = '{"a": true, "b":[1.5e3,-2,null,"x\\u00e9\\n\\ud83d\\ude00"], "é漢": {"c":{}}}'
+    for size in range(len(said) + 1):
+        (block,) = whole(called(0, said[:size], "w"), ended("length"))["content"]
+        assert (block["input"] == {}) is (size < len(said))
+
+
+def test_no_arguments_are_lost_behind_an_object() -> None:
+    block = whole(called(0, '{}{"a":1}', "w"), ended("tool_calls"))["content"][0]
+    assert block["input"] == {"input": '{}{"a":1}'}
+
+
+def test_what_comes_after_the_end_is_whole() -> None:
+    for late in (text("y"), thought("y"), called(1, "{}", "n"), called(1, '{"a', "n")):
+        for first in (text("x"), called(0, "{}", "w"), called(0, "{", "w")):
+            batch = (first, ended(), late)
+            message = whole(*batch)
+            found = streamed(*batch)
+            starts = [one["index"] for one in found if one["type"] == "content_block_start"]
+            stops = [one["index"] for one in found if one["type"] == "content_block_stop"]
+            assert starts == stops == list(range(len(message["content"])))
+            assert ('"y"' in json.dumps(message)) is bool(late.text or late.reasoning)
 
 
 def test_what_never_began_is_nothing() -> None:
@@ -305,18 +385,21 @@ def test_what_never_began_is_nothing() -> None:
 
 @given(
     texts=st.lists(st.sampled_from(["{}", '{"a":1}', '{"b":{"c":[]}}']), min_size=1, max_size=4),
-    order=st.lists(st.integers(0, 3), max_size=40),
+    order=st.lists(st.integers(0, 5), max_size=40),
 )
 def test_calls_arrive_whole_in_whatever_order(texts: list[str], order: list[int]) -> None:
     left = [[None, *text] for text in texts]
     batch: list[Event] = []
     for number in [*order, *(n for n in range(len(texts)) for _ in range(20))]:
-        if number < len(texts) and left[number]:
+        if number > 3:
+            batch.append(text(" a") if number == 4 else thought("b"))
+        elif number < len(texts) and left[number]:
             piece = left[number].pop(0)
             batch.append(called(number, piece or "", "f" if piece is None else None))
     message = assembled(streamed(*batch, ended("tool_calls")))
     assert message == whole(*batch, ended("tool_calls"))
-    inputs = sorted(json.dumps(block["input"]) for block in message["content"])
+    blocks = [block for block in message["content"] if block["type"] == "tool_use"]
+    inputs = sorted(json.dumps(block["input"]) for block in blocks)
     assert inputs == sorted(json.dumps(json.loads(text)) for text in texts)
 
 

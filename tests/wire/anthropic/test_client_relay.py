@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.wire.anthropic.sending import CLAUDE, SPEAKER, named
 from tests.wire.client_support import ALL, raw
@@ -93,6 +94,72 @@ def test_thinking_is_turned_off_where_the_thought_of_a_call_is_gone() -> None:
     for messages, thinking in ((ours, {"type": "adaptive"}), (theirs, on), (over, on)):
         body, told = relayed(messages=messages, thinking=thinking)
         assert (body["thinking"], told) == (thinking, ("messages.thinking",))
+
+
+SAID: Json = {"type": "text", "text": "b"}
+ON: Json = {"type": "enabled", "budget_tokens": 1024}
+
+
+@pytest.mark.parametrize(
+    ("turns", "thinks", "left"),
+    [
+        # Its author shows no thoughts, or has none.
+        ([[SAID, USE], [RESULT]], False, None),
+        ([[USE], [RESULT, SAID]], False, None),
+        ([[USE], [RESULT], [SAID]], False, None),
+        ([[SAID], [USE], [RESULT]], False, None),
+        ([[USE], [RESULT], [USE], [RESULT]], False, None),
+        # What comes after results is of the same turn, whoever says it.
+        ([[THEIRS, USE], [RESULT], [SAID, USE], [RESULT]], True, None),
+        ([[{"type": "redacted_thinking", "data": "x"}, USE], [RESULT]], True, None),
+        ([[USE], [RESULT], [THEIRS, USE], [RESULT]], False, [[USE], [RESULT], [USE], [RESULT]]),
+        # The turn is over, or the model's own.
+        ([[USE], [RESULT], [SAID], [SAID]], True, None),
+        ([[USE]], True, None),
+        ([[SAID], [{**SAID, "text": '"tool_result"'}]], True, None),
+    ],
+)
+def test_a_turn_without_a_thought_ends_without_thinking(
+    turns: list[list[Json]], thinks: bool, left: list[list[Json]] | None
+) -> None:
+    def told(blocks: list[list[Json]]) -> list[Json]:
+        """Results are the user's; what follows a result alone is, too, where it is `SAID`."""
+        found: list[Json] = [{"role": "user", "content": "a"}]
+        for place, block in enumerate(blocks):
+            users = block[0] is RESULT or (place == len(blocks) - 1 and block[0]["type"] == "text")
+            found.append({"role": "user" if users else "assistant", "content": block})
+        return found
+
+    messages = told(turns)
+    for model in ("claude-sonnet-4-5", "claude-opus-4-6", "my-claude"):
+        on = msgspec.structs.replace(named(model), hosted=True)
+        body, left_out = relayed(on, messages=messages, thinking=ON)
+        assert body["thinking"] == (ON if thinks else {"type": "disabled"})
+        assert body["messages"] == (messages if left is None else told(left))
+        assert ("thinking" in left_out) is not thinks
+        assert ("messages.thinking" in left_out) is (left is not None)
+
+
+def test_who_does_not_look_for_a_thought_goes_on_thinking() -> None:
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [SAID, USE]},
+        {"role": "user", "content": [RESULT]},
+    ]
+    for model, thinking in (
+        ("claude-opus-4-8", ON),
+        ("deepseek-chat", ON),
+        ("claude-opus-4-6", {"type": "adaptive"}),
+        ("claude-sonnet-4-5", {"type": "disabled"}),
+    ):
+        on = msgspec.structs.replace(named(model), hosted=True)
+        sent = {"model": model, "messages": messages, "thinking": thinking}
+        outgoing = SPEAKER.patch(raw(SPEAKER, json.dumps(sent, indent=1).encode()), on)
+        assert (json.loads(outgoing.body), outgoing.dropped) == (sent, ())
+    # Engines of open models do not look either.
+    open_model = named("claude-sonnet-4-5")
+    open_model = msgspec.structs.replace(open_model, features=ALL.features)
+    assert relayed(open_model, messages=messages, thinking=ON)[1] == ()
 
 
 def test_the_short_way_is_for_servers_that_do_not_look() -> None:

@@ -75,10 +75,10 @@ def test_thinking_where_it_would_be_refused() -> None:
         chat(*loop, tools=(TOOL,), template_kwargs=on),
     ):
         outgoing = SPEAKER.encode(request, CLAUDE)
-        assert outgoing.dropped == ("reasoning",)
+        assert outgoing.dropped == ("reasoning_effort",)
         assert "thinking" not in json.loads(outgoing.body)
     # A model that does not think is no reason to refuse.
-    assert SPEAKER.encode(chat(template_kwargs=on), terms()).dropped == ("reasoning",)
+    assert SPEAKER.encode(chat(template_kwargs=on), terms()).dropped == ("reasoning_effort",)
     hot = SamplingParams(temperature=0.5)
     with pytest.raises(Unsupported) as caught:
         SPEAKER.encode(chat(template_kwargs=on, sampling=hot), CLAUDE)
@@ -114,7 +114,7 @@ def test_no_thinking_where_there_is_no_room_for_it() -> None:
     ):
         request = chat(template_kwargs=variables, sampling=SamplingParams(max_tokens=most))
         outgoing = SPEAKER.encode(request, named(model))
-        assert outgoing.dropped == ("reasoning",)
+        assert outgoing.dropped == ("reasoning_effort",)
         assert "thinking" not in json.loads(outgoing.body)
     least = chat(
         template_kwargs={"reasoning_effort": "high"}, sampling=SamplingParams(max_tokens=2048)
@@ -127,7 +127,7 @@ def test_what_is_left_out_of_thinking_is_told() -> None:
         return SPEAKER.encode(chat(template_kwargs=variables), named(model)).dropped
 
     assert told("claude-opus-4-7", thinking_budget=4096) == ("thinking_budget",)
-    assert told("claude-opus-5-5", enable_thinking=False) == ("reasoning",)
+    assert told("claude-opus-5-5", enable_thinking=False) == ("reasoning_effort",)
     assert told("claude-opus-5", reasoning_effort="a lot") == ("reasoning_effort",)
 
 

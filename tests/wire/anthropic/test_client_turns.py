@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from tests.wire.anthropic.sending import CLAUDE, SPEAKER, TOOL, call, named, sent
@@ -189,3 +190,22 @@ def test_tools_that_were_called_are_defined_though_nobody_offers_them() -> None:
 def test_what_has_no_place_in_a_conversation_is_told() -> None:
     moved = chat(Message("user", "a"), Message("system", "S"), Message("user", "b", name="Ann"))
     assert SPEAKER.encode(moved, CLAUDE).dropped == ("messages.system", "messages.name")
+
+
+def test_what_leaves_no_turn_is_refused() -> None:
+    for turns in ((Message("system", "S"),), (Message("system", "S"), Message("assistant", " "))):
+        with pytest.raises(Unsupported) as caught:
+            sent(chat(*turns))
+        assert caught.value.param == "messages"
+    begun = chat(
+        Message("system", "S"),
+        Message("assistant", "a"),
+        add_generation_prompt=False,
+        continue_final_message=True,
+    )
+    anew = msgspec.structs.replace(named("claude-opus-4-8"), unsupported="drop")
+    with pytest.raises(Unsupported) as caught:
+        SPEAKER.encode(begun, anew)
+    assert caught.value.param == "messages"
+    # Engines of open models may take it.
+    assert sent(chat(Message("system", "S")), ALL)["messages"] == []

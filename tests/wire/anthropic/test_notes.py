@@ -13,6 +13,8 @@ from trunkline.core.types import (
 )
 from trunkline.wire.anthropic.answer import SIGNATURE
 
+KEEPING = {"type": "clear_thinking_20251015", "keep": "all"}
+
 
 def test_neutral_values_that_were_given() -> None:
     assert request(temperature=1, top_p=1.0).explicit == ("temperature", "top_p")
@@ -33,6 +35,11 @@ def test_neutral_values_that_were_given() -> None:
         ({"container": "c", "diagnostics": {"previous_message_id": None}}, {"container": "c"}),
         ({"context_management": {"edits": []}, "thread": {"type": "create"}}, {}),
         ({"context_management": {"edits": [1]}}, {"context_management": {"edits": [1]}}),
+        ({"context_management": {"edits": [KEEPING, KEEPING | {"keep": {"type": "all"}}]}}, {}),
+        (
+            {"context_management": {"edits": [KEEPING, {"type": "clear_thinking_20251015"}]}},
+            {"context_management": {"edits": [KEEPING, {"type": "clear_thinking_20251015"}]}},
+        ),
         ({"thinking": {"type": "between_tools"}}, {"thinking.between_tools": True}),
     ],
 )

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.types import Delta, Event, RowFinished, Thought, Timing, ToolCallDelta, Usage
-from trunkline.wire.anthropic.calls import InTurn, is_whole
+from trunkline.wire.anthropic.calls import InTurn, Piece, Said, as_object
 from trunkline.wire.codec import Answer
 from trunkline.wire.one_line import Encoder
 
@@ -233,7 +233,10 @@ class MessageWhole(_Blocks):
     def finish(self, usage: Usage, timing: Timing) -> bytes:
         """The message."""
         for block, pieces in self._calls.values():
-            block.input = _object("".join(pieces))
+            block.input = Raw(as_object("".join(pieces)))
+        if self._open:
+            # There is more after the end.
+            self._turn("")
         return _encoder.encode(
             _Message(
                 id=self._answer.id,
@@ -273,11 +276,6 @@ class MessageWhole(_Blocks):
             block.thinking, block.signature = text, self._signed()
 
 
-def _object(text: str) -> Raw:
-    """Arguments as they are; those that max_tokens cut short are none."""
-    return Raw(text.encode() if is_whole(text) else b"{}")
-
-
 class MessageStream(_Blocks):
     """Renders events as they come."""
 
@@ -286,6 +284,9 @@ class MessageStream(_Blocks):
         self._out: list[bytes] = []
         self._started = False
         self._calls = InTurn()
+        # Of the open call: it has arguments; and those that are no object, to the last.
+        self._given = False
+        self._odd: list[str] = []
         # The bytes around the pieces of the open block.
         self._before = self._after = b""
 
@@ -300,7 +301,12 @@ class MessageStream(_Blocks):
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
         """Why it ended, what it took, and the end."""
-        return (
+        if self._open:
+            # There is more after the end.
+            self._settle()
+        left = b"".join(self._out)
+        self._out.clear()
+        return left + (
             b'event: message_delta\ndata: {"type":"message_delta","delta":%b,"usage":%b}\n\n'
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
         ) % (
@@ -317,25 +323,68 @@ class MessageStream(_Blocks):
             b'event: ping\ndata: {"type":"ping"}\n\n' % _encoder.encode(message)
         )
 
+    def _thinking(self, text: str) -> None:
+        if self._waits():
+            self._play(self._calls.hold(Said("thinking", [text])))
+        else:
+            super()._thinking(text)
+
+    def _seal(self, thought: Thought) -> None:
+        if self._waits():
+            self._play(self._calls.hold(thought))
+        else:
+            super()._seal(thought)
+
+    def _text(self, text: str) -> None:
+        if self._waits():
+            self._play(self._calls.hold(Said("text", [text])))
+        else:
+            super()._text(text)
+
     def _tool_use(self, call: ToolCallDelta) -> None:
-        for piece in self._calls.take(call):
-            self._call_piece(piece)
+        self._play(self._calls.take(call))
+
+    def _end(self, event: RowFinished) -> None:
+        self._settle()
+        super()._end(event)
+
+    def _waits(self) -> bool:
+        """Whether a call that is open needs more before anything else may come."""
+        return self._open == "tool_use" and self._calls.waits()
+
+    def _settle(self) -> None:
+        """Write down what waits, and close the last block."""
+        self._play(self._calls.rest())
+        self._calls.close()
+        self._turn("")
+
+    def _play(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            if isinstance(piece, ToolCallDelta):
+                self._call_piece(piece)
+            elif isinstance(piece, Thought):
+                super()._seal(piece)
+            elif piece.kind == "text":
+                super()._text(piece.text())
+            else:
+                super()._thinking(piece.text())
 
     def _call_piece(self, call: ToolCallDelta) -> None:
         if call.name is not None:
             self._space = ""
-            self._turn("tool_use", settled=True)
+            self._turn("tool_use")
+            self._given = False
             self._begin(_ToolUse(call.id or "", call.name, Raw(b"{}")))
-        if call.arguments:
+        if not call.arguments:
+            return
+        if not self._given and (start := call.arguments.lstrip()):
+            self._given = True
+            if start[0] != "{":
+                self._odd.append("")
+        if self._odd:
+            self._odd.append(call.arguments)
+        else:
             self._more(call.arguments)
-
-    def _turn(self, kind: _Kind, *, settled: bool = False) -> None:
-        if self._open == "tool_use" and not settled:
-            # Calls that wait come before what follows.
-            for call in self._calls.rest():
-                self._call_piece(call)
-            self._calls.close()
-        super()._turn(kind)
 
     def _begin(self, block: _Block) -> None:
         self._out.append(
@@ -359,6 +408,9 @@ class MessageStream(_Blocks):
         if self._open == "thinking":
             head = _delta_head(self._index, b"signature_delta", b"signature")
             self._out.append(b"%b%b}}\n\n" % (head, _encoder.encode(self._signed())))
+        if self._odd:
+            self._more(as_object("".join(self._odd)).decode())
+            self._odd.clear()
         self._out.append(
             b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
             % self._index

@@ -11,11 +11,11 @@ import re
 import msgspec
 from msgspec import UNSET
 
-from trunkline.core.errors import TrunklineError, UpstreamFailed
+from trunkline.core.errors import TrunklineError, Unsupported, UpstreamFailed
 from trunkline.core.types import ChatInput, Grammar, Json, RawRequest, Request
 from trunkline.wire.anthropic.claude import Claude, claude
 from trunkline.wire.anthropic.client_answer import MessageAnswer, MessagePassing, look
-from trunkline.wire.anthropic.client_relay import checks_signatures, without_ours
+from trunkline.wire.anthropic.client_relay import adapted, checks_signatures
 from trunkline.wire.anthropic.client_thinking import default_tokens, place_thinking
 from trunkline.wire.anthropic.client_turns import called_tools, limit_marks, turns
 from trunkline.wire.asked import Asked, chat_input, schema_of
@@ -86,7 +86,7 @@ class MessagesSpeaker:
         """See `Speaker`."""
         left_out: tuple[str, ...] = ()
         if checks_signatures(terms):
-            changes, left_out = without_ours(raw)
+            changes, left_out = adapted(raw, terms.model)
             if changes:
                 merged = {**raw.fields, **changes}
                 fields = {name: one for name, one in merged.items() if one is not UNSET}
@@ -192,13 +192,19 @@ def _place_called(source: ChatInput, body: Json) -> None:
 
 
 def _place_continuation(asked: Asked, model: Claude, messages: list[Json]) -> None:
-    if asked.peek("continue_final_message") is None or messages[-1]["role"] != "assistant":
+    if asked.peek("continue_final_message") is None:
         return
-    if not model.continues:
+    if not messages or messages[-1]["role"] != "assistant":
+        return
+    if model.continues:
+        if asked.take("continue_final_message", "continue_final_message"):
+            _trim(messages)
+    elif len(messages) > 1:
         # Left to be refused; or the answer begins anew.
         messages.pop()
-    elif asked.take("continue_final_message", "continue_final_message"):
-        _trim(messages)
+    else:
+        problem = f"{asked.terms.model!r} continues no message, and there is no other."
+        raise Unsupported(problem, param="messages")
 
 
 def _place_notes(asked: Asked, body: Json) -> None:

@@ -40,7 +40,7 @@ def place_thinking(asked: Asked, source: ChatInput, body: Json, *, bounded: bool
     wanted = asked.reasoning()
     if asked.take("reasoning") is not None:
         # A server that does not think is no reason to refuse.
-        asked.tell("reasoning")
+        asked.tell("reasoning_effort")
     elif wanted.enabled is False or wanted.effort == "none":
         _turn_off(asked, model, wanted, body)
     elif wanted != Reasoning():
@@ -57,7 +57,7 @@ def _turn_off(asked: Asked, model: Claude, wanted: Reasoning, body: Json) -> Non
         body["thinking"] = {"type": model.off}
     else:
         # The least that it can be told.
-        asked.tell("reasoning")
+        asked.tell("reasoning_effort")
         effort = "low"
         body["max_tokens"] += _BUDGETS[effort]
     if effort is not None and model.thinking != "unknown":
@@ -74,7 +74,7 @@ def _turn_on(
     if model.thinking == "never" or (
         (budgeted or model.thinking == "unknown") and _is_barred(asked, source, body)
     ):
-        asked.tell("reasoning")
+        asked.tell("reasoning_effort")
         return
     share = wanted.budget or _BUDGETS.get(wanted.effort or "", _DEFAULT_BUDGET)
     share = max(share, _LEAST_BUDGET)
@@ -88,7 +88,7 @@ def _turn_on(
         share = min(share, body["max_tokens"] // 2)
     if budgeted:
         if share < _LEAST_BUDGET:
-            asked.tell("reasoning")
+            asked.tell("reasoning_effort")
             return
         body["thinking"] = {"type": "enabled", "budget_tokens": share}
     else:

@@ -8,8 +8,9 @@ cache points           -> `cache_control` of the text block that they are behind
                           block of the message; and of the last tool
 
 Text of white space alone is refused there ("text content blocks must contain non-whitespace text",
-claude-code issue 23440), and so are more than four marks, and one of an hour behind one of five
-minutes (platform.claude.com/docs/en/build-with-claude/prompt-caching).
+claude-code issue 23440), and so are system messages alone ("messages must have at least one
+element", helicone pull 5257), more than four marks, and one of an hour behind one of five minutes
+(platform.claude.com/docs/en/build-with-claude/prompt-caching).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _UNMARKED = ("thinking", "redacted_thinking")
 def turns(asked: Asked, source: ChatInput) -> tuple[str | list[Json], list[Json]]:
     """`system`, "" if there is none, and `messages`.
 
-    Raises `Unsupported` for a user's turn that says nothing.
+    Raises `Unsupported` for a user's turn that says nothing, and where there are no turns at all.
     """
     marks = placed(source)
     system: list[Json] = []
@@ -53,6 +54,9 @@ def turns(asked: Asked, source: ChatInput) -> tuple[str | list[Json], list[Json]
             _join(found, "assistant" if message.role == "assistant" else "user", blocks)
         if number in marks and not _mark(blocks, marks[number]):
             asked.tell("cache_control")
+    if not found and not asked.has("template_kwargs"):
+        problem = "Anthropic's API takes no system messages alone: add a user's message."
+        raise Unsupported(problem, param="messages")
     for turn in found:
         if not turn["content"]:
             problem = "A user's turn has no text but white space; Anthropic's API takes none such."
@@ -73,17 +77,19 @@ def _join(found: list[Json], role: str, blocks: list[Json]) -> None:
 def lacks_thought(messages: Sequence[Message]) -> bool:
     """Whether the last turn is in the middle of calling tools, and its thought is not there.
 
-    Such a turn must begin with the signed thought that it began with, if thinking is on
-    (platform.claude.com/docs/en/build-with-claude/extended-thinking, "Preserving thinking blocks").
+    Such a turn must begin with the signed thought that it began with, if thinking is on; what it
+    says after results need not (platform.claude.com/docs/en/build-with-claude/thinking, "Thinking
+    with tool use").
     """
     calls = False
+    first: Message | None = None
     for message in reversed(messages):
         if message.role == "user":
             break
-        if message.thoughts:
-            return False
-        calls = calls or bool(message.tool_calls)
-    return calls
+        if message.role == "assistant":
+            first = message
+            calls = calls or bool(message.tool_calls)
+    return calls and first is not None and not first.thoughts
 
 
 def called_tools(messages: Sequence[Message]) -> list[Json]:

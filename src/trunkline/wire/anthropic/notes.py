@@ -44,6 +44,8 @@ def noted(fields: MessagesFields, left_out: Iterable[str]) -> Json:
         for name, default in _DEFAULTS.items()
         if (value := getattr(fields, name)) and value != default
     }
+    if _clears_nothing(fields.context_management):
+        notes.pop("context_management", None)
     notes |= _of_metadata(fields.metadata)
     if fields.service_tier is not None:
         tier = _tier(fields.service_tier)
@@ -62,6 +64,18 @@ def _refuse(fields: MessagesFields) -> None:
         # The client then sends all messages by itself.
         problem = "thread: conversations are not kept here; send all messages"
         raise PreviousNotFound(problem, param="thread")
+
+
+def _clears_nothing(management: Any) -> bool:
+    """Whether all that is asked for is to keep each thought, as we do."""
+    edits = management.get("edits") if isinstance(management, dict) else None
+    return isinstance(edits, list) and management.keys() == {"edits"} and all(map(_keeps, edits))
+
+
+def _keeps(edit: Any) -> bool:
+    if not isinstance(edit, dict) or not str(edit.get("type")).startswith("clear_thinking_"):
+        return False
+    return edit.get("keep") in ("all", {"type": "all"})
 
 
 def _of_metadata(metadata: Any) -> Json:
