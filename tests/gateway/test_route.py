@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 from random import Random
 
 import msgspec
@@ -253,6 +255,49 @@ def test_limits_go_on_whatever_else_changes() -> None:
         endpoint.begin(setup.clock.time(), 0)
         assert endpoint.requests_lately.sum(setup.clock.time()) == 3 - left
         assert not endpoint.usable(setup.clock.time())
+
+
+def test_backends_that_are_no_more_are_forgotten() -> None:
+    """Also by routes for names that nobody asks for again."""
+    setup = Setup(config("a", "b"))
+    made = setup.routes.further(config("a", "b", name="made up"))
+    gone = weakref.ref(setup.backends["a"])
+    kept = made.endpoints[1]
+    backends = {"a": FakeBackend("a"), "b": setup.backends["b"]}
+    routes = Routes([config("a", "b")], backends, setup.clock, before=setup.routes)
+    del setup.backends["a"], made, setup
+    gc.collect()
+    assert gone() is None
+    again = routes.further(config("a", "b", name="made up"))
+    assert again.endpoints[1] is kept
+    assert again.endpoints[0].backend is backends["a"]
+
+
+async def test_questions_and_dropped_routes_count_as_under_way() -> None:
+    setup = Setup(config("a"))
+    made = setup.routes.further(config("a", name="made up"))
+    made.submit(request(), Sink())
+    setup.routes.drop("made up")
+    del made
+    gc.collect()
+    assert [route.name for route in setup.routes.busy()] == ["made up"]
+    setup["a"].last.text("hi")
+    setup["a"].last.finish()
+    assert setup.routes.busy() == []
+    asked = asyncio.Event()
+
+    async def slowly(_: object) -> int:
+        asked.set()
+        await asyncio.sleep(3600)
+        return 1
+
+    setup["a"].count_tokens = slowly  # type: ignore[assignment]
+    question = asyncio.create_task(setup.route.count_tokens(request()))
+    await asked.wait()
+    assert setup.routes.busy() == [setup.route]
+    question.cancel()
+    await asyncio.gather(question, return_exceptions=True)
+    assert setup.routes.busy() == []
 
 
 def test_what_does_not_fit_changes_nothing() -> None:

@@ -100,11 +100,19 @@ async def test_the_next_version_of_a_model_leans_on_the_one_before(
         assert wrong.backend.health().state == "ready"
         await until(lambda: wrong.backend.health().state == "failed")
         await residency.remove(wrong)
+        # One that is taken back while it starts needs nobody.
+        taken_back = residency.add_engine(plans[1])
+        assert old.backend.in_flight == 1  # type: ignore[attr-defined]
+        await residency.remove(taken_back)
+        assert not old.backend.in_flight  # type: ignore[attr-defined]
+        # One that corrects a wrong one leans on who really answers.
+        wrong = residency.add_engine(broken)
         new = residency.add_engine(plans[1])
+        assert old.backend.in_flight == 2  # type: ignore[attr-defined]
         assert await said(new) == "old"
         assert old.backend.in_flight  # type: ignore[attr-defined]
         await until(lambda: new.slot.phase == "loaded")
-        assert not old.backend.in_flight  # type: ignore[attr-defined]
+        await until(lambda: not old.backend.in_flight)  # type: ignore[attr-defined]
         assert await said(new) == "new"
         await residency.remove(old)
         assert await said(new) == "new"

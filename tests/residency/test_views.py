@@ -158,8 +158,8 @@ async def test_one_answers_until_its_new_version_can(
         for tenant in (old, new, newest):
             assert tenant.backend.health().state == "ready"
             assert await answer_of(tenant.backend) == pid
-        # Somebody needs them.
-        assert [in_flight(one) for one in (old, new, newest)] == [1, 1, 0]
+        # Both need the one that answers, and neither the other.
+        assert [in_flight(one) for one in (old, new, newest)] == [2, 0, 0]
         well.touch()
         await until(lambda: in_flight(old) == 0)
         assert [in_flight(one) for one in (new, newest)] == [0, 0]

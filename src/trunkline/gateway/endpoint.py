@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from trunkline.core.errors import ErrorInfo
 from trunkline.core.types import Backend, Health, Holder, Usage
 from trunkline.gateway.breaker import CircuitBreaker
@@ -21,6 +23,20 @@ _SHORTEST_LOAD = 0.1
 _BYTES_PER_TOKEN = 4
 
 
+class Past(msgspec.Struct, frozen=True, eq=False):
+    """What is left of an endpoint whose backend is another one by now."""
+
+    name: str
+    target: Target
+    requests_lately: Window
+    tokens_lately: Window
+    backend: None = None
+
+    def past(self) -> Past:
+        """The same."""
+        return self
+
+
 class Endpoint(Tally):
     """A model of a backend with its counters.
 
@@ -34,7 +50,7 @@ class Endpoint(Tally):
         target: Target,
         backend: Backend,
         name: str,
-        before: Endpoint | None = None,
+        before: Endpoint | Past | None = None,
     ) -> None:
         """`before` was the same model of a backend of that name: its requests count for limits."""
         super().__init__()
@@ -71,6 +87,10 @@ class Endpoint(Tally):
         self._bounded = bool(target.max_parallel or target.rpm or target.tpm)
         self._longest_wait = config.retries.retry_after
         self._shortest_wait = config.retries.base / 2
+
+    def past(self) -> Past:
+        """What outlives the backend."""
+        return Past(self.name, self.target, self.requests_lately, self.tokens_lately)
 
     def find_model(self) -> str:
         """The model to ask for where none is configured: the only one; "" = nobody knows it yet."""

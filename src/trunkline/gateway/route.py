@@ -36,7 +36,7 @@ from trunkline.gateway.attempt import Attempt
 from trunkline.gateway.cards import route_card, total
 from trunkline.gateway.clock import Clock
 from trunkline.gateway.config import Fallbacks, RouteConfig
-from trunkline.gateway.endpoint import Endpoint
+from trunkline.gateway.endpoint import Endpoint, Past
 from trunkline.gateway.route_state import Kept, Peer, RouteState
 from trunkline.gateway.shadow import Comparison, ShadowCounters, Shadows
 from trunkline.gateway.tries import Tries
@@ -56,6 +56,10 @@ class LeftBehind(msgspec.Struct, frozen=True):
 
     state: Kept
     shadows: ShadowCounters | None
+
+    def without_others(self, backends: Mapping[str, Backend]) -> LeftBehind:
+        """As of `Kept`."""
+        return LeftBehind(self.state.without_others(backends), self.shadows)
 
 
 class Route:
@@ -297,11 +301,15 @@ class Route:
         """An answer, who gave it, and how many could not."""
         well = sorted(self.endpoints, key=lambda one: not one.ready())
         error: TrunklineError = Unavailable(f"The route `{self.config.name}` has no targets.")
-        for number, endpoint in enumerate(well):
-            try:
-                return await question(endpoint), endpoint, number
-            except _ASK_NEXT as caught:
-                error = caught
+        self.state.calls += 1
+        try:
+            for number, endpoint in enumerate(well):
+                try:
+                    return await question(endpoint), endpoint, number
+                except _ASK_NEXT as caught:
+                    error = caught
+        finally:
+            self.state.calls -= 1
         raise error
 
 
@@ -312,7 +320,7 @@ def _signed(answer: Tokenization, endpoint: Endpoint, fallbacks: int) -> Tokeniz
 
 
 def _endpoints(
-    config: RouteConfig, targets: Sequence[Backend], before: Sequence[Endpoint]
+    config: RouteConfig, targets: Sequence[Backend], before: Sequence[Endpoint | Past]
 ) -> tuple[Endpoint, ...]:
     """One for each target, the one that was there before where backend and model are the same.
 
@@ -326,9 +334,9 @@ def _endpoints(
         names[name] = names.get(name, 0) + 1
         shown = name if names[name] == 1 else f"{name}#{names[name]}"
         old = known.get(shown)
-        if old is None or old.backend is not backend:
-            old = Endpoint(config, target, backend, shown, old)
-        else:
+        if isinstance(old, Endpoint) and old.backend is backend:
             old.follow(config, target)
-        endpoints.append(old)
+            endpoints.append(old)
+        else:
+            endpoints.append(Endpoint(config, target, backend, shown, old))
     return tuple(endpoints)

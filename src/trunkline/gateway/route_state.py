@@ -9,13 +9,13 @@ from typing import Protocol
 import msgspec
 
 from trunkline.core.errors import ErrorInfo, QueueFull, TrunklineError, Unavailable, UpstreamTimeout
-from trunkline.core.types import Call, Event, EventSink
+from trunkline.core.types import Backend, Call, Event, EventSink
 from trunkline.gateway.ask import Ask
 from trunkline.gateway.choose import Chooser
 from trunkline.gateway.clock import Clock
 from trunkline.gateway.config import RouteConfig
 from trunkline.gateway.continuation import Partial, continuable
-from trunkline.gateway.endpoint import Endpoint
+from trunkline.gateway.endpoint import Endpoint, Past
 from trunkline.gateway.waiting import WaitingRoom
 from trunkline.wire.client import Speaker
 
@@ -65,10 +65,20 @@ class Kept(msgspec.Struct, frozen=True):
     """What a route leaves to the one that has its name in the next configuration."""
 
     config: RouteConfig
-    endpoints: tuple[Endpoint, ...]
-    # What its strategy has learnt is in there.
-    chooser: Chooser
+    endpoints: tuple[Endpoint | Past, ...]
+    # What its strategy has learnt is in there; None where targets are others now.
+    chooser: Chooser | None
     counters: Counters
+
+    def without_others(self, backends: Mapping[str, Backend]) -> Kept:
+        """Without backends that are no more: who asks by a name made up may come much later."""
+        if all(backends.get(one.target.backend) is one.backend for one in self.endpoints):
+            return self
+        left = tuple(
+            one if backends.get(one.target.backend) is one.backend else one.past()
+            for one in self.endpoints
+        )
+        return Kept(self.config, left, None, self.counters)
 
 
 class RouteState:
@@ -91,10 +101,9 @@ class RouteState:
         self.clock = clock
         self.rng = rng
         self.counters = Counters() if before is None else before.counters
-        if before is not None and (before.config, before.endpoints) == (config, self.endpoints):
-            self.chooser = before.chooser
-        else:
-            self.chooser = Chooser(config, endpoints, rng)
+        same = before is not None and (before.config, before.endpoints) == (config, self.endpoints)
+        chooser = before.chooser if before is not None and same else None
+        self.chooser = chooser or Chooser(config, endpoints, rng)
         self.waiting = WaitingRoom(clock, config.queue, config.queue_timeout, self._free)
         # Under way, but for those that go straight to a target (`Route.straight`).
         self.calls = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
+from weakref import WeakSet
 
 from trunkline.core.metrics import Family
 from trunkline.core.types import Backend
@@ -78,6 +79,9 @@ class Routes:
         self._rng = rng or Random()
         # Besides these, by name.
         self._further: dict[str, Route] = {}
+        # Those that were besides: as long as calls that go `straight` know them, and with others.
+        self._dropped: WeakSet[Route] = WeakSet()
+        self._going: list[Route] = []
         # By name of the route; those that are not made anew yet.
         self._before = {} if before is None else before._left_behind(backends)
         # First of all: what is made goes on with what was there before, and changes it.
@@ -97,6 +101,10 @@ class Routes:
         route = self._further.pop(name, None)
         if route is not None:
             route.close()
+            self._dropped.add(route)
+            self._going = [one for one in self._going if one.calls()]
+            if route.calls():
+                self._going.append(route)
 
     def _make(self, config: RouteConfig) -> Route:
         targets = [_backend(config, target.backend, self._backends) for target in config.targets]
@@ -123,7 +131,7 @@ class Routes:
             for name, left in found.items()
             if any(one.target.backend in backends for one in left.state.endpoints)
         ]
-        return dict(there[-_LEFT:])
+        return {name: left.without_others(backends) for name, left in there[-_LEFT:]}
 
     def served(self) -> tuple[ServedModel, ...]:
         """What the gateway offers to clients."""
@@ -140,7 +148,8 @@ class Routes:
 
     def busy(self) -> list[Route]:
         """Those with calls under way, but for calls that go `straight`."""
-        return [route for route in (*self.routes, *self._further.values()) if route.calls()]
+        every = (*self.routes, *self._further.values(), *self._dropped)
+        return [route for route in every if route.calls()]
 
     def close(self) -> None:
         """Give up what no client waits for; requests under way go on."""

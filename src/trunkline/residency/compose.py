@@ -139,7 +139,11 @@ class OpenResidency:
         resident, view = tenant.slot.resident, tenant.view
         if view is not None and isinstance(resident, LaunchedEngine) and await resident.part(view):
             return
-        await self._residency.remove(tenant.slot)
+        try:
+            await self._residency.remove(tenant.slot)
+        finally:
+            if isinstance(resident, LaunchedEngine | BuiltInResident):
+                resident.backend.stand()
 
     def _find(self, wanted: LaunchedEngine) -> tuple[Slot, LaunchedEngine] | None:
         """One that runs, or is about to, and is what is wanted."""

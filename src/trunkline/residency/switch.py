@@ -82,20 +82,29 @@ class SwitchBackend:
     def up(self, backend: Backend) -> None:
         """From now on `backend` answers."""
         self._current = self._last = backend
-        self._stand()
+        self.stand()
 
     def lean_on(self, other: SwitchBackend) -> None:
-        """Have `other` answer while we start: until `up`, or until that has failed."""
-        self._stand()
+        """Have `other` answer while we start: until `up`, until that has failed, or `stand`."""
+        self.stand()
+        while other._current is None and other._support is not None:
+            # Who leans himself may fall.
+            other = other._support
         self._support = other
         other._leaning += 1
+
+    def stand(self) -> None:
+        """Lean on nobody any more."""
+        support, self._support = self._support, None
+        if support is not None:
+            support._leaning -= 1
 
     def down(self, health: Health, retry_after: float = _RETRY) -> None:
         """Nobody answers, for the reason in `health`; a retry makes sense in so many seconds."""
         self._keep_cards()
         self._current = None
         if health.state != "starting":
-            self._stand()
+            self.stand()
         self._health = health
         self._retry = max(_RETRY, retry_after)
 
@@ -188,8 +197,8 @@ class SwitchBackend:
 
     @property
     def in_flight(self) -> int:
-        """Requests under way, as far as what answers knows; each that leans on us is one more."""
-        current = self.current
+        """Requests under way with what is our own; each that leans on us is one more."""
+        current = self._current
         if current is None:
             return self._leaning
         stats = current.stats()
@@ -202,11 +211,6 @@ class SwitchBackend:
         if current is None:
             raise self.why()
         return current
-
-    def _stand(self) -> None:
-        support, self._support = self._support, None
-        if support is not None:
-            support._leaning -= 1
 
     def _keep_cards(self) -> None:
         if self._current is not None:

@@ -108,3 +108,8 @@ def test_targets() -> None:
     assert not is_target("/a b")
     assert not is_target("/a\r\nx: y")
     assert not is_target("v1")
+    # A model may be called so.
+    assert not is_target("/model/../converse")
+    assert not is_target("/model/./converse?x=1")
+    assert not is_target("/v1/models/..")
+    assert is_target("/model/.../a..b/..c?x=/../y")

@@ -12,6 +12,8 @@ _VERSION = re.compile(r"v\d+[a-z0-9]*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # What a target and a host may consist of (RFC 3986): visible ASCII, no fragment.
 _VISIBLE = re.compile(r"[!-~]*")
+# Segments that lead out of where they stand: a model may be called "..".
+_DOTS = re.compile(r"/\.\.?(?:/|$)")
 # Where OpenAI's dialect has its operations, below a version that clients put into the base URL.
 _OPERATION = re.compile(
     r"(?:/v1)?(/(?:chat/completions|completions|responses|messages|models|embeddings)(?:[/?].*)?)"
@@ -120,5 +122,7 @@ def has_version(base: str) -> bool:
 
 
 def is_target(text: str) -> bool:
-    """Whether `text` may stand in a request line."""
-    return text.startswith("/") and _VISIBLE.fullmatch(text) is not None
+    """Whether `text` may stand in a request line, and leads nowhere but where it says."""
+    if not text.startswith("/") or _VISIBLE.fullmatch(text) is None:
+        return False
+    return _DOTS.search(text.partition("?")[0]) is None
