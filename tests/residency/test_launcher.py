@@ -206,6 +206,31 @@ async def test_logs_are_bounded_and_private(tmp_path: Path) -> None:
     assert (await running.tail()).endswith("the end")
 
 
+async def test_two_versions_of_an_engine_do_not_share_their_last_words(tmp_path: Path) -> None:
+    launcher = SubprocessLauncher(tmp_path)
+    first = await launcher.start(spec("--say", "one"))
+    second = await launcher.start(spec("--say", "two"))
+    await answers(first)
+    await answers(second)
+    assert [await first.tail(), await second.tail()] == ["one", "two"]
+    await first.stop()
+    # The next one of them goes on where nobody writes.
+    third = await launcher.start(spec("--say", "three"))
+    await answers(third)
+    assert [await second.tail(), await third.tail()] == ["two", "three"]
+    # One that cannot start takes nobody's place.
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\0")
+    broken.chmod(0o755)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await launcher.start(spec(command=Command(argv=(str(broken),))))
+    broken.unlink()
+    assert sorted(os.listdir(tmp_path)) == ["tiny.2.log", "tiny.3.log", "tiny.log"]
+    await second.stop()
+    await third.stop()
+
+
 def test_only_the_last_life_is_shown() -> None:
     data = b"---- 2026-01-01 10:00:00 start ----\nold\n---- 2026-01-01 11:00:00 start ----\nnew\n\n"
     assert last_life(data) == "new"

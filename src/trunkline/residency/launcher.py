@@ -124,6 +124,8 @@ class SubprocessLauncher:
     def __init__(self, logs: Path, max_log: int = MAX_LOG) -> None:
         self._logs = logs
         self._max_log = max_log
+        # Who writes to which, or did last.
+        self._writers: dict[Path, GuardedProcess] = {}
 
     async def start(self, spec: LaunchSpec) -> Running:
         """Raises `Unavailable`, also where the program is not installed."""
@@ -155,12 +157,19 @@ class SubprocessLauncher:
                 "install it, or name another in launch.command"
             )
         log = self._log(spec.name)
-        process = GuardedProcess(spec, invocation, log, self._max_log)
-        await process.start()
+        process = self._writers[log] = GuardedProcess(spec, invocation, log, self._max_log)
+        try:
+            await process.start()
+        except BaseException:
+            del self._writers[log]
+            raise
         return process
 
     def _log(self, name: str) -> Path:
-        """Where the output of `name` goes. Raises `Unavailable` where that cannot be."""
+        """Where the output of `name` goes. Raises `Unavailable` where that cannot be.
+
+        While another version of it runs, as after a reload, it is a file with a number.
+        """
         plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:80]
         if plain != name:
             # Other names may look the same.
@@ -169,7 +178,11 @@ class SubprocessLauncher:
             self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"cannot keep logs in {self._logs}: {error.strerror}") from None
-        return self._logs / f"{plain}.log"
+        path, number = self._logs / f"{plain}.log", 1
+        while (writer := self._writers.get(path)) is not None and writer.status is None:
+            number += 1
+            path = self._logs / f"{plain}.{number}.log"
+        return path
 
 
 class GuardedProcess:
