@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import trunkline
@@ -18,8 +16,6 @@ from tests.residency.test_on_demand import Sink
 from tests.support.llama_server import SCRIPT
 from tests.support.server import write_rules
 from trunkline.backends.config import BackendConfig, LaunchConfig
-from trunkline.backends.connect import Remote, connect
-from trunkline.backends.http.client import HttpClient
 from trunkline.core.errors import Unavailable
 from trunkline.core.types import Request, SamplingParams, TextInput
 from trunkline.engine.config import EngineConfig
@@ -28,20 +24,8 @@ from trunkline.residency.built_in import BuiltInResident, estimate
 from trunkline.residency.compose import EnginePlan, Launchers, Tenant, local_launchers
 from trunkline.residency.launched import LaunchedEngine
 from trunkline.residency.view import MakeBackend
-from trunkline.wire.speakers import SPEAKERS
 
 CABOOSE = Path(trunkline.__file__).with_name("models_bundled") / "caboose.gguf"
-
-
-@pytest.fixture
-async def make_backend() -> AsyncIterator[MakeBackend]:
-    client = HttpClient()
-
-    def make(config: BackendConfig, url: str) -> Remote:
-        return connect(msgspec.structs.replace(config, url=url), client, SPEAKERS, {})
-
-    yield make
-    await client.close()
 
 
 def request(model: str) -> Request:

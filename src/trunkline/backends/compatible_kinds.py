@@ -7,6 +7,7 @@ llms/openai_like/providers.json and litellm_core_utils/get_llm_provider_logic.py
 from __future__ import annotations
 
 from trunkline.backends.engine_kinds import OPENAI_COMPATIBLE, OPENAI_PATHS, RESPONSES
+from trunkline.backends.hosted_kinds import host
 from trunkline.backends.kind import Kind
 
 _CHAT = {"openai.chat": OPENAI_PATHS["openai.chat"]}
@@ -111,17 +112,15 @@ _BARE_HOSTS = (
 
 def _host(name: str, title: str, url: str, variables: str, paths: dict[str, str]) -> Kind:
     keys = tuple(variables.split())
-    return Kind(
-        name=name,
-        title=title,
-        hosted=True,
-        url=url,
-        reading="api",
-        url_variables=(keys[0].removesuffix("_KEY") + "_BASE",),
+    return host(
+        name,
+        title,
+        url,
+        keys,
+        OPENAI_COMPATIBLE.features,
         paths=paths,
-        preferred=("openai.chat",),
-        key_variables=keys,
-        features=OPENAI_COMPATIBLE.features,
+        models=None,
+        url_variables=(keys[0].removesuffix("_KEY") + "_BASE",),
     )
 
 

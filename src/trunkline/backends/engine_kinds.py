@@ -10,7 +10,7 @@ Sources, read 2026-11: each engine's documentation of its server; metrics: vLLM
 from __future__ import annotations
 
 from trunkline.backends.kind import HealthCheck, Kind, MetricNames, ModelList
-from trunkline.wire.client import Feature
+from trunkline.wire.client import NOTES, Feature
 
 OPENAI_PATHS = {"openai.chat": "/v1/chat/completions", "openai.completions": "/v1/completions"}
 RESPONSES = {"openai.responses": "/v1/responses"}
@@ -34,20 +34,7 @@ _SAMPLING: frozenset[Feature] = frozenset(("top_k", "min_p", "repetition_penalty
 # Taken by some servers in their own dialect alone, and ignored without a word in OpenAI's.
 _OWN_SAMPLING: frozenset[Feature] = frozenset(("top_k", "min_p", "typical_p", "repetition_penalty"))
 # What OpenAI's own API takes besides.
-NOTES: frozenset[Feature] = frozenset(
-    (
-        "user",
-        "safety_identifier",
-        "metadata",
-        "store",
-        "service_tier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "prompt_cache_options",
-        "verbosity",
-        "prediction",
-    )
-)
+EVERY_NOTE: frozenset[Feature] = frozenset(NOTES)
 _VLLM: frozenset[Feature] = frozenset(
     (
         *_COMMON,
@@ -359,9 +346,9 @@ TRUNKLINE = Kind(
     tokens="vllm",
     version_path="/version",
     # It passes on what it has no use for itself.
-    features=_VLLM | NOTES | {"typical_p"},
+    features=_VLLM | EVERY_NOTE | {"typical_p"},
     without={
-        "openai.completions": NOTES - {"user"},
+        "openai.completions": EVERY_NOTE - {"user"},
         "openai.responses": frozenset(("prediction",)),
     },
 )

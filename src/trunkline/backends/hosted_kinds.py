@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from trunkline.backends.engine_kinds import MESSAGES, NOTES, OPENAI_PATHS, RESPONSES
+from trunkline.backends.engine_kinds import EVERY_NOTE, MESSAGES, OPENAI_PATHS, RESPONSES
 from trunkline.backends.kind import Kind, ModelList, Value
 from trunkline.wire.client import Feature
 
@@ -34,7 +34,7 @@ _OPENAI: frozenset[Feature] = frozenset(
 _FOUNDRY_CHAT: frozenset[Feature] = _TOOLS - {"stream_usage"} | _JSON | {"seed", "penalties"}
 # The older operation keeps the older name; Responses predict nothing.
 _WITHOUT: Mapping[str, frozenset[Feature]] = {
-    "openai.completions": NOTES - {"user"} | {"max_completion_tokens"},
+    "openai.completions": EVERY_NOTE - {"user"} | {"max_completion_tokens"},
     "openai.responses": frozenset(("prediction",)),
 }
 # What hosts of open models take, which run vLLM, SGLang or the like.
@@ -57,7 +57,7 @@ _OPENROUTER: frozenset[Feature] = frozenset(
 )
 
 
-def _row(
+def host(
     name: str,
     title: str,
     url: str,
@@ -67,13 +67,15 @@ def _row(
     paths: Mapping[str, str] = OPENAI_PATHS,
     models: ModelList | None = ModelList(),  # noqa: B008 - frozen
     values: tuple[Value, ...] = (),
+    url_variables: tuple[str, ...] = (),
 ) -> Kind:
-    """A host of OpenAI's dialect."""
+    """A host of OpenAI's dialect. `variables` may hold its key, `url_variables` its base URL."""
     return Kind(
         name=name,
         title=title,
         hosted=True,
         url=url,
+        url_variables=url_variables,
         reading="api",
         paths=paths,
         preferred=tuple(op for op in ("openai.chat", "openai.completions") if op in paths),
@@ -96,7 +98,7 @@ OPENAI = Kind(
     preferred=("openai.chat", "openai.completions", "openai.responses"),
     key_variables=("OPENAI_API_KEY",),
     models=ModelList(),
-    features=_OPENAI | NOTES | {"max_completion_tokens", "token_ids"},
+    features=_OPENAI | EVERY_NOTE | {"max_completion_tokens", "token_ids"},
     without=_WITHOUT,
 )
 
@@ -119,9 +121,9 @@ AZURE = Kind(
         Value("deployment", (), "{model}"),
         Value("api_version", ("AZURE_API_VERSION", "OPENAI_API_VERSION"), AZURE_VERSION),
     ),
-    features=_OPENAI | NOTES | {"max_completion_tokens", "token_ids"},
+    features=_OPENAI | EVERY_NOTE | {"max_completion_tokens", "token_ids"},
     # The API version is older than most of them, and refuses what it does not know.
-    without={**_WITHOUT, "openai.chat": NOTES - {"user"}},
+    without={**_WITHOUT, "openai.chat": EVERY_NOTE - {"user"}},
 )
 
 ANTHROPIC = Kind(
@@ -227,7 +229,7 @@ COHERE = Kind(
 
 # Name, title, base URL, variables, features: what is like OpenAI needs no more.
 _COMPATIBLE = (
-    _row(
+    host(
         "mistral",
         "Mistral",
         "https://api.mistral.ai",
@@ -238,7 +240,7 @@ _COMPATIBLE = (
         _TOOLS - {"stream_usage"} | _JSON | _MISTRAL,
         paths=_CHAT,
     ),
-    _row(
+    host(
         "groq",
         "Groq",
         "https://api.groq.com/openai",
@@ -246,21 +248,21 @@ _COMPATIBLE = (
         _TOOLS | _JSON | {"parallel_tool_calls", "seed", "reasoning", "user", "bare_turns"},
         paths={**_CHAT, **RESPONSES},
     ),
-    _row(
+    host(
         "together",
         "Together AI",
         "https://api.together.xyz",
         ("TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"),
         _OPEN,
     ),
-    _row(
+    host(
         "fireworks",
         "Fireworks AI",
         "https://api.fireworks.ai/inference",
         ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"),
         _OPEN | {"ignore_eos", "token_ids"},
     ),
-    _row(
+    host(
         "deepseek",
         "DeepSeek",
         "https://api.deepseek.com",
@@ -268,7 +270,7 @@ _COMPATIBLE = (
         _TOOLS | {"json_object", "logprobs", "penalties", "reasoning", "past_reasoning"},
         paths={**_CHAT, "anthropic.messages": "/anthropic/v1/messages"},
     ),
-    _row(
+    host(
         "openrouter",
         "OpenRouter",
         "https://openrouter.ai/api",
@@ -276,7 +278,7 @@ _COMPATIBLE = (
         _OPENROUTER,
         paths={**OPENAI_PATHS, **RESPONSES, **MESSAGES},
     ),
-    _row(
+    host(
         "xai",
         "xAI",
         "https://api.x.ai",
@@ -284,7 +286,7 @@ _COMPATIBLE = (
         _OPENAI - {"logit_bias"} | {"user"},
         paths={**_CHAT, **RESPONSES},
     ),
-    _row(
+    host(
         "perplexity",
         "Perplexity",
         "https://api.perplexity.ai",
@@ -293,21 +295,21 @@ _COMPATIBLE = (
         paths=_BARE,
         models=None,
     ),
-    _row(
+    host(
         "cerebras",
         "Cerebras",
         "https://api.cerebras.ai",
         ("CEREBRAS_API_KEY",),
         _TOOLS | _JSON | {"parallel_tool_calls", "logprobs", "seed", "reasoning", "bare_turns"},
     ),
-    _row(
+    host(
         "nvidia",
         "NVIDIA NIM",
         "https://integrate.api.nvidia.com",
         ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"),
         _TOOLS | _JSON | {"logprobs", "seed", "penalties", "reasoning"},
     ),
-    _row(
+    host(
         "huggingface",
         "Hugging Face Inference Providers",
         "https://router.huggingface.co",
@@ -315,7 +317,7 @@ _COMPATIBLE = (
         _TOOLS | _JSON | {"logprobs", "seed", "penalties", "reasoning"},
         paths={**_CHAT, **RESPONSES},
     ),
-    _row(
+    host(
         "sambanova",
         "SambaNova",
         "https://api.sambanova.ai",
@@ -323,14 +325,14 @@ _COMPATIBLE = (
         _TOOLS | _JSON | {"parallel_tool_calls", "top_k", "reasoning"},
         paths=_CHAT,
     ),
-    _row(
+    host(
         "hyperbolic",
         "Hyperbolic",
         "https://api.hyperbolic.xyz",
         ("HYPERBOLIC_API_KEY",),
         _OPEN - {"parallel_tool_calls"},
     ),
-    _row(
+    host(
         "deepinfra",
         "DeepInfra",
         "https://api.deepinfra.com/v1/openai",
@@ -339,15 +341,15 @@ _COMPATIBLE = (
         paths=_BARE_BOTH,
         models=ModelList("/models"),
     ),
-    _row(
+    host(
         "nebius",
         "Nebius Token Factory",
         "https://api.tokenfactory.nebius.com",
         ("NEBIUS_API_KEY",),
         _OPEN,
     ),
-    _row("novita", "Novita AI", "https://api.novita.ai/openai", ("NOVITA_API_KEY",), _OPEN),
-    _row(
+    host("novita", "Novita AI", "https://api.novita.ai/openai", ("NOVITA_API_KEY",), _OPEN),
+    host(
         "moonshot",
         "Moonshot AI",
         "https://api.moonshot.ai",
@@ -355,7 +357,7 @@ _COMPATIBLE = (
         _TOOLS | _JSON | {"n", "penalties", "reasoning"},
         paths=_CHAT,
     ),
-    _row(
+    host(
         "zai",
         "Z.ai",
         "https://api.z.ai/api/paas/v4",
@@ -364,7 +366,7 @@ _COMPATIBLE = (
         paths=_BARE,
         models=ModelList("/models"),
     ),
-    _row(
+    host(
         "zhipu",
         "Zhipu AI",
         "https://open.bigmodel.cn/api/paas/v4",
@@ -373,7 +375,7 @@ _COMPATIBLE = (
         paths=_BARE,
         models=ModelList("/models"),
     ),
-    _row(
+    host(
         "dashscope",
         "Alibaba Cloud Model Studio",
         "https://dashscope-intl.aliyuncs.com/compatible-mode",
@@ -383,7 +385,7 @@ _COMPATIBLE = (
         | {"parallel_tool_calls", "logprobs", "n", "seed", "penalties", "top_k", "reasoning"},
         paths=_CHAT,
     ),
-    _row(
+    host(
         "minimax",
         "MiniMax",
         "https://api.minimax.io",
@@ -392,7 +394,7 @@ _COMPATIBLE = (
         paths={**_CHAT, "anthropic.messages": "/anthropic/v1/messages"},
         models=None,
     ),
-    _row(
+    host(
         "ai21",
         "AI21",
         "https://api.ai21.com/studio",
@@ -401,7 +403,7 @@ _COMPATIBLE = (
         paths=_CHAT,
         models=None,
     ),
-    _row(
+    host(
         "github",
         "GitHub Models",
         "https://models.github.ai/inference",
@@ -410,7 +412,7 @@ _COMPATIBLE = (
         paths=_BARE,
         models=None,
     ),
-    _row(
+    host(
         "cloudflare",
         "Cloudflare Workers AI",
         "https://api.cloudflare.com/client/v4/accounts/{account}/ai",
@@ -420,7 +422,7 @@ _COMPATIBLE = (
         models=None,
         values=(Value("account", ("CLOUDFLARE_ACCOUNT_ID",)),),
     ),
-    _row(
+    host(
         "baseten",
         "Baseten",
         "https://inference.baseten.co",
@@ -428,14 +430,14 @@ _COMPATIBLE = (
         _OPEN,
         paths=_CHAT,
     ),
-    _row(
+    host(
         "scaleway",
         "Scaleway",
         "https://api.scaleway.ai",
         ("SCW_SECRET_KEY", "SCALEWAY_API_KEY"),
         _TOOLS | _JSON | {"parallel_tool_calls", "logprobs", "seed", "penalties"},
     ),
-    _row(
+    host(
         "siliconflow",
         "SiliconFlow",
         "https://api.siliconflow.com",
@@ -443,7 +445,7 @@ _COMPATIBLE = (
         _TOOLS | {"json_object", "n", "penalties", "top_k", "reasoning"},
         paths=_CHAT,
     ),
-    _row(
+    host(
         "volcengine",
         "Volcano Engine Ark",
         "https://ark.cn-beijing.volces.com/api/v3",

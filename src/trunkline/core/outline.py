@@ -20,7 +20,8 @@ _NOTHING = (b"null", b"false")
 _LONG = 8192
 # Digits of a count that is taken.
 _MOST_DIGITS = 15
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# What decoding raises for bytes that are no JSON of the wanted kind.
+FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class PureOutline:
@@ -126,7 +127,7 @@ def _read(body: bytes) -> dict[str, Raw]:
     """The fields of an object; none where it is none."""
     try:
         return _fields.decode(body)
-    except _FAULTS:
+    except FAULTS:
         return {}
 
 

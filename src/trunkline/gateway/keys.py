@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from trunkline.core.errors import Unauthenticated
 
+# Where a key may be; the last is what clients of Azure send.
+_FIELDS = (b"authorization", b"x-api-key", b"api-key")
+
 
 class Keys:
     """Static keys. They are compared as digests, are never logged, and cannot be read back."""
@@ -22,12 +25,20 @@ class Keys:
     def fit(self, headers: Mapping[str, str]) -> bool:
         """Whether `headers`, names in lower case, have a key, or none is needed."""
         try:
-            key = headers.get("x-api-key") or headers.get("api-key")
-            given = (headers.get("authorization"), key)
-            self.tenant(*(None if key is None else key.encode("latin-1") for key in given))
+            self.holder_of(headers)
         except Unauthenticated:
             return False
         return True
+
+    def holder_of(self, headers: Mapping[str, str]) -> str:
+        """As `holder`, of fields in text."""
+        given = ((name, headers.get(name.decode())) for name in _FIELDS)
+        return self.holder({name: key.encode("latin-1") for name, key in given if key is not None})
+
+    def holder(self, fields: Mapping[bytes, bytes]) -> str:
+        """`tenant`, of a request with these header fields, names in lower case."""
+        authorization, x_api_key, api_key = map(fields.get, _FIELDS)
+        return self.tenant(authorization, x_api_key or api_key)
 
     def tenant(self, authorization: bytes | None, x_api_key: bytes | None) -> str:
         """Name of the key's holder, the same in every process; "" when no keys are set.

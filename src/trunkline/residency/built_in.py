@@ -63,7 +63,6 @@ class BuiltInResident:
             self.backend.restarts += self._engine.backend.stats().restarts
             self._engine = None
         self.backend.down(Health("starting", "it is not loaded"))
-        self.backend.stand()
         await self._life.aclose()
 
 

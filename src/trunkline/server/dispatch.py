@@ -99,9 +99,7 @@ class Dispatch:
             return
         if row is None or row.keyed:
             try:
-                fields = request.fields
-                key = fields.get(b"x-api-key") or fields.get(b"api-key")
-                self._gateway.keys.tenant(fields.get(b"authorization"), key)
+                self._gateway.keys.holder(request.fields)
             except TrunklineError as error:
                 self._tell(exchange, error)
                 return

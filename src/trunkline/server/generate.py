@@ -67,8 +67,7 @@ class Generator:
         fields = request.fields
         gateway = self._gateway
         try:
-            key = fields.get(b"x-api-key") or fields.get(b"api-key")
-            tenant = gateway.keys.tenant(fields.get(b"authorization"), key)
+            tenant = gateway.keys.holder(fields)
             query = request.query.decode("latin-1") if request.query else ""
             came = Incoming(request.body, path, fields, query)
             request.body = b""

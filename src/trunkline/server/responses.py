@@ -173,9 +173,7 @@ class StoredResponses:
         raise response_not_found(ask.response_id)
 
     def _tenant(self, request: Request) -> str:
-        fields = request.headers
-        given = (fields.get("authorization"), fields.get("x-api-key") or fields.get("api-key"))
-        return self._gateway.keys.tenant(*(one.encode("latin-1") if one else None for one in given))
+        return self._gateway.keys.holder_of(request.headers)
 
 
 class _Watched:

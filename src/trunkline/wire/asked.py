@@ -55,6 +55,11 @@ class Reasoning(msgspec.Struct, frozen=True):
     # Most tokens of it.
     budget: int | None = None
 
+    @property
+    def off(self) -> bool:
+        """Whether there is to be none, in so many words."""
+        return self.enabled is False or self.effort == "none"
+
 
 class Asked:
     """One request on its way to one server."""
@@ -99,12 +104,6 @@ class Asked:
         """What the client said besides under `name`, now that it has a place; None: nothing."""
         return self._notes.pop(name, None)
 
-    def place_notes(self, body: Json, *names: str) -> None:
-        """Put what the client said under `names` into `body`, where they mean the same."""
-        for name in names:
-            if (said := self.note(name)) is not None:
-                body[name] = said
-
     def tell(self, name: str) -> None:
         """Something is left out that no field of ours is: tell of it."""
         if name not in self._passed_over:
@@ -125,7 +124,7 @@ class Asked:
     def unthinking(self) -> bool:
         """Whether there is to be no thinking."""
         wanted: Reasoning | None = self._left.get("reasoning")
-        return wanted is not None and (wanted.enabled is False or wanted.effort == "none")
+        return wanted is not None and wanted.off
 
     def put(self, body: Json, name: str, key: str) -> None:
         """`place`, where the server has the feature that `name` needs."""

@@ -12,13 +12,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import msgspec
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import Event, RawRequest, Request, Usage
 
+# Fields of OpenAI's API that say nothing about the answer's tokens (`Request.notes`).
+Note = Literal[
+    "user",
+    "metadata",
+    "store",
+    "safety_identifier",
+    "service_tier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "prediction",
+    "verbosity",
+]
+NOTES: tuple[Note, ...] = get_args(Note)
 # What a server may be able to do, and a request may ask for.
 Feature = Literal[
     "stream",
@@ -73,17 +87,7 @@ Feature = Literal[
     "bare_turns",
     # Any word for an effort, for any model: what does not suit the model is translated there.
     "any_effort",
-    # Fields of OpenAI's API that say nothing about the answer's tokens (`Request.notes`).
-    "user",
-    "safety_identifier",
-    "metadata",
-    "store",
-    "service_tier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "prompt_cache_options",
-    "verbosity",
-    "prediction",
+    Note,
 ]
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import UpstreamFailed
+from trunkline.core.outline import FAULTS
 from trunkline.core.pieces import Events
 from trunkline.core.types import Completed, Event, Relayed, Timing, Usage
 from trunkline.wire.raw import with_fields
@@ -21,7 +22,6 @@ from trunkline.wire.reading import MAX_WHOLE, decoded, too_long
 from trunkline.wire.sse import MOST
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # What ends a stream in OpenAI's dialects.
 _DONE = b"[DONE]"
 # Nobody says where the time went.
@@ -108,7 +108,7 @@ class EventPassing:
         data = self._data(event)
         try:
             return data == _DONE or bool(_fields.decode(data))
-        except _FAULTS:
+        except FAULTS:
             return False
 
     def _data(self, event: bytes) -> bytes:

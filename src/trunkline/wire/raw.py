@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from trunkline.core.outline import FAULTS
 from trunkline.wire.codec import Incoming
 
 # Of bodies over this size, in bytes, only those with so many colons or fewer are taken apart:
@@ -64,7 +65,6 @@ _metadata: msgspec.json.Decoder[_Metadata | None] = msgspec.json.Decoder(_Metada
 _objects: msgspec.json.Decoder[dict[str, Raw] | None] = msgspec.json.Decoder(dict[str, Raw] | None)
 _encoder = msgspec.json.Encoder()
 
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def peek(incoming: Incoming, *, streams: bool = False) -> Peeked | None:
         stream = _truth.decode(fields["stream"]) if "stream" in fields else None
         if "prompt" in fields and _several(fields["prompt"]):
             return None
-    except _FAULTS:
+    except FAULTS:
         return None
     headers = incoming.headers
     nobody = headers.keys().isdisjoint(_NAMING_HEADERS) and fields.keys().isdisjoint(_NAMING_FIELDS)
@@ -106,7 +106,7 @@ def affinity_of(incoming: Incoming) -> str:
     """As `affinity`, of a body that may be anything."""
     try:
         fields = _fields.decode(incoming.body)
-    except _FAULTS:
+    except FAULTS:
         fields = {}
     return affinity(fields, incoming.headers)
 
@@ -152,7 +152,7 @@ def naming(body: bytes, model: str) -> bytes:
         return body
     try:
         fields = _fields.decode(body)
-    except _FAULTS:
+    except FAULTS:
         return body
     if "model" in fields and _decoded(_text, fields["model"]) == model:
         return body
@@ -195,5 +195,5 @@ def _decoded(decoder: msgspec.json.Decoder[T | None], raw: Raw) -> T | None:
     """What is there, or None: who a request belongs to is never worth an error."""
     try:
         return decoder.decode(raw)
-    except _FAULTS:
+    except FAULTS:
         return None

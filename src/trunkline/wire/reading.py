@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from trunkline.core.errors import UpstreamFailed
+from trunkline.core.outline import FAULTS
 from trunkline.core.types import (
     Completed,
     Delta,
@@ -183,6 +184,6 @@ def decoded(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvi
     """A piece of an answer. Raises `UpstreamFailed` where it is not what it should be."""
     try:
         return decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except FAULTS as error:
         head = bytes(data[:80]).decode(errors="replace")
         raise UpstreamFailed(f"The backend's answer makes no sense ({error}): {head!r}") from error

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from trunkline.core.outline import FAULTS
 from trunkline.core.types import Json
 from trunkline.wire.codec import Codec
 from trunkline.wire.llamacpp import lookups as llamacpp
@@ -75,7 +76,7 @@ def choose(shared: Shared, body: bytes | bytearray) -> Codec:
         return shared.otherwise
     try:
         fields = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except FAULTS:
         return shared.otherwise
     for name, codec in shared.by_field.items():
         if getattr(fields, name) is not UNSET:

@@ -26,6 +26,7 @@ from trunkline.core.errors import (
     UpstreamFailed,
     UpstreamRefused,
 )
+from trunkline.core.outline import FAULTS
 from trunkline.wire.client import Head
 from trunkline.wire.failures import failure, rejected, retry_after_of, shown
 
@@ -166,7 +167,7 @@ def _read(body: bytes) -> Told:
     if len(body) <= _MOST_BODY:
         try:
             value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except FAULTS:
             value = None
     if isinstance(value, dict | list):
         return told_by(value)

@@ -7,7 +7,7 @@ import pytest
 from tests.wire.bedrock.aws import ADAPTIVE, CLAUDE, NOVA, sent
 from tests.wire.speaking import WEATHER, asking, called, chat
 from trunkline.core.errors import InvalidRequest
-from trunkline.core.types import CachePoint, Message, TextPart, Thought
+from trunkline.core.types import CachePoint, ChatInput, Message, TextPart, Thought
 from trunkline.wire.anthropic.answer import SIGNATURE
 
 SIGNED = Thought("Let me look.", signature="c2ln")
@@ -105,19 +105,19 @@ def test_names_and_system_messages_that_move_are_told() -> None:
     assert told == ()
 
 
+def marked(*points: CachePoint) -> ChatInput:
+    """A call and its result, behind a system turn."""
+    result = Message("tool", "21", tool_call_id="call_1")
+    turns = (Message("system", "Long."), "x", called(), result)
+    return chat(*turns, tools=(WEATHER,), cache_points=points)
+
+
 def test_cache_points() -> None:
-    source = chat(
-        Message("system", "Long."),
-        "x",
-        called(),
-        Message("tool", "21", tool_call_id="call_1"),
-        tools=(WEATHER,),
-        cache_points=(
-            CachePoint("tools", ttl="1h"),
-            CachePoint("message", 0, "1h"),
-            CachePoint("message", 1, "5m"),
-            CachePoint("message", 3),
-        ),
+    source = marked(
+        CachePoint("tools", ttl="1h"),
+        CachePoint("message", 0, "1h"),
+        CachePoint("message", 1, "5m"),
+        CachePoint("message", 3),
     )
     body, told = sent(asking(source))
     hour, five = ({"cachePoint": {"type": "default", "ttl": ttl}} for ttl in ("1h", "5m"))
@@ -171,14 +171,7 @@ def test_an_hour_is_not_for_all() -> None:
 
 
 def test_nova_caches_behind_text_alone() -> None:
-    source = chat(
-        Message("system", "Long."),
-        "x",
-        called(),
-        Message("tool", "21", tool_call_id="call_1"),
-        tools=(WEATHER,),
-        cache_points=(CachePoint("tools"), CachePoint("message", 0), CachePoint("message", 3)),
-    )
+    source = marked(CachePoint("tools"), CachePoint("message", 0), CachePoint("message", 3))
     body, told = sent(asking(source), NOVA)
     assert body["system"][1:] == [{"cachePoint": {"type": "default"}}]
     assert "cachePoint" not in str(body["messages"])

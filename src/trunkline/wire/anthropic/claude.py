@@ -24,6 +24,11 @@ _NAME = re.compile(
 _NUMBERLESS = re.compile(r"claude-(fable|mythos)")
 _ALWAYS = ("fable", "mythos")
 
+# What thinking within a budget has at least, and where nobody says how much; and the least top_p
+# beside thinking.
+LEAST_BUDGET = 1024
+USUAL_BUDGET = 8192
+LEAST_TOP_P = 0.95
 # In rising order.
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from trunkline.core.outline import FAULTS
 from trunkline.core.types import RawRequest
 from trunkline.wire.anthropic.answer import SIGNATURE
 from trunkline.wire.anthropic.claude import claude
@@ -32,7 +33,6 @@ _CLEARING = b"clear_thinking"
 _RESULT = b'"tool_result"'
 _THOUGHT = b"thinking"
 
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _THOUGHTS = ("thinking", "redacted_thinking")
 
 
@@ -108,7 +108,7 @@ def adapted(raw: RawRequest, model: str) -> tuple[dict[str, Raw | UnsetType], tu
         if kept != sent:
             changes["messages"] = Raw(_encoder.encode(kept))
             left_out = ("messages.thinking", *left_out)
-    except _FAULTS:
+    except FAULTS:
         return {}, ()
     return changes, left_out
 

@@ -9,15 +9,20 @@ tool may be demanded, and a turn that calls tools must go on with the thought th
 from __future__ import annotations
 
 from trunkline.core.types import ChatInput, Json
-from trunkline.wire.anthropic.claude import Claude, claude, effort_for
+from trunkline.wire.anthropic.claude import (
+    LEAST_BUDGET,
+    LEAST_TOP_P,
+    USUAL_BUDGET,
+    Claude,
+    claude,
+    effort_for,
+)
 from trunkline.wire.anthropic.client_turns import lacks_thought
 from trunkline.wire.asked import Asked, Reasoning
 
 # `max_tokens` must be said; most models answer at least so long.
 _DEFAULT_TOKENS = 8192
 
-_LEAST_BUDGET = 1024
-_DEFAULT_BUDGET = 8192
 _BUDGETS = {
     "minimal": 1024,
     "low": 2048,
@@ -26,7 +31,6 @@ _BUDGETS = {
     "xhigh": 32768,
     "max": 49152,
 }
-_LEAST_TOP_P = 0.95
 
 
 def default_tokens(model: Claude) -> int:
@@ -41,12 +45,12 @@ def place_thinking(asked: Asked, source: ChatInput, body: Json, *, bounded: bool
     if asked.take("reasoning") is not None:
         # A server that does not think is no reason to refuse.
         asked.tell("reasoning_effort")
-    elif wanted.enabled is False or wanted.effort == "none":
+    elif wanted.off:
         _turn_off(asked, model, wanted, body)
     elif wanted != Reasoning():
         _turn_on(asked, model, wanted, source, body, bounded=bounded)
     elif model.by_default and not bounded:
-        body["max_tokens"] += _DEFAULT_BUDGET
+        body["max_tokens"] += USUAL_BUDGET
 
 
 def _turn_off(asked: Asked, model: Claude, wanted: Reasoning, body: Json) -> None:
@@ -76,10 +80,10 @@ def _turn_on(
     ):
         asked.tell("reasoning_effort")
         return
-    share = wanted.budget or _BUDGETS.get(wanted.effort or "", _DEFAULT_BUDGET)
-    share = max(share, _LEAST_BUDGET)
+    share = wanted.budget or _BUDGETS.get(wanted.effort or "", USUAL_BUDGET)
+    share = max(share, LEAST_BUDGET)
     if not bounded:
-        share = max(min(share, model.limit - body["max_tokens"]), _LEAST_BUDGET)
+        share = max(min(share, model.limit - body["max_tokens"]), LEAST_BUDGET)
         body["max_tokens"] += share
     elif wanted.budget is not None:
         share = min(share, body["max_tokens"] - 1)
@@ -87,7 +91,7 @@ def _turn_on(
         # The rest is for the answer.
         share = min(share, body["max_tokens"] // 2)
     if budgeted:
-        if share < _LEAST_BUDGET:
+        if share < LEAST_BUDGET:
             asked.tell("reasoning_effort")
             return
         body["thinking"] = {"type": "enabled", "budget_tokens": share}
@@ -122,5 +126,5 @@ def _cool(asked: Asked, body: Json) -> None:
     for name in ("temperature", "top_k"):
         if name in body:
             asked.leave(name, body.pop(name))
-    if body.get("top_p", 1) < _LEAST_TOP_P:
+    if body.get("top_p", 1) < LEAST_TOP_P:
         asked.leave("top_p", body.pop("top_p"))

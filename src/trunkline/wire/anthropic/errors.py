@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
+from trunkline.core.outline import FAULTS
 from trunkline.wire.one_line import Encoder
 
 # kind -> type. What is not listed is an invalid request below 500, else a fault of ours.
@@ -106,7 +107,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw, wher
     """Decode a body, or its part at `where`; or raise `InvalidRequest` that names what is wrong."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except FAULTS as error:
         raise _malformed(error, where) from error
 
 

@@ -59,9 +59,6 @@ def body_of(asked: Asked, source: ChatInput, request: Request) -> Json:
     _place_notes(asked, body)
     # Where an assistant's turn is the last, the answer goes on from it.
     asked.take("continue_final_message", "continue_final_message")
-    for name in request.explicit:
-        # Neutral, and there is nothing of the kind: so it is.
-        asked.take(name)
     return body
 
 

@@ -13,14 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trunkline.core.types import ChatInput, Json, Message
-from trunkline.wire.anthropic.claude import Claude, effort_for
+from trunkline.wire.anthropic.claude import (
+    LEAST_BUDGET,
+    LEAST_TOP_P,
+    USUAL_BUDGET,
+    Claude,
+    effort_for,
+)
 from trunkline.wire.asked import Asked, Reasoning
 from trunkline.wire.bedrock.families import Family
 from trunkline.wire.bedrock.turns import signed
 
-# Claude's least budget, and how much a word is worth.
-_LEAST_BUDGET = 1024
-_USUAL_BUDGET = 8192
+# How much a word is worth to Claude.
 _BUDGETS = {
     "minimal": 1024,
     "low": 2048,
@@ -40,8 +44,6 @@ _THREE = {
     "xhigh": "high",
     "max": "high",
 }
-# Nucleus sampling together with thinking.
-_LEAST_TOP_P = 0.95
 
 
 def place_thinking(asked: Asked, body: Json, more: Json, source: ChatInput, family: Family) -> None:
@@ -131,7 +133,7 @@ def _leave_sampling(asked: Asked, config: Json, more: Json) -> None:
     """Give back what does not go together with Claude's thinking."""
     if "temperature" in config:
         asked.leave("temperature", config.pop("temperature"))
-    if config.get("topP", 1) < _LEAST_TOP_P:
+    if config.get("topP", 1) < LEAST_TOP_P:
         asked.leave("top_p", config.pop("topP"))
     if "top_k" in more:
         asked.leave("top_k", more.pop("top_k"))
@@ -145,12 +147,12 @@ def _budget(wanted: Reasoning, most: int | None, limit: int) -> int | None:
     budget = wanted.budget
     top = limit if most is None else most
     if budget is not None and budget < top:
-        budget = max(_LEAST_BUDGET, budget)
+        budget = max(LEAST_BUDGET, budget)
         return budget if budget < top else None
     if budget is None:
-        budget = _BUDGETS.get(wanted.effort or "", _USUAL_BUDGET)
+        budget = _BUDGETS.get(wanted.effort or "", USUAL_BUDGET)
     budget = min(budget, top // 2)
-    return budget if budget >= _LEAST_BUDGET else None
+    return budget if budget >= LEAST_BUDGET else None
 
 
 def _lacks_signed(messages: Sequence[Message]) -> bool:

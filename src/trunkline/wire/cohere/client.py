@@ -302,7 +302,7 @@ def _place_thinking(asked: Asked, body: Json) -> None:
     asked.pass_over("reasoning", "reasoning_effort")
     if wanted == Reasoning():
         return
-    if wanted.enabled is False or wanted.effort == "none" or wanted.budget == 0:
+    if wanted.off or wanted.budget == 0:
         body["thinking"] = {"type": "disabled"}
         return
     body["thinking"] = {"type": "enabled"}

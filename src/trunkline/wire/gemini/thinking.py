@@ -98,7 +98,7 @@ def thinking_of(model: Model, wanted: Reasoning) -> tuple[Json, tuple[str, ...]]
 
 def is_off(wanted: Reasoning) -> bool:
     """Whether no thinking is asked for."""
-    return wanted.enabled is False or wanted.effort == "none" or wanted.budget == 0
+    return wanted.off or wanted.budget == 0
 
 
 def _name(wanted: Reasoning) -> str:

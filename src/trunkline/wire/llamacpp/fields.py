@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest
+from trunkline.core.outline import FAULTS
 from trunkline.wire.llamacpp.errors import malformed
 
 NOTHING = Raw(b"")
@@ -81,7 +82,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw) -> T
     """Decode, or raise `InvalidRequest` that says what is wrong."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except FAULTS as error:
         raise malformed(error) from error
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.outline import FAULTS
 from trunkline.core.types import Grammar, Json, ModelCard
 from trunkline.wire.ollama.errors import malformed, not_found
 from trunkline.wire.ollama.options import Options, read_options
@@ -98,7 +99,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray) -> T:
         raise InvalidRequest("missing request body")
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except FAULTS as error:
         raise malformed(error) from error
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from trunkline.core.outline import FAULTS
 from trunkline.wire.openai.fields import NOTHING
 
 _LIFETIMES = ("5m", "1h")
@@ -69,6 +70,6 @@ def _of_breakpoint(mark: object) -> str | None:
 def _decoded(raw: Raw) -> object:
     try:
         found: object = _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except FAULTS:
         return None
     return found

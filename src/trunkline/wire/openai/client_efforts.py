@@ -112,16 +112,15 @@ def effort(asked: Asked, told: str, *, tools: bool = False) -> str | None:
 
 
 def _word(wanted: Reasoning, family: _Family) -> str | None:
-    off = wanted.enabled is False or wanted.effort == "none"
-    if not family.words or (off and not family.told_off):
+    if not family.words or (wanted.off and not family.told_off):
         return None
-    said = "none" if off else wanted.effort
+    said = "none" if wanted.off else wanted.effort
     if said is None and family.thinks:
         said = _derived(wanted)
     if said is None or said not in _WORDS:
         return said
     # Who wants some thinking is never told that there is to be none.
-    words = [one for one in family.words if one != "none" or off]
+    words = [one for one in family.words if one != "none" or wanted.off]
     at = _WORDS.index(said)
     return min(words, key=lambda one: (abs(_WORDS.index(one) - at), -_WORDS.index(one)))
 

@@ -15,7 +15,7 @@ import msgspec
 
 from trunkline.core.types import Grammar, Json, Request
 from trunkline.wire.asked import Asked, schema_of
-from trunkline.wire.client import Feature, Outgoing, Terms
+from trunkline.wire.client import NOTES, Feature, Outgoing, Terms
 from trunkline.wire.raw import LENGTHS
 
 # OpenAI wants a name for each schema, in these letters.
@@ -23,19 +23,6 @@ _SCHEMA_NAME = "answer"
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 _MAX_NAME = 64
 
-# What a client says besides, and a server takes that has the feature of that name.
-_NOTES: tuple[Feature, ...] = (
-    "user",
-    "metadata",
-    "store",
-    "safety_identifier",
-    "service_tier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "prompt_cache_options",
-    "prediction",
-    "verbosity",
-)
 # OpenAI refuses longer ones; Claude Code's user is longer.
 _MAX_IDENTIFIER = 64
 _TIERS = frozenset(("auto", "default", "flex", "scale", "priority", "fast", "ultrafast"))
@@ -139,8 +126,8 @@ def place_tools(asked: Asked, request: Request, body: Json) -> None:
 
 
 def place_notes(asked: Asked, body: Json, *excepted: str) -> None:
-    """What the client says besides, where the server takes it; the rest is told."""
-    for name in _NOTES:
+    """What the client says besides, where the server has the feature; the rest is told."""
+    for name in NOTES:
         if name in excepted or not asked.has(name) or (said := asked.note(name)) is None:
             continue
         if name == "service_tier":

@@ -22,12 +22,12 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw
 
+from trunkline.core.outline import FAULTS
 from trunkline.core.types import RawRequest
 from trunkline.wire.client import Terms
 from trunkline.wire.openai.client_fields import CHAT_ID, RESPONSES_ID, call_id
 from trunkline.wire.openai.responses_items import HIDDEN
 
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _MARK = HIDDEN.encode()
 # The beginning of an id that may not fit: one that is not Mistral's, or too long for OpenAI.
 _NOT_SHORT = re.compile(rb'id"\s*:\s*"(?![0-9A-Za-z]{9}")')
@@ -117,7 +117,7 @@ def _mended(
     try:
         turns = _list.decode(sent)
         kept = [one for one in (mend(turn, left_out) for turn in turns) if one is not None]
-    except _FAULTS:
+    except FAULTS:
         return raw, ()
     if kept == turns or not kept:
         return raw, ()

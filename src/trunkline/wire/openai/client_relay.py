@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from trunkline.core.errors import UpstreamFailed
-from trunkline.core.outline import WholeAnswer
+from trunkline.core.outline import FAULTS, WholeAnswer
 from trunkline.core.pieces import Events
 from trunkline.core.speedups import native
 from trunkline.core.types import RawRequest, Usage
@@ -119,7 +119,7 @@ def look(body: bytes) -> Usage:
         return Usage(*told)
     try:
         found = _seen.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except FAULTS:
         found = seen(body)
     found.check(body)
     if found.choices is None:

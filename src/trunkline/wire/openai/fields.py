@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, Unsupported
+from trunkline.core.outline import FAULTS
 from trunkline.core.types import SamplingParams
 from trunkline.wire.openai.errors import malformed
 
@@ -107,7 +108,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw, wher
     """Decode a body, or its part at `where`; or raise `InvalidRequest` that names what is wrong."""
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except FAULTS as error:
         raise malformed(error, where) from error
 
 
