@@ -3,10 +3,14 @@
 The path of a stream is hot: what a dialect must know of it is looked for in the bytes. Quotes
 within strings are escaped, so `"usage":` is a field wherever it stands. Only pieces in which there
 is such a field are taken apart into events.
+
+Lines end as each server likes, and not always alike within a stream: what stands between it and us
+adds comments of its own, or the end.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -19,13 +23,15 @@ from trunkline.core.pieces import Events
 from trunkline.core.types import Completed, Event, Relayed, Timing, Usage
 from trunkline.wire.raw import with_fields
 from trunkline.wire.reading import MAX_WHOLE, decoded, too_long
-from trunkline.wire.sse import MOST
+from trunkline.wire.sse import BOM, MOST
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
 # What ends a stream in OpenAI's dialects.
 _DONE = b"[DONE]"
 # Nobody says where the time went.
 _UNTOLD = Timing()
+# The end of an event's last line, and the empty lines behind it.
+_GAPS = re.compile(rb"(?>\r\n|\n|\r){2,}")
 
 
 class EventPassing:
@@ -35,8 +41,9 @@ class EventPassing:
     _token: bytes | None = None
     # What stands in each event that must be looked at; None: `_special` alone can tell.
     _plain: Events | None = None
-    # What ends an event, an empty line; the first answer may show that there it is another.
+    # What ends an event where no "\r" is; and what does where one is, None: the same.
     _gap = b"\n\n"
+    _gaps: re.Pattern[bytes] | None = _GAPS
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id
@@ -57,34 +64,30 @@ class EventPassing:
                 return (Relayed(self._id, self._finally(data), tokens),)
         if self._rest:
             data = self._rest + data
-        gap = self._gap
-        end = data.rfind(gap)
-        if end < 0:
-            if b"\r\n\r\n" in data:
-                self._gap, self._rest = b"\r\n\r\n", b""
-                return self.feed(data)
+        end = len(data) if data.endswith(self._gap) else self._last_end(data)
+        if not end:
             if len(data) > MOST:
                 raise UpstreamFailed("The backend sent an event that is too long.")
             self._rest = data
             return ()
-        end += len(gap)
         if end == len(data):
             self._rest = b""
         else:
             self._rest, data = data[end:], data[:end]
         if not self._begun or self._special(data):
             return self._passed(data)
-        tokens = data.count(self._token or gap)
+        tokens = self._tokens(data) if self._token is None else data.count(self._token)
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
 
     def end(self) -> Sequence[Event]:
         """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
-        left: Sequence[Event] = ()
-        if rest := self._rest.strip():
-            self._rest = b""
-            if self._sound(rest):
-                left = self._passed(rest + self._gap)
+        rest, self._rest = self._rest, b""
+        end = self._last_end(rest, over=True)
+        rest, begun = rest[:end], rest[end:].strip()
+        if begun and self._sound(begun):
+            rest += begun + self._gap
+        left = self._passed(rest) if rest else ()
         if not self._whole():
             raise UpstreamFailed("The backend's answer is cut off.")
         usage = Usage(0, self._counted) if self._usage is None else self._usage
@@ -94,14 +97,44 @@ class EventPassing:
         if not self._begun:
             data = self._beginning(data)
         if self._special(data):
-            gap = self._gap
-            kept = [self._event(event) for event in data.split(gap)[:-1]]
-            data = b"".join([one + gap for one in kept if one is not None])
+            kept = [(self._event(event), gap) for event, gap in self._split(data)]
+            data = b"".join([event + gap for event, gap in kept if event is not None])
         if not data:
             return ()
-        tokens = data.count(self._token or self._gap)
+        tokens = self._tokens(data)
         self._counted += tokens
         return (Relayed(self._id, self._finally(data), tokens),)
+
+    def _tokens(self, data: bytes) -> int:
+        """How many tokens whole events bring."""
+        if self._token is not None:
+            return data.count(self._token)
+        told = data.count(self._gap)
+        if self._gaps is not None and b"\r" in data:
+            return told + data.count(b"\n\r\n") or len(self._split(data))
+        return told
+
+    def _last_end(self, data: bytes, *, over: bool = False) -> int:
+        """Where the last whole event of `data` ends, 0 if there is none. `over`: all has come."""
+        if self._gaps is not None and b"\r" in data:
+            if data.endswith(b"\r\n\r\n"):
+                return len(data)
+            # A "\r" that came last may be half the end of a line.
+            sure = len(data) - (data.endswith(b"\r") and not over)
+            return max((gap.end() for gap in self._gaps.finditer(data, 0, sure)), default=0)
+        end = data.rfind(self._gap)
+        return end + len(self._gap) if end >= 0 else 0
+
+    def _split(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """Whole events, each with what ends it."""
+        if self._gaps is None or b"\r" not in data:
+            return [(event, self._gap) for event in data.split(self._gap)[:-1]]
+        found = []
+        at = 0
+        for gap in self._gaps.finditer(data):
+            found.append((data[at : gap.start()], gap[0]))
+            at = gap.end()
+        return found
 
     def _sound(self, event: bytes) -> bool:
         """Whether what no empty line ends is a whole event all the same."""
@@ -121,14 +154,15 @@ class EventPassing:
         Raises `UpstreamFailed` where that one makes no sense: another backend may still be asked.
         """
         at = 0
-        for event in data.split(self._gap)[:-1]:
+        data = data.removeprefix(BOM)
+        for event, gap in self._split(data):
             if found := self._data(event):
                 if found == _DONE:
                     raise UpstreamFailed("The backend's answer is empty.")
                 decoded(_fields, found)
                 self._begun = True
                 return data[at:]
-            at += len(event) + len(self._gap)
+            at += len(event) + len(gap)
         return b""
 
     def _whole(self) -> bool:
@@ -191,6 +225,12 @@ def renamed(body: bytes, name: str, inside: str | None = None) -> bytes:
     if inside is not None and inside in fields:
         return with_fields(fields, {inside: Raw(renamed(bytes(fields[inside]), name))})
     return with_fields(fields, {"model": name}) if "model" in fields else body
+
+
+def first_event(data: bytes) -> bytes:
+    """The first event of a stream that begins with whole ones."""
+    gap = _GAPS.search(data)
+    return data if gap is None else data[: gap.start()]
 
 
 def event_data(event: bytes) -> bytes:

@@ -72,6 +72,7 @@ class LineRelay(EventRelay):
     """Passes lines of JSON on."""
 
     _gap = b"\n"
+    _gaps = None
 
     def _data(self, event: bytes) -> bytes:
         return event.strip()

@@ -14,7 +14,8 @@ from trunkline.core.errors import UpstreamFailed
 # Longest event or line, in bytes.
 MOST = 16 << 20
 
-_BOM = b"\xef\xbb\xbf"
+# What some servers begin with; it says nothing.
+BOM = b"\xef\xbb\xbf"
 
 
 class ServerEvent(NamedTuple):
@@ -73,7 +74,7 @@ class EventReader:
     def _events(self, whole: bytes) -> list[ServerEvent]:
         if not self._begun:
             self._begun = True
-            whole = whole.removeprefix(_BOM)
+            whole = whole.removeprefix(BOM)
         found: list[ServerEvent] = []
         for block in whole.split(b"\n\n"):
             # Nearly all events are one line of data.

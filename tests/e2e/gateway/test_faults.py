@@ -301,7 +301,9 @@ def test_stream_in_the_smallest_pieces(line: Line) -> None:
 
     line.first.play(drips)
     response = ask(line, "solo", stream=True)
-    assert DIALECTS["openai.chat"].text(response.content, stream=True) == "".join(text)
+    assert response.status_code == 200, response.text
+    said = DIALECTS["openai.chat"].text(response.content, stream=True)
+    assert said == "".join(text), response.text
 
 
 @pytest.mark.parametrize("name", [one.name for one in DIALECTS.values() if one.chats])

@@ -47,7 +47,7 @@ from trunkline.wire.openai.responses_items import (
     read_items,
 )
 from trunkline.wire.openai.responses_tools import ResponseTools, response_tools, tool_name
-from trunkline.wire.passing import event_data
+from trunkline.wire.passing import event_data, first_event
 
 # Built-in conversations, prompt templates and the like live at OpenAI alone.
 _refusal = Refusal(
@@ -386,7 +386,7 @@ def kept(data: bytes) -> str:
         if data.startswith(b"{"):
             made = _made.decode(data)
         else:
-            made = _first.decode(event_data(data[: data.find(b"\n\n")])).response
+            made = _first.decode(event_data(first_event(data))).response
     except msgspec.DecodeError:
         return ""
     return made.id if made.store is not False else ""
