@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -14,7 +15,15 @@ import pytest
 
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.load import load
-from trunkline.server.file.watch import InForce, changes, hangups, stamp
+from trunkline.server.file.watch import (
+    _MOST_HANGING,
+    InForce,
+    _Aside,
+    _Hangs,
+    changes,
+    hangups,
+    stamp,
+)
 
 # Seconds between looks, and the longest that a change may take to be seen on a busy machine.
 FAST = 0.02
@@ -217,3 +226,64 @@ def test_a_stamp_tells_versions_apart(tmp_path: Path) -> None:
     path.write_text("22")
     assert stamp([str(path)]) != first
     assert stamp([str(tmp_path / "gone")]) == (None,)
+
+
+async def test_what_hangs_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A pipe that nobody writes to, or a file on a network disk that is gone."""
+    path = tmp_path / "a.yaml"
+    path.write_text(text(1))
+    over = threading.Event()
+
+    def read() -> Loaded:
+        loaded = load(str(path), {})
+        if loaded.config.server.port == 2:
+            over.wait(PATIENCE)
+        return loaded
+
+    found: asyncio.Queue[Loaded] = asyncio.Queue()
+
+    async def watch() -> None:
+        async for loaded in changes(InForce(read()), read, asyncio.Event(), FAST, most=10 * FAST):
+            found.put_nowait(loaded)
+
+    with caplog.at_level(logging.ERROR, "trunkline.config"):
+        task = asyncio.create_task(watch())
+        try:
+            await asyncio.sleep(FAST)
+            path.write_text(text(2))
+            await wait_for(lambda: "hangs" in caplog.text)
+            await asyncio.sleep(20 * FAST)
+            assert found.empty()
+            assert caplog.text.count("hangs") == 1
+            path.write_text(text(33))
+            assert await port(found) == 33
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            over.set()
+    # What came too late is nobody's.
+    assert found.empty()
+
+
+async def test_no_more_than_a_few_calls_hang() -> None:
+    aside = _Aside(most=FAST)
+    over = threading.Event()
+    begun: list[None] = []
+
+    def hangs() -> None:
+        begun.append(None)
+        over.wait(PATIENCE)
+
+    try:
+        for _ in range(3 * _MOST_HANGING):
+            with pytest.raises(_Hangs):
+                await aside.result(hangs)
+        assert len(begun) == _MOST_HANGING
+    finally:
+        over.set()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(_Hangs):
+                assert await aside.result(lambda: "back") == "back"
+                break
+            await asyncio.sleep(FAST)

@@ -12,7 +12,11 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,7 +26,13 @@ from trunkline.server.file.problems import FileError
 log = logging.getLogger("trunkline.config")
 
 INTERVAL = 1.0
+# Seconds within which files can be read, unless what holds them hangs.
+MOST = 30.0
 
+# Calls that hang, before no further ones are made.
+_MOST_HANGING = 8
+
+_T = TypeVar("_T")
 # None for a file that is not there.
 _Stamp = tuple[tuple[int, int, int, int] | None, ...]
 
@@ -46,20 +56,65 @@ class InForce(msgspec.Struct):
     loaded: Loaded
 
 
+class _Hangs(Exception):
+    """A call has not returned in time; `over` tells when it has."""
+
+    def __init__(self, over: Callable[[], bool]) -> None:
+        super().__init__()
+        self.over = over
+
+
+class _Aside:
+    """Calls that may hang, as on a pipe without a writer or on a network disk that is gone.
+
+    Nobody waits for them at the end of the process.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._hanging: list[Future[Any]] = []
+
+    async def result(self, call: Callable[[], _T]) -> _T:
+        """What `call` returns or raises. Raises `_Hangs`."""
+        self._hanging = [one for one in self._hanging if not one.done()]
+        if len(self._hanging) == _MOST_HANGING:
+            raise _Hangs(self._hanging[-1].done)
+        made: Future[_T] = Future()
+        made.set_running_or_notify_cancel()
+        threading.Thread(target=_call, args=(call, made), name="watch", daemon=True).start()
+        try:
+            async with asyncio.timeout(self._most):
+                return await asyncio.wrap_future(made)
+        except TimeoutError as error:
+            if made.done():
+                raise
+            self._hanging.append(made)
+            raise _Hangs(made.done) from error
+
+
+def _call(call: Callable[[], _T], made: Future[_T]) -> None:
+    try:
+        made.set_result(call())
+    except Exception as error:  # noqa: BLE001 - raised again where the result is waited for
+        made.set_exception(error)
+
+
 def changes(
     in_force: InForce,
     reload: Callable[[], Loaded],
     asked: asyncio.Event,
     interval: float = INTERVAL,
+    most: float = MOST,
 ) -> AsyncGenerator[Loaded, None]:
     """Each configuration that is not in force: when `asked` is set, or when a file has changed
     since this call.
 
     Ends only by being cancelled. A file with errors is logged, with its lines, and yields nothing:
-    what holds goes on holding. A file is read once it has been the same for one interval, so that
-    none is read half written.
+    what holds goes on holding; so does one that cannot be read within `most` seconds. A file is
+    read once it has been the same for one interval, so that none is read half written.
     """
-    return _changes(in_force, stamp(in_force.loaded.files), reload, asked, interval)
+    aside = _Aside(most)
+    return _changes(in_force, stamp(in_force.loaded.files), reload, asked, interval, aside)
 
 
 async def _changes(
@@ -68,34 +123,56 @@ async def _changes(
     reload: Callable[[], Loaded],
     asked: asyncio.Event,
     interval: float,
+    aside: _Aside,
 ) -> AsyncGenerator[Loaded, None]:
     files = in_force.loaded.files
+    # A version that could not be read in time, and whether its reader has come back.
+    hanging: _Stamp | None = None
+    over: Callable[[], bool] = bool
     while True:
         hurried = await _wait(asked, interval)
-        now = await asyncio.to_thread(stamp, files)
+        now = await _look(aside, files)
         if not hurried and (now == read or None in now):
             # A file that is gone is between two versions; without it nothing changes.
             continue
         if not hurried:
             await _wait(asked, interval)
-            if await asyncio.to_thread(stamp, files) != now:
+            if await _look(aside, files) != now:
                 continue
+        if now == hanging and not over():
+            continue
+        try:
+            fresh = await _read(aside, reload)
+        except _Hangs as error:
+            if now != hanging:
+                log.error("the configuration stays as it was: what it is read from hangs")
+            hanging, over = now, error.over
+            continue
         read = now
-        fresh = await _read(reload)
         if fresh is None:
             continue
         if fresh.files != files:
             files = fresh.files
-            read = await asyncio.to_thread(stamp, files)
+            read = await _look(aside, files)
         if fresh.config == in_force.loaded.config:
             log.info("%s: nothing has changed", fresh.path)
             continue
         yield fresh
 
 
-async def _read(reload: Callable[[], Loaded]) -> Loaded | None:
+async def _look(aside: _Aside, files: Sequence[str]) -> _Stamp:
+    """`stamp`; a file that nobody can look at is not there."""
     try:
-        return await asyncio.to_thread(reload)
+        return await aside.result(partial(stamp, files))
+    except _Hangs:
+        return (None,) * len(files)
+
+
+async def _read(aside: _Aside, reload: Callable[[], Loaded]) -> Loaded | None:
+    try:
+        return await aside.result(reload)
+    except _Hangs:
+        raise
     except FileError as error:
         log.error("the configuration stays as it was:\n%s", error.message)
     except Exception:  # what is wrong in a file must not end that the next one is read
