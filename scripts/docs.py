@@ -14,13 +14,14 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from trunkline.core.errors import TrunklineError  # noqa: E402 - found beside this script
+from trunkline.core.errors import TrunklineError, Unsupported  # noqa: E402 - found beside this script
 from trunkline.wire.codec import Incoming  # noqa: E402
 from trunkline.wire.pages import PAGES  # noqa: E402
 from trunkline.wire.reference import Body, Page, Parameter  # noqa: E402
@@ -65,8 +66,10 @@ def _index() -> Iterator[str]:
     yield "decided by the fields of the body, or by who asks."
     yield ""
     yield "A parameter that is *refused* fails where it asks for something: null, false and what is"
-    yield "empty do not. One that is *handed on* goes to servers that know it when a request is"
-    yield "translated for them, else a `warning` names it; a model that runs here does without."
+    yield "empty do not. So does one that is *refused here*; but a request that is translated for"
+    yield "another server goes without it where `unsupported: drop` says so, and a `warning` names"
+    yield "it. One that is *handed on* goes to servers that know it when a request is translated"
+    yield "for them, else a `warning` names it; a model that runs here does without."
     yield "Every example behind these tables is sent by the tests."
     yield ""
     for page in PAGES:
@@ -105,7 +108,7 @@ def _page(page: Page) -> Iterator[str]:
 
 
 def _row(body: Body, parameter: Parameter) -> str:
-    support = _SUPPORT.get(parameter.support) or f"refused: {_refusal(body, parameter)}"
+    support = _SUPPORT.get(parameter.support) or f"{parameter.support}: {_refusal(body, parameter)}"
     note = parameter.note
     if parameter.instead_of:
         note = f"Instead of `{parameter.instead_of}`. {note}"
@@ -173,12 +176,15 @@ def _refusal(body: Body, parameter: Parameter) -> str:
     """Status and words of the error that the example gets."""
     fields = {**parameter.needs, parameter.name: parameter.example}
     sent = {**body.least, body.inside: fields} if body.inside else {**body.least, **fields}
+    error: TrunklineError
     try:
-        body.codec.decode(Incoming(msgspec.json.encode(sent), path=body.path))
-    except TrunklineError as error:
-        words = error.message.replace("|", "\\|")
-        return f"{body.codec.status(error)}, {words}"
-    raise ValueError(f"{body.title}: {parameter.name} is not refused")
+        asked: Any = body.codec.decode(Incoming(msgspec.json.encode(sent), path=body.path))
+        (request,) = asked.requests("r", "m", "")
+        error = Unsupported(request.beyond[parameter.name])
+    except TrunklineError as raised:
+        error = raised
+    words = error.message.replace("|", "\\|")
+    return f"{body.codec.status(error)}, {words}"
 
 
 def main() -> int:

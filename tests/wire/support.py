@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-from trunkline.core.types import Delta, Event, RowFinished, Timing, TokenLogprob, Usage
+from trunkline.core.types import Delta, Event, Request, RowFinished, Timing, TokenLogprob, Usage
 from trunkline.wire.codec import Answer
 
 GOLDEN = Path(__file__).parent / "golden"
 ANSWER = Answer("req-1", "m", 1_700_000_000, "fp")
 USAGE = Usage(7, 3, 2)
 TIMING = Timing(0.5, 0.25, 1.0)
+
+
+class Asking(Protocol):
+    """A decoded call."""
+
+    def requests(self, request_id: str, model: str, tenant: str, /) -> tuple[Request, ...]:
+        """What it asks for."""
+
+
+def is_refused_here(asked: Asking, name: str) -> None:
+    """Assert that each request has words that refuse `name`, and nothing else."""
+    for request in asked.requests("r", "m", ""):
+        assert list(request.beyond) == [name]
+        assert name in request.beyond[name]
 
 
 def token(text: str | bytes, token_id: int, logprob: float = -0.5, top: int = 0) -> TokenLogprob:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.wire.support import ANSWER, TIMING, USAGE, token
-from trunkline.core.errors import TrunklineError
+from tests.wire.support import ANSWER, TIMING, USAGE, is_refused_here, token
+from trunkline.core.errors import TrunklineError, Unsupported
 from trunkline.core.types import (
     Completed,
     Delta,
@@ -96,6 +96,9 @@ def test_a_parameter_does_what_its_page_says(body: Body, parameter: Parameter) -
         shown = body.codec.error(caught.value).decode()
         assert parameter.name in shown or caught.value.param == parameter.name == "images"
         return
+    if parameter.support == "refused here":
+        _is_refused_here(body, sent, parameter.name)
+        return
     same = [
         observed(body, without, notes=notes) == observed(body, sent, notes=notes)
         for notes in (True, False)
@@ -105,6 +108,15 @@ def test_a_parameter_does_what_its_page_says(body: Body, parameter: Parameter) -
         assert same == expected[parameter.support]
     else:
         assert not same[1]
+
+
+def _is_refused_here(body: Body, sent: Json, name: str) -> None:
+    asked: Any = body.codec.decode(Incoming(msgspec.json.encode(sent), path=body.path))
+    is_refused_here(asked, name)
+    for request in asked.requests("r", "m", ""):
+        error = Unsupported(request.beyond[name], param=name)
+        assert body.codec.status(error) in (400, 422, 501)
+        assert name in body.codec.error(error).decode()
 
 
 @pytest.mark.parametrize(("name", "body"), BODIES, ids=lambda one: getattr(one, "title", one))

@@ -175,6 +175,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     # What the client said besides, by its dialect's names (OpenAI's, where it has one). Nothing of
     # ours looks at it; a server with no place for it goes without, and the client is told.
     notes: Mapping[str, Any] = {}
+    # Fields that ask for what nobody here can do or translate, each with the words that refuse it.
+    # A model of ours refuses; what is translated for a server is refused, or goes without them.
+    beyond: Mapping[str, str] = {}
     # True: `Completed` tells the prompt's token ids.
     return_prompt_ids: bool = False
     # True: `PromptTokens` tell the prompt before the answer begins.

@@ -255,6 +255,7 @@ def _asks(request: Request) -> dict[str, Any]:
         value = getattr(request, name)
         if value != neutral:
             found[name] = value
+    found |= dict.fromkeys(request.beyond, True)
     source = request.input
     if isinstance(source, ChatInput):
         found |= _chat_asks(request, source)

@@ -3,8 +3,9 @@
 `scripts/docs.py` writes the pages. `tests/wire/test_reference.py` sends every example: what is said
 to be supported must change the request or the answer, what is said to be handed on must change
 what the request notes for other servers and no more, what is said to be ignored must change
-nothing, what is said to be refused must fail with a 4xx that names it; and every field that a
-decoder knows, and every route, must be on a page.
+nothing, what is said to be refused must fail with a 4xx that names it, what is said to be refused
+here must have the words for that in the request; and every field that a decoder knows, and every
+route, must be on a page.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from trunkline.wire.codec import Codec
 
 # "yes": it does what it says. "handed on": to a server that knows it (`Request.notes`); without
 # effect on a model that runs here. "ignored": accepted without effect. "refused": a 4xx that names
-# it.
-Support = Literal["yes", "handed on", "ignored", "refused"]
+# it. "refused here": the same, by a model that runs here and by what translates for other servers,
+# unless it is to go without (`Request.beyond`).
+Support = Literal["yes", "handed on", "ignored", "refused", "refused here"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -91,6 +93,11 @@ def ignored(name: str, example: Any, note: str = "", **needs: Any) -> Parameter:
 def refused(name: str, example: Any, note: str = "", **needs: Any) -> Parameter:
     """A parameter that fails where it asks for something."""
     return Parameter(name, "refused", example, note, needs)
+
+
+def refused_here(name: str, example: Any, note: str = "", **needs: Any) -> Parameter:
+    """A parameter that fails where it asks for something, unless it is to be left out."""
+    return Parameter(name, "refused here", example, note, needs)
 
 
 def amended(

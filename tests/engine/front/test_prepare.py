@@ -211,6 +211,13 @@ def test_a_prompt_alone_is_computed_all_the_same(preparer: Preparer) -> None:
         group(preparer, request(max_tokens=0), 100)
 
 
+async def test_what_nobody_here_can_do_is_refused(preparer: Preparer) -> None:
+    asked = request(TextInput("Hi"), beyond={"audio": "'audio' is not supported."})
+    with pytest.raises(Unsupported, match="'audio' is not supported") as caught:
+        await preparer.prompt(asked, 100)
+    assert caught.value.param == "audio"
+
+
 async def test_prompts_to_be_filled_in(preparer: Preparer) -> None:
     with pytest.raises(Unsupported, match="Infill is not supported"):
         await preparer.prompt(request(InfillInput(("a",), ("b",))), 100)

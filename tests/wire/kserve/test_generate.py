@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.support import GOLDEN, TIMING, USAGE, delta, end
+from tests.wire.support import GOLDEN, TIMING, USAGE, delta, end, is_refused_here
 from trunkline.core.errors import (
     EngineCrashed,
     InvalidRequest,
@@ -132,10 +132,15 @@ def test_what_is_wrong_is_told(body: bytes, words: str) -> None:
     assert json.loads(GENERATE.error(caught.value)).keys() == golden("error.json").keys()
 
 
-@pytest.mark.parametrize("name", ["bad_words", "image", "return_log_probs", "n", "beam_width"])
+@pytest.mark.parametrize("name", ["image", "n", "beam_width"])
 def test_what_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(Unsupported, match=name):
         ask(**{name: 2})
+
+
+@pytest.mark.parametrize("name", ["bad_words", "return_log_probs", "lora"])
+def test_what_another_server_may_go_without(name: str) -> None:
+    is_refused_here(ask(**{name: 2}), name)
 
 
 def test_versions() -> None:

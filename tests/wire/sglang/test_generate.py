@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.support import ANSWER, GOLDEN, TIMING, USAGE, delta, end, token
+from tests.wire.support import ANSWER, GOLDEN, TIMING, USAGE, delta, end, is_refused_here, token
 from trunkline.core.errors import InvalidRequest, QueueFull, TrunklineError, Unsupported
 from trunkline.core.types import (
     Completed,
@@ -176,13 +176,19 @@ def test_what_is_wrong_is_told(body: Any, words: str) -> None:
     assert json.loads(GENERATE.error(caught.value)) == {"error": {"message": caught.value.message}}
 
 
-@pytest.mark.parametrize("name", ["image_data", "lora_path", "session_params", "input_embeds"])
+@pytest.mark.parametrize("name", ["image_data", "session_params", "input_embeds"])
 def test_what_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(Unsupported, match=name):
         ask(**{name: "x"})
     ask(**{name: None})
-    with pytest.raises(Unsupported, match="stop_regex"):
-        ask(sampling_params={"stop_regex": "a"})
+
+
+def test_what_another_server_may_go_without() -> None:
+    is_refused_here(ask(lora_path="x"), "lora_path")
+    is_refused_here(ask(sampling_params={"stop_regex": "a"}), "stop_regex")
+    each = [{"stop_regex": "a"}, {}]
+    first, second = ask(text=["a", "b"], sampling_params=each).requests("r", "m", "")
+    assert (list(first.beyond), list(second.beyond)) == (["stop_regex"], [])
 
 
 def completed(usage: Usage = USAGE, timing: Timing = TIMING) -> Event:

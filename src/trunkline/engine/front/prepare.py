@@ -73,6 +73,8 @@ class Preparer:
 
         `context`: longest prompt plus output, for prompts that are made to fit.
         """
+        for name, problem in request.beyond.items():
+            raise Unsupported(problem, param=name)
         prompt = await self._whole_prompt(request, context)
         most = request.truncate_prompt
         if most is None or len(prompt.token_ids) <= most:

@@ -78,10 +78,9 @@ class Parameters(msgspec.Struct, kw_only=True):
     use_beam_search: Raw = NOTHING
 
 
-_refusal = Refusal(
+refusal = Refusal(
     (
         "bad_words",
-        "image",
         "return_logprobs",
         "return_cumulative_logprob",
         "return_log_probs",
@@ -89,7 +88,8 @@ _refusal = Refusal(
         "return_generation_logits",
         "lora",
         "use_beam_search",
-    )
+    ),
+    essential=("image",),
 )
 
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -111,7 +111,6 @@ def decode_parameters(body: bytes | bytearray) -> Parameters:
         more = decode(_members, value, nested)
         found.update(more)
     parameters = decode(_parameters, msgspec.json.encode(found))
-    _refusal.check(parameters)
     for name in ("n", "best_of", "beam_width"):
         if getattr(parameters, name) not in (None, 1):
             problem = f"'{name}' other than 1 is not supported: there is one text_output."

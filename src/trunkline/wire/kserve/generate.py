@@ -20,6 +20,7 @@ from trunkline.wire.kserve.fields import (
     Parameters,
     decode_parameters,
     prompt,
+    refusal,
     sampling,
     stops,
 )
@@ -43,6 +44,7 @@ class GenerateAsk:
     """A decoded call."""
 
     def __init__(self, parameters: Parameters, model: str, *, stream: bool) -> None:
+        self._beyond = refusal.of(parameters)
         self.model = model
         self.stream = stream
         self._parameters = parameters
@@ -68,6 +70,7 @@ class GenerateAsk:
             # As vLLM does where its server is not asked.
             overflow="cap",
             tenant=tenant,
+            beyond=self._beyond,
         )
         return (request,)
 

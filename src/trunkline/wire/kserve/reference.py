@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline.wire.kserve.fields import Parameters
 from trunkline.wire.kserve.generate import GENERATE
-from trunkline.wire.reference import Body, Page, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, ignored, refused, refused_here, yes
 
 _GENERATE = (
     yes("text_input", "Bye", "The prompt, also as a list of one."),
@@ -36,15 +36,15 @@ _GENERATE = (
     refused("n", 2),
     refused("best_of", 2),
     refused("beam_width", 2),
-    refused("bad_words", ["a"]),
+    refused_here("bad_words", ["a"]),
     refused("image", ["x"]),
-    refused("return_logprobs", True),
-    refused("return_cumulative_logprob", True),
-    refused("return_log_probs", True),
-    refused("return_context_logits", True),
-    refused("return_generation_logits", True),
-    refused("lora", "x"),
-    refused("use_beam_search", True),
+    refused_here("return_logprobs", True),
+    refused_here("return_cumulative_logprob", True),
+    refused_here("return_log_probs", True),
+    refused_here("return_context_logits", True),
+    refused_here("return_generation_logits", True),
+    refused_here("lora", "x"),
+    refused_here("use_beam_search", True),
 )
 
 PAGE = Page(

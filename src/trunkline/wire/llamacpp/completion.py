@@ -15,7 +15,7 @@ from trunkline.wire.llamacpp.errors import render_error, status, stream_error
 from trunkline.wire.llamacpp.fields import CompletionFields, decode
 from trunkline.wire.llamacpp.infill import InfillFields, infill_input
 from trunkline.wire.llamacpp.prompts import prompts
-from trunkline.wire.llamacpp.sampling import implied, sampling, settings
+from trunkline.wire.llamacpp.sampling import beyond, implied, sampling, settings
 from trunkline.wire.openai.formats import json_schema
 
 _MAX_STOPS = 64
@@ -70,6 +70,7 @@ class CompletionAsk:
             tool_choice="none",
             overflow="cap",
             tenant=tenant,
+            beyond=beyond(self._fields),
             # Nobody else's prefix has this name.
             cache_salt=request_id if self._fields.cache_prompt is False else "",
             # The answer tells it as text.

@@ -6,7 +6,7 @@ from trunkline.wire.llamacpp.completion import COMPLETION, INFILL
 from trunkline.wire.llamacpp.fields import CompletionFields
 from trunkline.wire.llamacpp.infill import InfillFields
 from trunkline.wire.llamacpp.lookups import TOKENIZE, TokenizeFields
-from trunkline.wire.reference import Body, Page, amended, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, amended, ignored, refused_here, yes
 
 _COMPLETION = (
     yes("prompt", "Bye", "A text, token ids, both in turn, or a list of these."),
@@ -56,18 +56,18 @@ _COMPLETION = (
     ignored("verbose", True),
     ignored("t_max_prompt_ms", 500, "Nor does that server heed it."),
     ignored("xtc_threshold", 0.3, "`xtc_probability` is what asks for something."),
-    refused("post_sampling_probs", True),
-    refused("dynatemp_range", 0.5),
-    refused("top_n_sigma", 1.0),
-    refused("xtc_probability", 0.5),
-    refused("dry_multiplier", 0.5),
-    refused("mirostat", 1),
-    refused("adaptive_target", 0.5),
-    refused("min_keep", 2),
-    refused("reasoning_budget_tokens", 10),
-    refused("lora", [{"id": 0, "scale": 1.0}]),
-    refused("grammar_lazy", True),
-    refused("grammar_triggers", [{"type": 0, "value": "x"}]),
+    refused_here("post_sampling_probs", True),
+    refused_here("dynatemp_range", 0.5),
+    refused_here("top_n_sigma", 1.0),
+    refused_here("xtc_probability", 0.5),
+    refused_here("dry_multiplier", 0.5),
+    refused_here("mirostat", 1),
+    refused_here("adaptive_target", 0.5),
+    refused_here("min_keep", 2),
+    refused_here("reasoning_budget_tokens", 10),
+    refused_here("lora", [{"id": 0, "scale": 1.0}]),
+    refused_here("grammar_lazy", True),
+    refused_here("grammar_triggers", [{"type": 0, "value": "x"}]),
 )
 
 _INFILL = amended(

@@ -7,7 +7,7 @@ last `repeat_last_n` tokens, unless that is 0, which turns them off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from trunkline.core.errors import InvalidRequest, Unsupported
@@ -44,7 +44,6 @@ _N = TypeVar("_N", int, float)
 
 def sampling(fields: CompletionFields) -> SamplingParams:
     """Sampling parameters with llama.cpp's defaults. Raises `InvalidRequest`, `Unsupported`."""
-    _refuse(fields)
     on = _chain(fields)
     penalties = "penalties" in on and fields.repeat_last_n != 0
     repeat = _or(fields.repeat_penalty, 1.0) if penalties else 1.0
@@ -144,8 +143,8 @@ def settings(params: SamplingParams, *, only_sampling: bool = False) -> Json:
     return said
 
 
-def _refuse(fields: CompletionFields) -> None:
-    """Raise `Unsupported` for what is known and would change the output."""
+def beyond(fields: CompletionFields) -> Mapping[str, str]:
+    """What is known and would change the output (`Request.beyond`)."""
     xtc = _or(fields.xtc_probability, 0.0) > 0 and _or(fields.xtc_threshold, 0.1) <= 0.5
     wanted = {
         "post_sampling_probs": bool(fields.post_sampling_probs),
@@ -162,9 +161,7 @@ def _refuse(fields: CompletionFields) -> None:
         "grammar_lazy": bool(fields.grammar_lazy),
         "grammar_triggers": bool(fields.grammar_triggers),
     }
-    for name, asked in wanted.items():
-        if asked:
-            raise Unsupported(f"Field '{name}': not supported", param=name)
+    return {name: f"Field '{name}': not supported" for name, asked in wanted.items() if asked}
 
 
 def _chain(fields: CompletionFields) -> Sequence[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Raw
 
-from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported
+from trunkline.core.errors import InvalidRequest, TrunklineError
 from trunkline.core.types import CachePoint, ChatInput, Message, Request
 from trunkline.wire.cache_points import WHOLE
 from trunkline.wire.codec import Answer, Codec, Renderer
@@ -115,6 +116,7 @@ class ChatAsk:
         self._input = _input(fields, self._tools)
         self._stop = stops(fields)
         self._notes = _notes.of(fields)
+        self._beyond = _beyond(fields)
         self._sampling = sampling(
             fields,
             max_tokens=fields.max_completion_tokens or fields.max_tokens,
@@ -145,6 +147,7 @@ class ChatAsk:
             prompt_logprobs=fields.prompt_logprobs,
             explicit=explicit(fields),
             notes=self._notes,
+            beyond=self._beyond,
         )
         return (request,)
 
@@ -166,11 +169,15 @@ class ChatAsk:
 def decode_chat(body: bytes | bytearray) -> ChatAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
-    _refusal.check(fields)
     check_prompt_logprobs(fields)
-    if fields.modalities not in (None, [], ["text"]):
-        raise Unsupported("'modalities' other than text are not supported.", param="modalities")
     return ChatAsk(fields)
+
+
+def _beyond(fields: ChatFields) -> Mapping[str, str]:
+    found = _refusal.of(fields)
+    if fields.modalities in (None, [], ["text"]):
+        return found
+    return {**found, "modalities": "'modalities' other than text are not supported."}
 
 
 def _logprobs(fields: ChatFields) -> int | None:

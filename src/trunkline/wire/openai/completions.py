@@ -45,7 +45,7 @@ DEFAULT_MAX_TOKENS = 16
 MAX_PROMPTS = 256
 MAX_CHOICES = 1024
 
-_refusal = Refusal((*COMMON_REFUSED, "prompt_embeds"))
+_refusal = Refusal(COMMON_REFUSED, essential=("prompt_embeds",))
 _notes = Notes("user")
 _SPACE = b" \t\r\n"
 
@@ -99,6 +99,7 @@ class CompletionAsk:
     """A decoded call."""
 
     def __init__(self, fields: CompletionFields) -> None:
+        self._beyond = _refusal.of(fields)
         self.model = fields.model or ""
         self.stream = bool(fields.stream)
         self._fields = fields
@@ -149,6 +150,7 @@ class CompletionAsk:
                 prompt_logprobs=self._prompt_logprobs(),
                 explicit=explicit(self._fields),
                 notes=self._notes,
+                beyond=self._beyond,
             )
             for index, one in enumerate(self._inputs)
         )
@@ -182,7 +184,6 @@ class CompletionAsk:
 def decode_completion(body: bytes | bytearray) -> CompletionAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
-    _refusal.check(fields)
     check_prompt_logprobs(fields)
     if fields.suffix and fields.echo:
         raise InvalidRequest("'echo' and 'suffix' exclude each other.", param="echo")

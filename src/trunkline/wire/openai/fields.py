@@ -113,26 +113,38 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | Raw, wher
 
 
 class Refusal:
-    """Refuses a request in which one of the raw fields `names` asks for something.
+    """Finds which of the raw fields `names` ask for something (see `Request.beyond`).
 
-    Those of `even_empty` do as soon as they are an object.
+    Those of `even_empty` do as soon as they are an object. What a request without those of
+    `essential` would answer is another question: they are refused at once.
     """
 
-    def __init__(self, names: Sequence[str], even_empty: Collection[str] = ()) -> None:
-        self._names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str],
+        even_empty: Collection[str] = (),
+        essential: Collection[str] = (),
+    ) -> None:
+        names = (*essential, *names)
+        self._names = names
         self._even_empty = frozenset(even_empty)
+        self._essential = frozenset(essential)
         # All at once: nearly every request has none of them.
         self._get = operator.attrgetter(*names)
         self._none = (NOTHING,) * len(names)
 
-    def check(self, fields: msgspec.Struct) -> None:
-        """Raise `Unsupported`."""
+    def of(self, fields: msgspec.Struct) -> Mapping[str, str]:
+        """What asks, each with the words that refuse it. Raises `Unsupported`."""
         values = self._get(fields)
         if values == self._none:
-            return
+            return {}
+        found = {}
         for name, raw in zip(self._names, values, strict=True):
             if asks(raw) or (name in self._even_empty and bytes(raw) == b"{}"):
-                raise Unsupported(f"'{name}' is not supported.", param=name)
+                found[name] = f"'{name}' is not supported."
+                if name in self._essential:
+                    raise Unsupported(found[name], param=name)
+        return found
 
 
 def asks(raw: Raw) -> bool:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from trunkline.wire.openai.chat import CHAT, ChatFields
 from trunkline.wire.openai.completions import COMPLETIONS, CompletionFields
-from trunkline.wire.reference import Body, Page, amended, handed_on, ignored, refused, yes
+from trunkline.wire.reference import (
+    Body,
+    Page,
+    amended,
+    handed_on,
+    ignored,
+    refused,
+    refused_here,
+    yes,
+)
 
 _SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": _SCHEMA}}
@@ -50,11 +59,11 @@ COMMON = (
     yes("return_token_ids", True, "vLLM's. Token ids of prompt and answer."),
     handed_on("user", "me"),
     ignored("unknown_field", 1, "So is every field that nobody knows."),
-    refused("use_beam_search", True, "vLLM's."),
-    refused("allowed_token_ids", [1], "vLLM's."),
-    refused("bad_words", ["a"], "vLLM's."),
-    refused("logits_processors", ["x"], "vLLM's."),
-    refused("return_tokens_as_token_ids", True, "vLLM's."),
+    refused_here("use_beam_search", True, "vLLM's."),
+    refused_here("allowed_token_ids", [1], "vLLM's."),
+    refused_here("bad_words", ["a"], "vLLM's."),
+    refused_here("logits_processors", ["x"], "vLLM's."),
+    refused_here("return_tokens_as_token_ids", True, "vLLM's."),
 )
 
 _CHAT = amended(
@@ -99,13 +108,13 @@ _CHAT = amended(
     handed_on("prompt_cache_retention", "24h"),
     handed_on("prompt_cache_options", {"ttl": "30m"}),
     handed_on("safety_identifier", "x"),
-    refused("audio", {"voice": "x", "format": "wav"}),
-    refused("web_search_options", {}),
-    refused("moderation", {"model": "omni-moderation-latest"}),
-    refused("documents", [{"text": "x"}], "vLLM's."),
-    refused("chat_template", "x", "vLLM's. The server's operator chooses the template."),
-    refused("mm_processor_kwargs", {"x": 1}, "vLLM's."),
-    refused("echo", True, "vLLM's."),
+    refused_here("audio", {"voice": "x", "format": "wav"}),
+    refused_here("web_search_options", {}),
+    refused_here("moderation", {"model": "omni-moderation-latest"}),
+    refused_here("documents", [{"text": "x"}], "vLLM's."),
+    refused_here("chat_template", "x", "vLLM's. The server's operator chooses the template."),
+    refused_here("mm_processor_kwargs", {"x": 1}, "vLLM's."),
+    refused_here("echo", True, "vLLM's."),
 )
 
 _COMPLETIONS = amended(

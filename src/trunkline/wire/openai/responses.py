@@ -51,7 +51,8 @@ from trunkline.wire.passing import event_data, first_event
 
 # Built-in conversations, prompt templates and the like live at OpenAI alone.
 _refusal = Refusal(
-    (*COMMON_REFUSED, "background", "conversation", "prompt", "moderation", "access_programs")
+    (*COMMON_REFUSED, "moderation", "access_programs"),
+    essential=("background", "conversation", "prompt"),
 )
 
 _raw_notes = Notes(
@@ -168,6 +169,7 @@ class ResponsesAsk:
         self._grammar = _grammar(fields)
         self._stop = stops(fields)
         self._notes = _notes(fields, items, self._tools)
+        self._beyond = _refusal.of(fields)
         self._logprobs = _logprobs(fields)
         self._sampling = sampling(
             fields,
@@ -215,6 +217,7 @@ class ResponsesAsk:
             cache_salt=fields.cache_salt or "",
             explicit=explicit(fields),
             notes=self._notes,
+            beyond=self._beyond,
         )
         return (request,)
 
@@ -278,7 +281,7 @@ class InputTokens:
 def decode_responses(body: bytes | bytearray) -> ResponsesAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
-    _refusal.check(fields)
+    _refusal.of(fields)
     if fields.n is not None and fields.n > 1:
         raise Unsupported("'n' is not supported: a response has one answer.", param="n")
     if not asks(fields.input) and fields.previous_response_id is None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from trunkline.wire.openai.reference import COMMON
 from trunkline.wire.openai.responses import RESPONSES, ResponsesFields
-from trunkline.wire.reference import Body, Page, amended, handed_on, ignored, refused, yes
+from trunkline.wire.reference import (
+    Body,
+    Page,
+    amended,
+    handed_on,
+    ignored,
+    refused,
+    refused_here,
+    yes,
+)
 
 _TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 
@@ -54,8 +63,8 @@ _RESPONSES = amended(
     refused("background", True),
     refused("conversation", "conv_1"),
     refused("prompt", {"id": "pmpt_1"}, "Prompt templates live at OpenAI alone."),
-    refused("moderation", {"x": 1}),
-    refused("access_programs", ["x"]),
+    refused_here("moderation", {"x": 1}),
+    refused_here("access_programs", ["x"]),
 )
 
 PAGE = Page(

@@ -111,19 +111,10 @@ class _IdLists(msgspec.Struct):
 
 
 refusal = Refusal(
-    (
-        "input_embeds",
-        "image_data",
-        "video_data",
-        "audio_data",
-        "token_ids_logprob",
-        "return_hidden_states",
-        "session_params",
-        "lora_path",
-        "custom_logit_processor",
-    )
+    ("token_ids_logprob", "return_hidden_states", "lora_path", "custom_logit_processor"),
+    essential=("input_embeds", "image_data", "video_data", "audio_data", "session_params"),
 )
-_sampling_refusal = Refusal(("stop_regex", "structural_tag", "custom_params"))
+sampling_refusal = Refusal(("stop_regex", "structural_tag", "custom_params"))
 
 _text = msgspec.json.Decoder(_Text)
 _texts = msgspec.json.Decoder(_Texts)
@@ -169,8 +160,6 @@ def prompts(fields: GenerateFields) -> Prompts:
 def samplings(fields: GenerateFields, count: int) -> list[Sampling]:
     """`sampling_params` of each prompt. Raises `InvalidRequest` and `Unsupported`."""
     found = _each(_sampling, fields.sampling_params, count, "sampling_params", Sampling())
-    for one in found:
-        _sampling_refusal.check(one)
     rows = found[0].n or 1
     if any((one.n or 1) != rows for one in found):
         problem = "The parallel_sample_num should be the same for all samples in sample params."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.wire.reference import Body, Page, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, ignored, refused, refused_here, yes
 from trunkline.wire.sglang.fields import GenerateFields, Sampling
 from trunkline.wire.sglang.generate import GENERATE
 
@@ -31,11 +31,11 @@ _BODY = (
     refused("image_data", ["x"]),
     refused("video_data", ["x"]),
     refused("audio_data", ["x"]),
-    refused("token_ids_logprob", [1]),
-    refused("return_hidden_states", True),
+    refused_here("token_ids_logprob", [1]),
+    refused_here("return_hidden_states", True),
     refused("session_params", {"id": "x"}),
-    refused("lora_path", "x"),
-    refused("custom_logit_processor", "x"),
+    refused_here("lora_path", "x"),
+    refused_here("custom_logit_processor", "x"),
 )
 
 _SAMPLING = (
@@ -60,9 +60,9 @@ _SAMPLING = (
     yes("logit_bias", {"7": 5}, "Added to the logits of token ids."),
     yes("sampling_seed", 1, "The same seed gives the same answer on the same server."),
     ignored("spaces_between_special_tokens", True),
-    refused("stop_regex", ["x"]),
-    refused("structural_tag", "x"),
-    refused("custom_params", {"x": 1}),
+    refused_here("stop_regex", ["x"]),
+    refused_here("structural_tag", "x"),
+    refused_here("custom_params", {"x": 1}),
 )
 
 PAGE = Page(

@@ -8,12 +8,13 @@ have. Allowed here and not there: more stop sequences, more alternatives, schema
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Raw
 
-from trunkline.core.errors import Unprocessable, Unsupported
+from trunkline.core.errors import Unprocessable
 from trunkline.core.types import Grammar, SamplingParams
 from trunkline.wire.openai.fields import NOTHING, asks, decode
 from trunkline.wire.openai.formats import json_schema
@@ -78,7 +79,7 @@ _string = msgspec.json.Decoder(str)
 
 
 def check(inputs: str, parameters: Parameters, *, stream: bool) -> None:
-    """Raise `Unprocessable` for what makes no sense, `Unsupported` for what is not there."""
+    """Raise `Unprocessable` for what makes no sense."""
     if not inputs:
         raise _wrong("`inputs` cannot be empty", "inputs")
     _check_numbers(parameters)
@@ -92,9 +93,12 @@ def check(inputs: str, parameters: Parameters, *, stream: bool) -> None:
     if parameters.decoder_input_details and stream:
         problem = "`decoder_input_details` == true is not supported when streaming tokens"
         raise _wrong(problem, "decoder_input_details")
-    for name in ("watermark", "adapter_id"):
-        if getattr(parameters, name):
-            raise Unsupported(f"`{name}` is not supported", param=name)
+
+
+def beyond(parameters: Parameters) -> Mapping[str, str]:
+    """See `Request.beyond`."""
+    asked = [name for name in ("watermark", "adapter_id") if getattr(parameters, name)]
+    return {name: f"`{name}` is not supported" for name in asked}
 
 
 def _check_numbers(parameters: Parameters) -> None:

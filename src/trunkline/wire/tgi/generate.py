@@ -12,6 +12,7 @@ from trunkline.wire.tgi.errors import render_error, status, stream_error
 from trunkline.wire.tgi.fields import (
     NO_PARAMETERS,
     GenerateFields,
+    beyond,
     check,
     drawn_seed,
     grammar,
@@ -55,6 +56,7 @@ class GenerateAsk:
             truncate_prompt=parameters.truncate,
             prompt_logprobs=0 if parameters.decoder_input_details else None,
             tenant=tenant,
+            beyond=beyond(parameters),
         )
         return (request,)
 

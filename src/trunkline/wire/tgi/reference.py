@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.wire.reference import Body, Page, ignored, refused, yes
+from trunkline.wire.reference import Body, Page, ignored, refused_here, yes
 from trunkline.wire.tgi.fields import GenerateFields, Parameters
 from trunkline.wire.tgi.generate import ROOT
 
@@ -32,8 +32,8 @@ _PARAMETERS = (
     yes("top_n_tokens", 2, "Alternatives for each token, up to 20.", details=True),
     yes("grammar", {"type": "regex", "value": "a+"}, "`json`, `json_schema`, `regex`."),
     yes("decoder_input_details", True, "The prompt's tokens; not in a stream.", details=True),
-    refused("watermark", True),
-    refused("adapter_id", "x"),
+    refused_here("watermark", True),
+    refused_here("adapter_id", "x"),
 )
 
 PAGE = Page(
