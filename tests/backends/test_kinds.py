@@ -136,6 +136,15 @@ async def request_line(config: BackendConfig, environ: dict[str, str], path: str
             ),
         ),
         (
+            "vertex",
+            {"VERTEXAI_PROJECT": "p"},
+            {"location": "eu"},
+            (
+                "/v1/projects/p/locations/eu/publishers/google/models/x:go"
+                " @ aiplatform.eu.rep.googleapis.com"
+            ),
+        ),
+        (
             "bedrock",
             {"AWS_ACCESS_KEY_ID": "i", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "eu-west-1"},
             {},

@@ -91,6 +91,28 @@ def _anthropic(url: str) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=url, api_key="k", max_retries=0, timeout=TIMEOUT)
 
 
+def _vertex(url: str) -> anthropic.AnthropicVertex:
+    return anthropic.AnthropicVertex(
+        region="us-east5",
+        project_id="p",
+        access_token="t",
+        base_url=f"{url}/v1",
+        max_retries=0,
+        timeout=TIMEOUT,
+    )
+
+
+def _vertex_whole(url: str, tools: bool) -> Answer:
+    with _vertex(url) as client:
+        return _anthropic_answer(client.messages.create(**_anthropic_arguments(tools)))
+
+
+def _vertex_stream(url: str, tools: bool) -> Iterator[str | Answer]:
+    with _vertex(url) as client, client.messages.stream(**_anthropic_arguments(tools)) as stream:
+        yield from stream.text_stream
+        yield _anthropic_answer(stream.get_final_message())
+
+
 def _anthropic_arguments(tools: bool) -> Any:
     more = [{"name": "get_weather", "input_schema": SCHEMA}] if tools else []
     return {"model": "m", "max_tokens": 99, "messages": MESSAGES, "tools": more}
@@ -366,6 +388,9 @@ CLIENTS = {
         _anthropic_stream,
         anthropic.APIStatusError,
         lambda e: int(e.status_code),
+    ),
+    "vertex-claude": Client(
+        _vertex_whole, _vertex_stream, anthropic.APIStatusError, lambda e: int(e.status_code)
     ),
     "gemini": Client(_gemini_whole, _gemini_stream, genai_errors.APIError, lambda e: int(e.code)),
     "cohere": Client(_cohere_whole, _cohere_stream, CohereError, lambda e: int(e.status_code)),

@@ -12,7 +12,8 @@ from trunkline.wire.table import ROUTES
 
 
 def test_each_stands_under_its_own_operation() -> None:
-    assert all(operation == speaker.operation for operation, speaker in SPEAKERS.items())
+    for name, speaker in SPEAKERS.items():
+        assert name.partition("/")[0] == speaker.operation
 
 
 def test_what_a_codec_says_can_be_passed_on_has_a_speaker() -> None:

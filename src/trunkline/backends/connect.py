@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +32,9 @@ _TOKEN = PoolLimits(max_connections=1)
 _TOKEN_TIMEOUT = 15.0
 # Ollama's own variable may hold "0.0.0.0:11434", where it listens.
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - recognised, not bound
+
+
+_REGIONS = re.compile(r"//(us|eu)-aiplatform\.")
 
 
 class Unusable(ValueError):
@@ -167,8 +171,9 @@ def base_url(
 def _filled(url: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         url = url.replace(f"{{{name}}}", value)
-    # Vertex's location "global" has no host of its own.
-    return url.replace("//global-aiplatform.", "//aiplatform.")
+    # Vertex's location "global" has no host of its own, and those of several regions another.
+    url = url.replace("//global-aiplatform.", "//aiplatform.")
+    return _REGIONS.sub(r"//aiplatform.\1.rep.", url)
 
 
 def make_auth(

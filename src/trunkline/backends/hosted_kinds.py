@@ -198,21 +198,30 @@ GEMINI = Kind(
     features=_GEMINI,
 )
 
+_VERTEX = "/v1/projects/{project}/locations/{location}/publishers"
+
 VERTEX = Kind(
     name="vertex",
     title="Google Vertex AI",
     hosted=True,
     url="https://{location}-aiplatform.googleapis.com",
     paths={
-        "gemini.generate": "/v1/projects/{project}/locations/{location}/publishers/google{tail}"
+        "gemini.generate": f"{_VERTEX}/google{{tail}}",
+        "anthropic.messages": f"{_VERTEX}/anthropic{{tail}}",
     },
-    preferred=("gemini.generate",),
+    platforms={"anthropic.messages": "vertex"},
+    preferred=("gemini.generate", "anthropic.messages"),
+    only={"anthropic.messages": "claude"},
     auth="gcp",
     values=(
         Value("project", ("VERTEXAI_PROJECT", "GOOGLE_CLOUD_PROJECT")),
         Value("location", ("VERTEXAI_LOCATION", "GOOGLE_CLOUD_LOCATION"), "us-central1"),
     ),
-    features=_GEMINI,
+    features=_GEMINI | ANTHROPIC.features,
+    without={
+        "gemini.generate": ANTHROPIC.features - _GEMINI,
+        "anthropic.messages": _GEMINI - ANTHROPIC.features,
+    },
 )
 
 COHERE = Kind(

@@ -99,6 +99,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     # Operation -> path below the base URL: the dialects that it speaks. "" = the dialect's own
     # path. May hold {model}, {tail} (the dialect's path less its version) and names of `values`.
     paths: Mapping[str, str]
+    # Operation -> the platform whose way of speaking it this is (`wire.speakers`).
+    platforms: Mapping[str, str] = {}
     # Operations to translate to, best first. Which one fits depends on the request's input too.
     preferred: tuple[str, ...]
     # Operation -> what is in the names of the models that speak it, and no other; lower case.

@@ -94,7 +94,8 @@ class RemoteBackend:
         self._values = values or {}
         # Why nothing can be sent: a key that is missing.
         self._missing = missing
-        self._speakers = speakers
+        own = {op: speakers.get(f"{op}/{name}") for op, name in kind.platforms.items()}
+        self._speakers = {**speakers, **{op: one for op, one in own.items() if one is not None}}
         self.calls: set[UnderWay] = set()
         # True: the ticker has us.
         self.watched = False

@@ -1,4 +1,7 @@
-"""All speakers, by the operation that they speak. See `wire.client`."""
+"""All speakers, by the operation that they speak. See `wire.client`.
+
+What a platform makes of somebody else's operation stands under `operation/platform`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from trunkline.wire.anthropic.client import MessagesSpeaker
+from trunkline.wire.anthropic.vertex import VERTEX
 from trunkline.wire.bedrock.client import CONVERSE
 from trunkline.wire.client import Speaker
 from trunkline.wire.cohere import client as cohere
@@ -33,4 +37,8 @@ _ALL: tuple[Speaker, ...] = (
     CONVERSE,
 )
 
-SPEAKERS: Mapping[str, Speaker] = MappingProxyType({one.operation: one for one in _ALL})
+_PLATFORMS: Mapping[str, Speaker] = {"anthropic.messages/vertex": VERTEX}
+
+SPEAKERS: Mapping[str, Speaker] = MappingProxyType(
+    {**{one.operation: one for one in _ALL}, **_PLATFORMS}
+)

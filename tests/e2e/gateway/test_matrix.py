@@ -37,7 +37,10 @@ SCHEMA: dict[str, Any] = {
 OBJECT = '{"city": "Paris"}'
 CALL = Call("get_weather", {"city": "Paris"})
 # Kinds with a stand-in, and those that another Trunkline stands in for, with the dialect spoken.
-STAND_INS = ("openai", "mistral", "anthropic", "gemini", "cohere", "bedrock", "ollama", "tgi")
+STAND_INS = (
+    *("openai", "mistral", "anthropic", "gemini", "vertex-claude", "cohere", "bedrock"),
+    *("ollama", "tgi"),
+)
 OURS = {
     "responses": ("trunkline", "openai.responses"),
     "completions": ("trunkline", "openai.completions"),
@@ -88,6 +91,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         # Of what these speak besides, there are no stand-ins.
         backends["openai"]["kind"] = "openai-compatible"
         backends["ollama"]["dialect"] = "ollama"
+        backends["vertex-claude"]["kind"] = "vertex"
+        backends["vertex-claude"]["models"] = ["claude-sonnet-4-5@20250929"]
+        backends["vertex-claude"]["provider"] = {"project": "p"}  # type: ignore[assignment]
         backends["bedrock"]["provider"] = {"region": "us-east-1"}  # type: ignore[assignment]
         config = {
             "defaults": {

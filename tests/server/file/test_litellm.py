@@ -164,7 +164,7 @@ def test_clouds(tmp_path: Path) -> None:
           - model_name: g
             litellm_params: {model: vertex_ai/gemini-2.5-pro, vertex_project: p, vertex_location: l}
           - model_name: x
-            litellm_params: {model: vertex_ai/claude-3, vertex_project: p}
+            litellm_params: {model: vertex_ai/claude-3@2, vertex_project: p}
           - model_name: r
             litellm_params: {model: bedrock/amazon.nova, aws_role_name: arn, region_name: eu-west-1}
         """,
@@ -174,11 +174,11 @@ def test_clouds(tmp_path: Path) -> None:
     assert providers == [
         {"region": "us-west-2", "access_key_id": "a", "secret_access_key": "s"},
         {"project": "p", "location": "l"},
+        {"project": "p"},
         {"region": "eu-west-1"},
     ]
-    assert "Claude on Vertex AI is not supported" in notes(loaded)[0]
     assert "credentials by role or profile are not fetched" in notes(loaded)[-1]
-    assert "x" not in routes(loaded)
+    assert routes(loaded)["x"].targets[0].model == "claude-3@2"
 
 
 def test_credentials_are_looked_up(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ It refuses what the documents say is refused of thinking (.../build-with-claude/
 and what issues tell of: blank text (claude-code 23440), calls without tools (litellm 27620),
 system messages alone (helicone 5257).
 Shapes: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming and
-.../api/errors (read 2026-11-21).
+.../api/errors (read 2026-11-21). On Vertex AI: .../api/claude-on-vertex-ai (read 2026-11-22).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+import msgspec
 
 from tests.support.upstreams.script import Reply, Script, Seen, dumps, failed
 
@@ -51,6 +54,32 @@ def answer(seen: Seen, script: Script) -> Reply | None:
     if problem := _problem(seen.body):
         return _failed(Script(error=400, message=problem))
     return _stream(seen, script) if seen.body.get("stream") else _whole(seen, script)
+
+
+_ON_VERTEX = re.compile(
+    r"/v1/projects/[\w-]+/locations/[\w-]+/publishers/anthropic/models/([\w@.-]+)"
+    r":(rawPredict|streamRawPredict)"
+)
+
+
+def on_vertex(seen: Seen, script: Script) -> Reply | None:
+    """The same models on Vertex AI."""
+    found = _ON_VERTEX.fullmatch(seen.path)
+    if found is None:
+        return None
+    body = seen.body
+    if "authorization" not in seen.headers:
+        return _failed(Script(error=401, message="Request had no authentication credentials"))
+    if body.pop("anthropic_version", "") not in ("vertex-2023-10-16", "2026-10-21"):
+        return _failed(Script(error=400, message="anthropic_version: Field required"))
+    if "model" in body:
+        return _failed(Script(error=400, message="model: Extra inputs are not permitted"))
+    if bool(body.get("stream")) is not (found[2] == "streamRawPredict"):
+        return _failed(Script(error=400, message="stream: does not go with the path"))
+    headers = {**seen.headers, "anthropic-version": "2023-06-01"}
+    data = dumps(body | {"model": found[1].partition("@")[0]})
+    own = msgspec.structs.replace(seen, path="/v1/messages", headers=headers, data=data)
+    return answer(own, script)
 
 
 def _problem(body: dict[str, Any]) -> str:

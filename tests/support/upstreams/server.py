@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from tests.support.upstreams.anthropic import answer as anthropic
+from tests.support.upstreams.anthropic import on_vertex
 from tests.support.upstreams.bedrock import answer as bedrock
 from tests.support.upstreams.cohere import answer as cohere
 from tests.support.upstreams.gemini import answer as gemini
@@ -27,6 +28,7 @@ DIALECTS: dict[str, Dialect] = {
     "anthropic": anthropic,
     "gemini": gemini,
     "vertex": gemini,
+    "vertex-claude": on_vertex,
     "cohere": cohere,
     "mistral": mistral,
     "bedrock": bedrock,

@@ -278,9 +278,6 @@ class Deployments:
             # The prefix says which API is spoken there, not whose server it is.
             kind = "responses-compatible" if found.dialect else "openai-compatible"
             found = msgspec.structs.replace(found, kind=kind)
-        if found.kind == "vertex" and found.model.startswith("claude"):
-            self.report.note(name.place, "Claude on Vertex AI is not supported; left out")
-            return None
         return found
 
     def _backend(self, params: Section, found: ProviderModel, url: str) -> BackendConfig | None:
