@@ -286,7 +286,13 @@ async def test_http_1_0_streams_end_with_the_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["http://other:80/health/live", "/health/live?key=1", "/h%65alth/live"]
+    "target",
+    [
+        "http://other:80/health/live",
+        "http://other/health/live?a=/b",
+        "/health/live?key=1",
+        "/h%65alth/live",
+    ],
 )
 async def test_targets(target: str) -> None:
     async with running() as one:
@@ -324,6 +330,10 @@ async def test_an_offered_upgrade_is_declined_and_its_body_kept() -> None:
         ),
         (b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"POST / HTTP/1.1\r\nhost: a\r\nexpect: miracles\r\ncontent-length: 1\r\n\r\nx", 417),
+        (
+            b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
         (b"CONNECT a:80 HTTP/1.1\r\nhost: a\r\n\r\n", 405),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nhost: a\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 101 + b"\r\n", 431),
@@ -421,6 +431,57 @@ def test_the_first_field_of_a_name_counts_and_trailers_do_not() -> None:
     assert [pair for pair in request.headers if pair[0] == b"x"] == [(b"x", b"1"), (b"x", b"2")]
     assert request.fields[b"x"] == b"1"
     assert request.body == b"b"
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        (b"http://h", b"/"),
+        (b"http://h?a", b"/?a"),
+        (b"http://h?a=/b", b"/?a=/b"),
+        (b"https://u:p@h:1/b?a=http://h/", b"/b?a=http://h/"),
+        (b"/b?a=http://h/", b"/b?a=http://h/"),
+    ],
+)
+def test_whole_urls_are_targets(url: bytes, target: bytes) -> None:
+    request, status = _framed(b"GET %b HTTP/1.1\r\nhost: h\r\n\r\n" % url)
+    path, _, query = target.partition(b"?")
+    assert status == 0
+    assert (request.target, request.path, request.query) == (target, path.decode(), query)
+
+
+def test_white_space_around_a_value_is_no_part_of_it() -> None:
+    request, status = _framed(
+        b"POST / HTTP/1.1\r\nhost:h \r\nauthorization: \tBearer k\t \r\nexpect: 100-continue \r\n"
+        b"empty:  \r\ncontent-length: 1 \r\n\r\nx"
+    )
+    assert status == 0
+    assert request.headers == [
+        (b"host", b"h"),
+        (b"authorization", b"Bearer k"),
+        (b"expect", b"100-continue"),
+        (b"empty", b""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "http10", "keep_alive"),
+    [
+        (b"POST / HTTP/1.1\r\nhost: h\r\nconnection: Upgrade\r\n", False, True),
+        (b"POST / HTTP/1.1\r\nhost: h\r\nconnection: close, Upgrade\r\n", False, False),
+        (b"POST / HTTP/1.0\r\nconnection: Upgrade\r\n", True, False),
+        (b"POST / HTTP/1.0\r\nconnection: Upgrade, keep-alive\r\n", True, True),
+    ],
+)
+def test_what_is_said_beside_an_upgrade_holds(head: bytes, http10: bool, keep_alive: bool) -> None:
+    request, status = _framed(head + b"upgrade: h2c\r\ncontent-length: 1\r\n\r\nx")
+    assert (request.http10, request.keep_alive, request.body, status) == (
+        http10,
+        keep_alive,
+        b"x",
+        0,
+    )
+    assert b"upgrade" not in request.fields
 
 
 def test_two_hosts_are_refused_also_when_they_say_the_same() -> None:

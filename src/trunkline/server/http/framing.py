@@ -20,9 +20,11 @@ from trunkline.core.heads import Gathered, Heads, head_of
 from trunkline.server.http.exchange import Headers, HttpRequest
 from trunkline.server.http.limits import Limits
 
-# Headers that belong to an upgrade, which we decline.
-_UPGRADE = frozenset((b"upgrade", b"connection", b"http2-settings"))
+# Headers that belong to an upgrade, which we decline; "connection" names them.
+_UPGRADE = frozenset((b"upgrade", b"http2-settings"))
 _LENGTH = b"content-length"
+_CODING = b"transfer-encoding"
+_CHUNKED = b"chunked"
 # Targets up to this length, in bytes, are taken apart once: clients ask for few different ones.
 _REMEMBERED = 128
 
@@ -193,8 +195,11 @@ class Framing:
             self._refuse(414, InvalidRequest(problem))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header or trailer; `feed` bounds how much comes before their number is looked at."""
-        self._headers.append((name.lower(), value))
+        """One header or trailer; `feed` bounds how much comes before their number is looked at.
+
+        The parser leaves the white space behind a value, which is no part of it (RFC 9110, 5.5).
+        """
+        self._headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body."""
@@ -229,6 +234,9 @@ class Framing:
         self._allowed = limits.body_timeout
         if length is not None and int(length) > limits.max_body:
             self._refuse_body()
+        if length is None and fields.get(_CODING, _CHUNKED).lower() != _CHUNKED:
+            problem = "the only transfer coding that is understood is chunked"
+            self._refuse(501, InvalidRequest(problem))
         if b"expect" in fields:
             if fields[b"expect"].lower() != b"100-continue":
                 problem = "the only expectation that is understood is 100-continue"
@@ -301,8 +309,9 @@ class Framing:
         if method == b"CONNECT":
             self.refuse(405, InvalidRequest("this is no proxy"))
             return
-        lines = [b"%b %b HTTP/1.1" % (method, self._url)]
-        lines += [b"%b: %b" % pair for pair in self._headers if pair[0] not in _UPGRADE]
+        version = self._parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self._url, version)]
+        lines += [b"%b: %b" % pair for pair in map(_declined, self._headers) if pair is not None]
         self._parser = httptools.HttpRequestParser(self)
         self.feed(b"\r\n".join(lines) + b"\r\n\r\n")
         if rest and not self.ended:
@@ -312,6 +321,16 @@ class Framing:
 def _remembered(request: HttpRequest) -> HttpRequest:
     """What requests with the head of `request` have in common."""
     return replace(request, body=b"", memory={})
+
+
+def _declined(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
+    """What a header says besides an upgrade."""
+    name, value = header
+    if name != b"connection":
+        return None if name in _UPGRADE else header
+    words = [word.strip() for word in value.split(b",")]
+    left = b", ".join([word for word in words if word.lower() not in _UPGRADE])
+    return (name, left) if left else None
 
 
 def _size(headers: Headers) -> int:
@@ -324,8 +343,8 @@ def _parts(url: bytes) -> tuple[bytes, str, bytes]:
     """A target in origin form (proxies send a whole URL), its path, percent-decoded, and query."""
     if not url.startswith((b"/", b"*")) and b"://" in url:
         _, _, rest = url.partition(b"://")
-        _, slash, inside = rest.partition(b"/")
-        url = slash + inside or b"/"
+        end = min(at for at in (rest.find(b"/"), rest.find(b"?"), len(rest)) if at >= 0)
+        url = rest[end:] if rest.startswith(b"/", end) else b"/" + rest[end:]
     raw_path, _, query = url.partition(b"?")
     path = raw_path.decode("latin-1")
     return url, unquote(path, errors="replace") if "%" in path else path, query
