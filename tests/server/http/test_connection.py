@@ -281,6 +281,86 @@ async def test_a_slow_reader_that_goes_on_reading_gets_everything() -> None:
         assert got >= 30 * 65536
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_slow_reader_gets_everything_also_when_the_connection_ends(stream: bool) -> None:
+    """It reads for longer than it may stall or idle."""
+    backend = FakeBackend("manual")
+    async with running(backend, write_timeout=0.5, keepalive_timeout=0.5) as one:
+        client = await _small_reader(one)
+        size = 1 << 21
+        asked = request("POST", CHAT, {**HELLO, "stream": stream}, "connection: close")
+        await client.send(asked)
+        await until(lambda: backend.calls)
+        _little_waits_in_the_kernel(one)
+        _answer(backend, 0, "x" * size)
+        got = 0
+        began = time.monotonic()
+        while time.monotonic() - began < 30 and (piece := await client.reader.read(1 << 16)):
+            got += piece.count(b"x")
+            await asyncio.sleep(0.02)
+        assert got >= size
+        assert time.monotonic() - began > 1
+
+
+async def test_a_slow_reader_of_what_goes_on_may_fall_behind() -> None:
+    """It stalls only when it reads nothing, however much is added meanwhile."""
+    backend = FakeBackend("manual")
+    async with running(backend, write_timeout=0.5, max_write_buffer=1 << 26) as one:
+        client = await _small_reader(one)
+        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
+        await until(lambda: backend.calls)
+        _little_waits_in_the_kernel(one)
+        connection, call = one.connection(), backend.calls[0]
+        while not connection.congested:
+            call.delta("x" * 65536)
+            await asyncio.sleep(0)
+        began = time.monotonic()
+        while time.monotonic() - began < 2:
+            # More is written than is read.
+            call.delta("x" * 65536)
+            assert await client.reader.read(8192)
+            await asyncio.sleep(0.01)
+            assert not call.cancelled.is_set()
+        client.close()
+
+
+async def test_answers_do_not_pile_up_before_a_client_that_does_not_read() -> None:
+    backend = FakeBackend("manual")
+    async with running(backend, max_pipelined=4) as one:
+        client = await _small_reader(one)
+        await client.send(request("POST", CHAT, HELLO) * 4)
+        await until(lambda: backend.calls)
+        size = 8 << 20
+        _answer(backend, 0, "x" * size)
+        connection = one.connection()
+        await until(lambda: connection.congested)
+        await client.send(LIVE)
+        await asyncio.sleep(0.05)
+        assert len(backend.calls) == 1
+        assert len(text_of((await client.response()).json())) == size
+        for index in range(1, 4):
+            await until(lambda index=index: len(backend.calls) > index)
+            _answer(backend, index, "y")
+            assert text_of((await client.response()).json()) == "y"
+        assert (await client.response()).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("how", ["close", "half-close", "reset"])
+async def test_a_client_that_leaves_unread_is_missed(how: str) -> None:
+    """It pipelined too much to be read any more."""
+    backend = FakeBackend("manual")
+    async with running(backend, max_pipelined=2, write_timeout=0.2) as one:
+        client = await one.connect()
+        await client.send(request("POST", CHAT, HELLO) * 5)
+        await until(lambda: backend.calls and not one.connection()._reading)
+        _leave(client, how)
+        async with asyncio.timeout(5):
+            await backend.calls[0].cancelled.wait()
+        await until(lambda: not one.pool.connections)
+        assert len(backend.calls) == 1
+        assert one.pool.active == 0
+
+
 async def test_a_fault_of_ours_is_a_500_and_the_connection_lives(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -319,6 +399,14 @@ def _leave(client: Client, how: str) -> None:
         sock = client.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     client.close()
+
+
+def _little_waits_in_the_kernel(one: Running) -> None:
+    """So that what the client has read is seen soon."""
+    transport = one.connection()._transport
+    assert transport is not None
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
 
 
 async def _small_reader(one: Running) -> Client:

@@ -4,7 +4,8 @@ Requests are answered in the order in which they came. A handler gets an `Exchan
 request is complete and all earlier ones are answered; it runs on the event loop, in place, without
 a task of its own. Bytes go on being read while a response is under way, so that a client that
 leaves is noticed at once; a client that pipelines more than `Limits.max_pipelined` requests is
-read again when some are answered.
+read again when some are answered, and looked after once a second until then. While a client does
+not read what it was sent, none of its further requests is begun.
 
 Deadlines are kept as numbers that `ConnectionPool.sweep` looks at: a request sets no timer.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import select
 import time
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +36,9 @@ _LINGER = 2.0
 # A deadline that the next `check` sets: a connection has just become idle.
 _IDLE = -inf
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# What tells that a client has gone from whom nothing is read; outside Linux only that both sides
+# have.
+_GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class Phase(enum.Enum):
@@ -69,6 +74,7 @@ class Connection(asyncio.Protocol):
         # Backpressure: the event is set while the client keeps up.
         self._writable: asyncio.Event | None = None
         self.congested = False
+        # Output that waited when that was last looked at, with what has been written since.
         self._stalled_size = 0
         self._stalled_until = inf
 
@@ -114,7 +120,7 @@ class Connection(asyncio.Protocol):
         if found is not None:
             known, body, _ = found
             began = time.monotonic()
-            if self._current is None and not self._queue and not self._held:
+            if self._current is None and not (self._queue or self._held or self.congested):
                 self._answer(known, body, began)
                 return
             self._queue.append(self._made(known, body, began))
@@ -144,6 +150,8 @@ class Connection(asyncio.Protocol):
         self._stalled_until = inf
         if self._writable is not None:
             self._writable.set()
+        if self._queue:
+            self._pump()
 
     # framing.Receiver
 
@@ -156,6 +164,7 @@ class Connection(asyncio.Protocol):
     def reserve(self, size: int) -> bool:
         """False when `size` more bytes are too many for a slow reader, who is then cut off."""
         if self._buffered() + size <= self._limits.max_write_buffer:
+            self._stalled_size += size
             return True
         self._lost("slow reader")
         self.cut()
@@ -219,7 +228,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def check(self, now: float) -> None:
-        """Act on deadlines that have passed."""
+        """Act on deadlines that have passed, and on a client that has left unread."""
+        if not self._reading and self._left():
+            self._lost("client closed")
+            self.cut()
+            return
         if now >= self._stalled_until:
             size = self._buffered()
             if size >= self._stalled_size:
@@ -234,7 +247,10 @@ class Connection(asyncio.Protocol):
             self._framing.refuse_late()
             self._pump()
         elif now >= self._deadline and self._framing.deadline == inf:
-            if self._phase is Phase.OPEN:
+            if self.congested:
+                # It is still reading what it was sent; as long as it does, it may.
+                self._deadline = now + self._limits.write_timeout
+            elif self._phase is Phase.OPEN:
                 self.close()
             else:
                 self.cut()
@@ -252,7 +268,8 @@ class Connection(asyncio.Protocol):
         bound = self._limits.max_pipelined
         framing = self._framing
         while True:
-            if self._current is None and self._queue:
+            # Answers do not pile up before a client that reads none.
+            if self._current is None and self._queue and not self.congested:
                 exchange = self._queue.popleft()
                 request = exchange.request
                 if exchange.refusal is None and request.memory:
@@ -357,6 +374,16 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+
+    def _left(self) -> bool:
+        """Whether the client has gone, which reading would tell."""
+        transport = self._transport
+        socket = None if transport is None else transport.get_extra_info("socket")
+        if socket is None or socket.fileno() < 0:
+            return False
+        looked = select.poll()
+        looked.register(socket.fileno(), _GONE)
+        return bool(looked.poll(0))
 
     def _buffered(self) -> int:
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
