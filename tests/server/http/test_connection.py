@@ -172,6 +172,42 @@ async def test_a_slow_body_is_cut_off(before: bool) -> None:
         assert await client.ended() == b""
 
 
+async def test_a_client_that_is_not_read_is_not_late() -> None:
+    backend = FakeBackend("manual")
+    async with running(backend, max_pipelined=2, header_timeout=0.1, body_timeout=0.1) as one:
+        client = await one.connect()
+        asked = request("POST", CHAT, HELLO)
+        await client.send(asked * 3 + asked[:40])
+        await until(lambda: backend.calls and not one.connection()._reading)
+        await client.send(asked[40:])
+        await asyncio.sleep(0.4)
+        for index in range(4):
+            await until(lambda index=index: len(backend.calls) > index)
+            _answer(backend, index, "x")
+            assert (await client.response()).status == 200
+
+
+async def test_a_client_that_waits_to_go_on_is_not_late() -> None:
+    backend = FakeBackend("manual")
+    async with running(backend, body_timeout=0.2) as one:
+        client = await one.connect()
+        body = json.dumps(HELLO).encode()
+        whole = request("POST", CHAT, body, "Expect: 100-continue")
+        await client.send(request("POST", CHAT, HELLO) + whole[: -len(body)])
+        await until(lambda: backend.calls)
+        await asyncio.sleep(0.5)
+        _answer(backend, 0, "x")
+        assert (await client.response()).status == 200
+        assert (await client.response()).status == 100
+        await client.send(body)
+        await until(lambda: len(backend.calls) == 2)
+        _answer(backend, 1, "y")
+        assert text_of((await client.response()).json()) == "y"
+        # From then on it may be.
+        await client.send(whole[: -len(body)])
+        assert [(await client.response()).status for _ in range(2)] == [100, 408]
+
+
 @pytest.mark.parametrize("data", [b"", b"\r\n\r\n", LIVE])
 async def test_an_idle_connection_is_closed(data: bytes) -> None:
     async with running(keepalive_timeout=0.1, header_timeout=0.1) as one:

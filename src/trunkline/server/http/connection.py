@@ -244,8 +244,10 @@ class Connection(asyncio.Protocol):
         if self._deadline == _IDLE:
             self._deadline = now + self._limits.keepalive_timeout
         if now >= self._framing.deadline:
-            self._framing.refuse_late()
-            self._pump()
+            # Else it is the client who waits.
+            if self._reading and not self._framing.wants_continue:
+                self._framing.refuse_late()
+                self._pump()
         elif now >= self._deadline and self._framing.deadline == inf:
             if self.congested:
                 # It is still reading what it was sent; as long as it does, it may.
@@ -285,6 +287,7 @@ class Connection(asyncio.Protocol):
         self._pumping = False
         if framing.wants_continue and not self.busy:
             framing.wants_continue = False
+            framing.wait_anew()
             self.write(_CONTINUE)
         wanted = len(self._queue) < bound or framing.ended
         if wanted is not self._reading:
@@ -371,6 +374,7 @@ class Connection(asyncio.Protocol):
             return
         self._reading = wanted
         if wanted:
+            self._framing.wait_anew()
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()

@@ -164,6 +164,13 @@ class Framing:
         missing = "a request line and headers" if self._request is None else "a body"
         self.refuse(408, RequestTimeout(f"waited too long for {missing}"))
 
+    def wait_anew(self) -> None:
+        """The client could not go on with the request that has begun: its time begins again."""
+        if self.deadline != inf:
+            limits = self._limits
+            allowed = limits.header_timeout if self._request is None else limits.body_timeout
+            self.deadline = time.monotonic() + allowed
+
     def stop(self) -> None:
         """Parse nothing more."""
         self.ended = True
