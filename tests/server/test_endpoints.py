@@ -58,6 +58,21 @@ async def test_models() -> None:
             assert seen.json()["root"] == "fake"
         seen = await one.ask("GET", "/v1/models/gpt-4")
         assert (seen.status, seen.json()["error"]["code"]) == (404, "model_not_found")
+        assert (await one.ask("GET", "/v1/models/")).json() == listed
+
+
+@pytest.mark.parametrize("name", ["fake", "org/alias", "org%2Falias"])
+@pytest.mark.parametrize("version", ["", "/versions/1"])
+async def test_kserves_paths_of_a_model(name: str, version: str) -> None:
+    async with running(served_model_name=("org/alias",)) as one:
+        plain = name.replace("%2F", "/")
+        path = f"/v2/models/{name}{version}"
+        assert (await one.ask("GET", path)).json()["name"] == plain
+        assert (await one.ask("GET", f"{path}/ready")).json() == {"name": plain, "ready": True}
+        seen = await one.ask("POST", f"{path}/generate", {"text_input": "Hi"})
+        assert (seen.status, seen.json()["model_name"]) == (200, plain)
+        seen = await one.ask("POST", f"{path}/generate_stream", {"text_input": "Hi"})
+        assert seen.status == 200
 
 
 async def test_answers_to_questions_name_who_gave_them() -> None:

@@ -41,8 +41,10 @@ class ModelPages:
         return _json(openai.render_models(entries))
 
     async def model(self, request: Request) -> Response:
-        """One model, by any of its names."""
+        """One model, by any of its names; without one, all of them."""
         name: str = request.path_params["model"]
+        if not name:
+            return await self.models(request)
         card = self._gateway.find(name).card()
         if "anthropic-version" in request.headers:
             return _json(anthropic.render_model(name, card))

@@ -49,9 +49,9 @@ class Route(msgspec.Struct, frozen=True):
 
 
 def _both(method: str, ending: str, name: str, codec: Codec | None = None) -> tuple[Route, ...]:
-    """KServe's paths of a model, with and without a version."""
-    model = "/v2/models/{model}"
-    paths = (f"{model}{ending}", f"{model}/versions/{{version}}{ending}")
+    """KServe's paths of a model, with a version and without; names of models have slashes too."""
+    model = "/v2/models/{model:path}"
+    paths = (f"{model}/versions/{{version}}{ending}", f"{model}{ending}")
     return tuple(Route(method, path, name, codec) for path in paths)
 
 
@@ -89,8 +89,8 @@ ROUTES = (
     Route("GET", "/v2", "kserve_server", keyed=False),
     Route("GET", "/v2/health/live", "kserve_live", keyed=False),
     Route("GET", "/v2/health/ready", "kserve_ready", keyed=False),
-    *_both("GET", "", "kserve_model"),
     *_both("GET", "/ready", "kserve_model_ready"),
+    *_both("GET", "", "kserve_model"),
     *_both("POST", "/generate", "kserve_generate", kserve.GENERATE),
     *_both("POST", "/generate_stream", "kserve_generate_stream", kserve.GENERATE_STREAM),
     # OpenAI's list, and Anthropic's for its own clients.
