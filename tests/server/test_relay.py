@@ -104,6 +104,25 @@ async def test_names_do_not_break_the_head(stream: bool) -> None:
     assert len(response.headers["x-trunkline-model"]) < 300
 
 
+async def test_header_fields_of_a_dialect_go_on() -> None:
+    """A list may have a line for each of its members; of anything else the first counts."""
+    backend = RelayingBackend((Relayed("r", b"{}", 1), Completed("r", Usage(3, 1), Timing())))
+    lines = (
+        "Anthropic-Beta: a",
+        "anthropic-version: 1",
+        "x-other: 1",
+        "anthropic-beta: b,c ",
+        "anthropic-version: 2",
+        "anthropic-beta: d",
+    )
+    async with running(backend) as one:
+        assert (await one.ask("POST", _PATH, body(), *lines)).status == 200
+    assert dict(backend.seen[0].headers) == {
+        "anthropic-beta": "a, b,c, d",
+        "anthropic-version": "1",
+    }
+
+
 async def test_a_whole_answer_in_pieces() -> None:
     pieces = (Relayed("r", b'{"a":'),), (Relayed("r", b"1}"), Completed("r", Usage(3, 1), Timing()))
     async with running(RelayingBackend(*pieces)) as one:

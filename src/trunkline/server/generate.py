@@ -26,7 +26,7 @@ from trunkline.gateway.endpoint import Endpoint
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.gateway.route import Route
 from trunkline.server.generation import Active, Generation, Unopened, answer, routed_lines
-from trunkline.server.http.exchange import Exchange
+from trunkline.server.http.exchange import Exchange, Headers
 from trunkline.server.metrics import ServerMetrics
 from trunkline.server.passage import Passage, passed
 from trunkline.server.replies import Ids, id_line, respond_error
@@ -204,7 +204,7 @@ class Generator:
             asked_model=asked or model.name,
             stream=stream,
             fields=fields,
-            headers=_NO_HEADERS if plain else _dialect_headers(came.headers),
+            headers=_NO_HEADERS if plain else _dialect_headers(exchange.request.headers),
             tenant=tenant,
             affinity=peeked.affinity,
             kept_by=kept_by or "",
@@ -354,12 +354,18 @@ async def _load(backend: OnDemand, keep_alive: float | None) -> None:
         backend.keep(keep_alive)
 
 
-def _dialect_headers(fields: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in fields.items()
-        if name in _DIALECT_HEADERS
-    )
+def _dialect_headers(headers: Headers) -> tuple[tuple[str, str], ...]:
+    """Those of `headers` that go on.
+
+    Betas may have a line each, as Anthropic's client for Go sends them: together they are a list.
+    """
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in found and name.endswith(b"-beta"):
+            found[name] += b", " + value
+        elif name in _DIALECT_HEADERS:
+            found.setdefault(name, value)
+    return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in found.items())
 
 
 class _PromptSink:
