@@ -16,7 +16,8 @@ SPEC = (
 )
 EVENTS = [(b"", b"first event"), (b"", b"second event"), (b"", b" third event")]
 STOCKS = b"data: YHOO\ndata: +2\ndata: 10\n\ndata\n\ndata\ndata\n\ndata:"
-STOCK_EVENTS = [(b"", b"YHOO\n+2\n10"), (b"", b""), (b"", b"\n"), (b"", b"")]
+# Those with empty data, which are events there, are left out.
+STOCK_EVENTS = [(b"", b"YHOO\n+2\n10"), (b"", b"\n")]
 
 
 def split(data: bytes, size: int) -> list[ServerEvent]:
@@ -73,7 +74,42 @@ def test_any_events_in_any_pieces(data: list[str], line_end: str, sizes: list[in
         found += reader.feed(stream[begin : begin + size])
         begin, turn = begin + size, turn + 1
     found += reader.end()
+    assert [event.data.decode() for event in found] == [one for one in data if one]
+
+
+def test_lines_that_end_in_several_ways_in_the_smallest_pieces() -> None:
+    assert split(b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\r\n", 1) == [
+        (b"", b"a"),
+        (b"", b"b"),
+        (b"", b"c"),
+    ]
+
+
+@given(
+    st.lists(texts.filter(bool), max_size=6),
+    st.lists(st.sampled_from([b"\n", b"\r\n"]), min_size=12, max_size=12),
+    st.lists(st.integers(1, 9), min_size=1),
+)
+def test_each_event_is_found_with_its_last_byte(
+    data: list[str], ends: list[bytes], sizes: list[int]
+) -> None:
+    stream, lasts = b"", []
+    for number, one in enumerate(data):
+        stream += b"data: %b%b%b" % (one.encode(), ends[2 * number], ends[2 * number + 1])
+        lasts.append(len(stream))
+    reader = EventReader()
+    found: list[ServerEvent] = []
+    begin = turn = 0
+    while begin < len(stream):
+        size = sizes[turn % len(sizes)]
+        found += reader.feed(stream[begin : begin + size])
+        begin, turn = begin + size, turn + 1
+        assert len(found) >= sum(last <= begin for last in lasts)
     assert [event.data.decode() for event in found] == data
+
+
+def test_events_that_keep_the_connection_alive_are_left_out() -> None:
+    assert split(b"data:\n\ndata: \n\nevent: ping\ndata:\n\n:\n\ndata: a\n\n", 100) == [(b"", b"a")]
 
 
 @given(st.lists(st.binary(min_size=1).filter(lambda one: one.strip() == one and b"\n" not in one)))

@@ -14,6 +14,9 @@ from trunkline.core.errors import UpstreamFailed
 # Longest event or line, in bytes.
 MOST = 16 << 20
 
+# An event that keeps the connection alive.
+_NOTHING = b"data: "
+
 # What some servers begin with; it says nothing.
 BOM = b"\xef\xbb\xbf"
 
@@ -28,7 +31,9 @@ class ServerEvent(NamedTuple):
 
 
 class EventReader:
-    """Finds the events in a stream; those without data are left out."""
+    """Finds the events in a stream; those without data are left out, and those with empty data:
+    some servers send such to keep the connection alive.
+    """
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -66,9 +71,10 @@ class EventReader:
         return self._events(whole) if whole else []
 
     def _line_ends(self, data: bytes) -> bytes:
-        if self._cr and data.startswith(b"\n"):
-            data = data[1:]
-        self._cr = data.endswith(b"\r") or (self._cr and not data)
+        last = data[-1:]
+        if self._cr:
+            data = data.removeprefix(b"\n")
+        self._cr = last == b"\r" or (self._cr and not last)
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _events(self, whole: bytes) -> list[ServerEvent]:
@@ -78,7 +84,7 @@ class EventReader:
         found: list[ServerEvent] = []
         for block in whole.split(b"\n\n"):
             # Nearly all events are one line of data.
-            if block.startswith(b"data: ") and b"\n" not in block:
+            if block.startswith(b"data: ") and b"\n" not in block and block != _NOTHING:
                 found.append(ServerEvent(b"", block[6:]))
             elif block:
                 event = _event(block)
@@ -97,7 +103,8 @@ def _event(block: bytes) -> ServerEvent | None:
             lines.append(value)
         elif field == b"event":
             name = value
-    return ServerEvent(name, b"\n".join(lines)) if lines else None
+    data = b"\n".join(lines)
+    return ServerEvent(name, data) if data else None
 
 
 class LineReader:
