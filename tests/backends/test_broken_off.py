@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import zlib
 
@@ -48,6 +49,42 @@ async def test_a_stream_that_had_said_all_when_it_broke_off_is_complete(
             if relayed and whole:
                 passed = b"".join(one.data for one in sink.events if isinstance(one, Relayed))
                 assert said.removesuffix(b"data: [DO") == passed
+
+
+@pytest.mark.parametrize("relayed", [False, True])
+async def test_what_comes_in_one_piece_with_an_error(relayed: bool) -> None:
+    """It goes on, but for the very first: then another backend may still be asked."""
+    said, error = (
+        b"data: %b\n\n" % one
+        for one in (
+            b'{"choices":[{"index":0,"delta":{"content":"hi"}}]}',
+            b'{"error":{"message":"oops"}}',
+        )
+    )
+    for begun in (False, True):
+
+        async def talk(peer: Peer, begun: bool = begun) -> None:
+            await peer.request()
+            first, last = chunked(said, lines=EVENTS)[:-5], chunked(said, error)
+            last = last.partition(b"\r\n\r\n")[2]
+            if begun:
+                await peer.send(first)
+                await asyncio.sleep(0.05)
+                await peer.send(last)
+            else:
+                await peer.send(first + last)
+
+        async with serve(talk) as port, connected(port, SPEAKERS, {}) as remote:
+            sink = Sink()
+            if relayed:
+                remote.backend.relay(replace(raw("openai.chat"), asked_model="m"), sink)
+            else:
+                remote.backend.submit(chat(), sink)
+            await sink.done()
+            assert "oops" in sink.error.message
+            passed = b"".join(one.data for one in sink.events if isinstance(one, Relayed))
+            assert passed == (said * 2 if begun and relayed else b"")
+            assert sink.text == ("hihi" if begun and not relayed else "")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.wire.client_support import ALL, STREAM, raw
 from tests.wire.openai.support import chunk, sse
 from tests.wire.support import GOLDEN
+from trunkline.core.errors import UpstreamFailed
 from trunkline.core.types import Completed, Relayed, Usage
 from trunkline.wire.anthropic.client import MessagesSpeaker
 from trunkline.wire.client import Speaker
@@ -115,6 +116,34 @@ def test_each_event_goes_on_as_soon_as_it_is_whole(name: str) -> None:
             (relayed,) = passing.feed(event)
             assert isinstance(relayed, Relayed)
             assert relayed.data == event
+
+
+@EACH
+def test_what_comes_in_one_piece_with_an_error_is_not_lost(name: str) -> None:
+    stream = STREAMS[name]
+    first = stream.data[: stream.data.index(b"\n\n") + 2]
+    error = b'data: {"type":"error","message":"oops","error":{"message":"oops"}}\n\n'
+    for before in (b"", first):
+        asked = raw(stream.speaker, stream.body, asked="upstream")
+        passing = stream.speaker.relay(asked, ALL, STREAM)
+        passing.feed(first)
+        with pytest.raises(UpstreamFailed, match="oops") as caught:
+            passing.feed(before + error)
+        assert b"".join(one.data for one in caught.value.before) == before
+
+
+@EACH
+def test_an_event_without_an_empty_line_behind_it_is_not_lost_where_the_answer_is_cut_off(
+    name: str,
+) -> None:
+    stream = STREAMS[name]
+    first = stream.data[: stream.data.index(b"\n\n")]
+    asked = raw(stream.speaker, stream.body, asked="upstream")
+    passing = stream.speaker.relay(asked, ALL, STREAM)
+    passing.feed(first)
+    with pytest.raises(UpstreamFailed, match="cut off") as caught:
+        passing.end()
+    assert b"".join(one.data for one in caught.value.before) == first + b"\n\n"
 
 
 @EACH

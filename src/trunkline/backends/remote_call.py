@@ -208,6 +208,7 @@ class RemoteCall(Transfer, eq=False):
                 events = self.reader.end()
             except Exception as fault:  # noqa: BLE001 - it was cut off, as the connection says
                 log.debug("%s: %s", self.owner.title, fault)
+                self._tell_before(fault)
             else:
                 self._tell(events)
                 self.cancel()
@@ -278,7 +279,13 @@ class RemoteCall(Transfer, eq=False):
         else:
             self._fail(error)
 
+    def _tell_before(self, error: Exception) -> None:
+        """What came before a fault goes on, if anything has: else another may be asked."""
+        if self.told and isinstance(error, TrunklineError) and error.before:
+            self._tell(error.before)
+
     def _failed_reading(self, error: Exception) -> None:
+        self._tell_before(error)
         if not isinstance(error, TrunklineError):
             log.error("%s: an answer cannot be read", self.owner.title, exc_info=error)
             error = UpstreamFailed(f"{self.owner.title} answered with what cannot be read")

@@ -30,7 +30,8 @@ A codec in ``wire/`` renders them in the dialect of the caller. Between processe
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -63,6 +64,8 @@ class TrunklineError(Exception):
         self.retry_after = retry_after
         # Of the request that failed, told by who answers it; some dialects show it in the body.
         self.request_id = ""
+        # Events (`core.types.Event`) of an answer that came in one piece with it, before it.
+        self.before: Sequence[Any] = ()
 
     def info(self) -> ErrorInfo:
         """The same error as a value that can be sent to another process."""

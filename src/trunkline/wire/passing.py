@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 from msgspec import Raw
 
-from trunkline.core.errors import UpstreamFailed
+from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.outline import FAULTS
 from trunkline.core.pieces import Events
 from trunkline.core.types import Completed, Event, Relayed, Timing, Usage
@@ -89,16 +89,28 @@ class EventPassing:
             rest += begun + self._gap
         left = self._passed(rest) if rest else ()
         if not self._whole():
-            raise UpstreamFailed("The backend's answer is cut off.")
+            fault = UpstreamFailed("The backend's answer is cut off.")
+            fault.before = left
+            raise fault
         usage = Usage(0, self._counted) if self._usage is None else self._usage
         return (*left, Completed(self._id, usage, _UNTOLD))
 
     def _passed(self, data: bytes) -> Sequence[Event]:
         if not self._begun:
             data = self._beginning(data)
-        if self._special(data):
-            kept = [(self._event(event), gap) for event, gap in self._split(data)]
-            data = b"".join([event + gap for event, gap in kept if event is not None])
+        if not self._special(data):
+            return self._relayed(data)
+        kept: list[bytes] = []
+        try:
+            for event, gap in self._split(data):
+                if (passed := self._event(event)) is not None:
+                    kept += passed, gap
+        except TrunklineError as error:
+            error.before = self._relayed(b"".join(kept))
+            raise
+        return self._relayed(b"".join(kept))
+
+    def _relayed(self, data: bytes) -> Sequence[Event]:
         if not data:
             return ()
         tokens = self._tokens(data)

@@ -7,11 +7,11 @@ is here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from trunkline.core.errors import UpstreamFailed
+from trunkline.core.errors import TrunklineError, UpstreamFailed
 from trunkline.core.outline import FAULTS
 from trunkline.core.types import (
     Completed,
@@ -68,19 +68,33 @@ class StreamReader:
 
     def feed(self, data: bytes) -> Sequence[Event]:
         """Events that `data` completes."""
-        return [event for piece in self._frames.feed(data) for event in self._body.piece(piece)]
+        return self._read(self._frames.feed(data))
 
     def end(self) -> Sequence[Event]:
         """The last events."""
+        half: UpstreamFailed | None = None
         try:
-            left = [event for piece in self._frames.end() for event in self._body.piece(piece)]
-        except UpstreamFailed as fault:
+            found = self._read(self._frames.end())
+        except UpstreamFailed as error:
             # Half a piece; the answer may be whole without it.
-            try:
-                return self._body.end()
-            except UpstreamFailed:
-                raise fault from None
-        return [*left, *self._body.end()]
+            found, half = error.before, error
+        try:
+            return [*found, *self._body.end()]
+        except UpstreamFailed as error:
+            fault = half or error
+            fault.before = found
+            raise fault from None
+
+    def _read(self, pieces: Iterable[Any]) -> Sequence[Event]:
+        found: list[Event] = []
+        body = self._body
+        try:
+            for piece in pieces:
+                found += body.piece(piece)
+        except TrunklineError as error:
+            error.before = found
+            raise
+        return found
 
 
 class WholeReader:
