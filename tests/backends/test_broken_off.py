@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.backends.connecting import EVENTS, answering, connected
-from tests.backends.fakes import Sink, chat, raw
+from tests.backends.fakes import Sink, chat, raw, text
 from tests.backends.http.peer import Peer, chunked, serve
 from trunkline.core.types import Completed, Failed, Relayed
 from trunkline.wire.speakers import SPEAKERS
@@ -49,6 +49,26 @@ async def test_a_stream_that_had_said_all_when_it_broke_off_is_complete(
             if relayed and whole:
                 passed = b"".join(one.data for one in sink.events if isinstance(one, Relayed))
                 assert said.removesuffix(b"data: [DO") == passed
+
+
+@pytest.mark.parametrize("relayed", [False, True])
+async def test_a_stream_that_does_not_say_where_it_ends_must_not_break_off(relayed: bool) -> None:
+    said = b'data: {"text_output":"hi"}\n\n'
+    answers = [chunked(said, lines=EVENTS)[:-5], chunked(said, lines=EVENTS)]
+
+    async def talk(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answers.pop(0))
+
+    async with serve(talk) as port, connected(port, SPEAKERS, {}, kind="triton") as remote:
+        for whole in (False, True):
+            sink = Sink()
+            if relayed:
+                remote.backend.relay(raw("kserve.generate"), sink)
+            else:
+                remote.backend.submit(text(), sink)
+            await sink.done()
+            assert isinstance(sink.events[-1], Completed if whole else Failed)
 
 
 @pytest.mark.parametrize("relayed", [False, True])

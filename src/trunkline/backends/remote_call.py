@@ -12,7 +12,16 @@ from trunkline.backends.http.transfer import Transfer
 from trunkline.backends.site import Site
 from trunkline.core.errors import TrunklineError, UpstreamFailed, UpstreamTimeout
 from trunkline.core.types import Event, EventSink, Failed, RawRequest, Request, Routed
-from trunkline.wire.client import Head, Outgoing, Reader, Relay, Speaker, Terms, media_type
+from trunkline.wire.client import (
+    Head,
+    Outgoing,
+    Reader,
+    Relay,
+    Speaker,
+    Terms,
+    UnmarkedSpeaker,
+    media_type,
+)
 from trunkline.wire.failures import plain
 
 log = logging.getLogger("trunkline.backends")
@@ -210,9 +219,10 @@ class RemoteCall(Transfer, eq=False):
                 log.debug("%s: %s", self.owner.title, fault)
                 self._tell_before(fault)
             else:
-                self._tell(events)
-                self.cancel()
-                return
+                if not isinstance(self.speaker, UnmarkedSpeaker):
+                    self._tell(events)
+                    self.cancel()
+                    return
         self._fail(error)
 
     def check(self, now: float) -> None:

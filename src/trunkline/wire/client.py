@@ -206,5 +206,12 @@ class PlainSpeaker(Speaker, Protocol):
         """
 
 
+@runtime_checkable
+class UnmarkedSpeaker(Speaker, Protocol):
+    """One whose streams do not say where they end: they end where the transfer does."""
+
+    unmarked: Literal[True]
+
+
 def uncounted(body: bytes) -> None:
     """As of `PlainSpeaker.counts`, where only `look` can tell."""

@@ -82,6 +82,13 @@ def test_errors() -> None:
         empty.end()
 
 
+def test_an_error_at_the_end_without_an_empty_line_behind_it() -> None:
+    reading = GENERATE.reader(asking(PROMPT), terms(), head())
+    reading.feed(_event("a") + b'data: {"error":"oops"}')
+    with pytest.raises(UpstreamFailed, match="oops"):
+        reading.end()
+
+
 def test_one_body_for_both_models() -> None:
     request = asking(
         PROMPT,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -80,6 +81,8 @@ class _Body:
         """The last events: nothing marks the end of a stream there."""
         if not self._tally.events:
             raise UpstreamFailed("The backend's answer is empty.")
+        if self._tally.failed:
+            raise UpstreamFailed("The backend's answer is cut off.")
         self._row.usage = self._tally.usage
         events = self._row.delta(self._cutter.end())
         length = self._tally.finish_reason == "length"
@@ -90,6 +93,7 @@ class GenerateSpeaker:
     """`POST /v2/models/{model}/generate_stream`, or `.../generate`."""
 
     operation = "kserve.generate"
+    unmarked: Literal[True] = True
 
     def encode(self, request: Request, terms: Terms) -> Outgoing:
         """See `Speaker`."""
@@ -150,6 +154,8 @@ class _Tally:
 
     def __init__(self) -> None:
         self.events = 0
+        # True: an error was reported.
+        self.failed = False
         self.finish_reason: str | None = None
         self._prompt = 0
         self._output = 0
@@ -163,6 +169,7 @@ class _Tally:
         """One more answer. Raises what it reports."""
         answer = decoded(_answer, body)
         if answer.error is not None:
+            self.failed = True
             error = rejected(answer.error)
             plain = error.kind == "invalid_request"
             raise UpstreamFailed(f"The backend failed: {shown(answer.error)}") if plain else error
