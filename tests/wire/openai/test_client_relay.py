@@ -115,6 +115,21 @@ def test_a_cut_stream_is_not_passed_on_as_whole(body: bytes) -> None:
         relay(SPEAKER, asked, body)
 
 
+def _row(index: int, finish: str | None = None) -> bytes:
+    choice = {"index": index, "delta": {"content": "x"}, "finish_reason": finish}
+    return sse({"choices": [choice]}, done=False)
+
+
+@pytest.mark.parametrize("size", [1, 30, None])
+def test_of_several_answers_each_has_to_end(size: int | None) -> None:
+    asked = raw(SPEAKER, b'{"stream":true,"n":2}', asked="upstream")
+    first = _row(0) + _row(1) + _row(0, "stop") + _row(1)
+    with pytest.raises(UpstreamFailed, match="cut off"):
+        relay(SPEAKER, asked, first, size=size)
+    for last in (_row(1, "length"), b"data: [DONE]\n\n"):
+        assert relay(SPEAKER, asked, first + last, size=size)[0] == first + last
+
+
 def test_a_whole_answer_is_passed_on() -> None:
     body = (GOLDEN / "chat_completion.json").read_bytes()
     asked = raw(SPEAKER, b'{"messages":[]}', asked="upstream")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec import Raw
@@ -24,6 +24,9 @@ from trunkline.wire.told import Reports
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+# How many answers are asked for, where it is one; several prompts are never passed on.
+_ONE = b"1"
+_SINGLE = (_ONE, b"null")
 _DONE = (b"data: [DONE]", b"data:[DONE]")
 # Pieces that may follow the last one of a row: usage, and the end.
 _LAST = 8
@@ -42,9 +45,15 @@ class _Seen(Reports):
     usage: UsageFields | None = None
 
 
+class _Choice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
 _options = msgspec.json.Decoder(StreamOptions | None)
 _option_fields = msgspec.json.Decoder(dict[str, Raw] | None)
 _seen = msgspec.json.Decoder(_Seen)
+_choice = msgspec.json.Decoder(_Choice)
 # Twice as fast as the decoder, where it is native; else it is not asked.
 _answer = WholeAnswer(
     "choices",
@@ -128,10 +137,35 @@ def look(body: bytes) -> Usage:
     return _UNTOLD if usage is None else usage.usage()
 
 
+class _Rows:
+    """Which answers have begun, and which have ended: where there are several, one tells nothing
+    of the others.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+        self._ended: set[int] = set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that have begun have ended."""
+        return bool(self._ended) and not self._open
+
+    def take(self, choices: Iterable[Raw]) -> None:
+        """What an event says."""
+        for choice in choices:
+            row = decoded(_choice, choice)
+            if row.finish_reason:
+                self._ended.add(row.index)
+            else:
+                self._open.add(row.index)
+        self._open -= self._ended
+
+
 class _Stream(EventPassing):
     """Passes a stream on."""
 
-    _plain = Events(b"\n\n", b"\n\n", (b'"error"', b'"usage"'))
+    _plain: Events | None = Events(b"\n\n", b"\n\n", (b'"error"', b'"usage"'))
 
     def __init__(self, raw: RawRequest, name: str | None) -> None:
         super().__init__(raw.id)
@@ -141,20 +175,32 @@ class _Stream(EventPassing):
         self._keeps_usage = wants_usage(raw)
         # What came last: looking for the end in it once is cheaper than in all as it comes.
         self._last: deque[bytes] = deque(maxlen=_LAST)
+        # None: there is one answer.
+        self._rows = None if bytes(raw.fields.get("n", _ONE)) in _SINGLE else _Rows()
+        if self._rows is not None:
+            self._plain = None
 
     def _whole(self) -> bool:
+        if self._rows is not None:
+            return self._rows.whole or any(one.rstrip().endswith(_DONE) for one in self._last)
         return any(
             one.rstrip().endswith(_DONE) or _FINISHED.search(one) is not None for one in self._last
         )
 
     def _special(self, data: bytes) -> bool:
         """Usage or an error may be in it. OpenAI sends `"usage":null` with every event."""
-        return b'"error"' in data or (b'"usage"' in data and _USAGE.search(data) is not None)
+        return (
+            b'"error"' in data
+            or (b'"usage"' in data and _USAGE.search(data) is not None)
+            or (self._rows is not None and b'"choices"' in data)
+        )
 
     def _event(self, event: bytes) -> bytes | None:
         """Left out is the usage that the client did not ask for."""
         if self._special(event):
             found = seen(event_data(event))
+            if self._rows is not None:
+                self._rows.take(found.choices or ())
             if found.usage is not None:
                 self._usage = found.usage.usage()
                 if not self._keeps_usage and not found.choices:
