@@ -21,6 +21,7 @@ from trunkline.wire.llamacpp.client import CompletionSpeaker
 from trunkline.wire.openai.chat_client import ChatSpeaker
 from trunkline.wire.openai.responses import kept
 from trunkline.wire.openai.responses_client import ResponsesSpeaker
+from trunkline.wire.sse import MOST
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
 
@@ -146,10 +147,36 @@ def test_an_event_without_an_empty_line_behind_it_is_not_lost_where_the_answer_i
     assert b"".join(one.data for one in caught.value.before) == first + b"\n\n"
 
 
+@pytest.mark.parametrize("end", ENDS)
+def test_an_event_of_millions_of_bytes(end: bytes) -> None:
+    """An image: no piece of it is looked at more than once."""
+    stream = STREAMS["openai.responses"]
+    image = b'data: {"type":"response.image","image":"%b"}\n\n' % (b"x" * 2_000_000)
+    data = (stream.data + image + stream.data).replace(b"\n", end)
+    pieces = [data[at : at + 1000] for at in range(0, len(data), 1000)]
+    assert passed(stream, pieces)[:2] == (data, stream.usage)
+
+
+def test_an_event_without_end_is_refused() -> None:
+    stream = STREAMS["openai.chat"]
+    passing = stream.speaker.relay(raw(stream.speaker, stream.body), ALL, STREAM)
+    piece = b"x" * (1 << 20)
+    for _ in range(MOST >> 20):
+        assert passing.feed(piece) == ()
+    with pytest.raises(UpstreamFailed, match="too long"):
+        passing.feed(piece)
+
+
 @EACH
 def test_a_byte_order_mark_says_nothing(name: str) -> None:
     stream = STREAMS[name]
     assert passed(stream, [b"\xef\xbb\xbf" + stream.data])[:2] == (stream.data, stream.usage)
+
+
+def test_a_byte_order_mark_before_one_event_alone() -> None:
+    one = b'data: {"content":"a","stop":true,"tokens_evaluated":3,"tokens_predicted":2}'
+    stream = STREAMS["llamacpp"]
+    assert passed(stream, [b"\xef\xbb\xbf" + one])[:2] == (one + b"\n\n", stream.usage)
 
 
 @pytest.mark.parametrize("end", ENDS)

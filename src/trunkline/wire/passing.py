@@ -47,7 +47,8 @@ class EventPassing:
 
     def __init__(self, request_id: str) -> None:
         self._id = request_id
-        self._rest = b""
+        # What no empty line has closed yet.
+        self._rest = bytearray()
         # True: an event of an answer has come. What is before it says nothing: comments.
         self._begun = False
         # Output tokens, as far as can be told by counting.
@@ -62,18 +63,17 @@ class EventPassing:
                 # Most pieces of most streams.
                 self._counted += tokens
                 return (Relayed(self._id, self._finally(data), tokens),)
-        if self._rest:
-            data = self._rest + data
+        if rest := self._rest:
+            if self._goes_on(data):
+                return ()
+            data = bytes(rest)
+            rest.clear()
         end = len(data) if data.endswith(self._gap) else self._last_end(data)
-        if not end:
-            if len(data) > MOST:
-                raise UpstreamFailed("The backend sent an event that is too long.")
-            self._rest = data
-            return ()
-        if end == len(data):
-            self._rest = b""
-        else:
-            self._rest, data = data[end:], data[:end]
+        if end < len(data):
+            rest += data[end:]
+            if not end:
+                return ()
+            data = data[:end]
         if not self._begun or self._special(data):
             return self._passed(data)
         tokens = self._tokens(data) if self._token is None else data.count(self._token)
@@ -82,7 +82,8 @@ class EventPassing:
 
     def end(self) -> Sequence[Event]:
         """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
-        rest, self._rest = self._rest, b""
+        rest = bytes(self._rest) if self._begun else bytes(self._rest).removeprefix(BOM)
+        self._rest.clear()
         end = self._last_end(rest, over=True)
         rest, begun = rest[:end], rest[end:].strip()
         if begun and self._sound(begun):
@@ -94,6 +95,18 @@ class EventPassing:
             raise fault
         usage = Usage(0, self._counted) if self._usage is None else self._usage
         return (*left, Completed(self._id, usage, _UNTOLD))
+
+    def _goes_on(self, data: bytes) -> bool:
+        """Put `data` behind what is left. True: it ends nothing there, being all within a line.
+
+        Raises `UpstreamFailed` where that is too long; an image is one of millions of bytes.
+        """
+        rest = self._rest
+        within = not (b"\n" in data or b"\r" in data or rest.endswith(b"\r"))
+        rest += data
+        if len(rest) > MOST and self._last_end(bytes(rest)) == 0:
+            raise UpstreamFailed("The backend sent an event that is too long.")
+        return within
 
     def _passed(self, data: bytes) -> Sequence[Event]:
         if not self._begun:
