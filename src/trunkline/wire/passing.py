@@ -62,7 +62,7 @@ class EventPassing:
             if tokens >= 0:
                 # Most pieces of most streams.
                 self._counted += tokens
-                return (Relayed(self._id, self._finally(data), tokens),)
+                return (Relayed(self._id, self._finally(data, tokens), tokens),)
         if rest := self._rest:
             if self._goes_on(data):
                 return ()
@@ -78,7 +78,7 @@ class EventPassing:
             return self._passed(data)
         tokens = self._tokens(data) if self._token is None else data.count(self._token)
         self._counted += tokens
-        return (Relayed(self._id, self._finally(data), tokens),)
+        return (Relayed(self._id, self._finally(data, tokens), tokens),)
 
     def end(self) -> Sequence[Event]:
         """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
@@ -128,7 +128,7 @@ class EventPassing:
             return ()
         tokens = self._tokens(data)
         self._counted += tokens
-        return (Relayed(self._id, self._finally(data), tokens),)
+        return (Relayed(self._id, self._finally(data, tokens), tokens),)
 
     def _tokens(self, data: bytes) -> int:
         """How many tokens whole events bring."""
@@ -202,8 +202,8 @@ class EventPassing:
         """What goes on of one event, less the empty line behind it; None = nothing."""
         raise NotImplementedError
 
-    def _finally(self, data: bytes) -> bytes:
-        """What is done to all that goes on."""
+    def _finally(self, data: bytes, tokens: int) -> bytes:
+        """What is done to all that goes on; it brings so many tokens."""
         return data
 
 

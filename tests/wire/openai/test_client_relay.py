@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.wire.client_support import ALL, WHOLE, raw, relay, terms
+from tests.wire.client_support import ALL, STREAM, WHOLE, raw, relay, terms
 from tests.wire.openai.support import GOLDEN, chunk, sse
 from trunkline.core.errors import UpstreamFailed
 from trunkline.core.types import Usage
@@ -72,10 +72,21 @@ def test_the_client_sees_the_name_that_it_used() -> None:
     first = {"model": "", "choices": [], "prompt_filter_results": []}
     body = sse(first, chunk({"content": '"model":"upstream"'}), chunk({}, "stop"))
     asked = raw(SPEAKER, b'{"stream":true}', asked='my "model"')
-    ours, _ = relay(SPEAKER, asked, body, size=40)
-    events = [json.loads(part[6:]) for part in ours.decode().split("\n\n")[:-2]]
-    assert [event["model"] for event in events] == ['my "model"'] * 3
-    assert events[1]["choices"][0]["delta"]["content"] == '"model":"upstream"'
+    for size in (1, 40, len(body) - 60, None):
+        ours, _ = relay(SPEAKER, asked, body, size=size)
+        events = [json.loads(part[6:]) for part in ours.decode().split("\n\n")[:-2]]
+        assert [event["model"] for event in events] == ['my "model"'] * 3, size
+        assert events[1]["choices"][0]["delta"]["content"] == '"model":"upstream"'
+
+
+def test_names_that_change_within_a_stream() -> None:
+    parts = [sse(chunk({"content": "a"}) | {"model": one}, done=False) for one in "aaabba"]
+    asked = raw(SPEAKER, b'{"stream":true}', asked="mine")
+    for begin in range(len(parts)):
+        passing = SPEAKER.relay(asked, ALL, STREAM)
+        pieces = [*parts[:begin], b"".join(parts[begin:])]
+        ours = b"".join(one.data for piece in pieces for one in passing.feed(piece))  # type: ignore[union-attr]
+        assert ours.count(b'"model": "mine"') + ours.count(b'"model":"mine"') == len(parts)
 
 
 def test_comments_and_other_line_ends_pass() -> None:

@@ -207,14 +207,23 @@ class _Stream(EventPassing):
                     return None
         return event
 
-    def _finally(self, data: bytes) -> bytes:
+    def _finally(self, data: bytes, tokens: int) -> bytes:
         self._last.append(data)
         if not self._new:
             return data
-        if self._old and (changed := data.replace(self._old, self._new)) is not data:
+        if (
+            self._old
+            and (changed := data.replace(self._old, self._new)) is not data
+            # Each event brings a token: of one, all has been said.
+            and (tokens == 1 or changed.count(self._new) == data.count(b'"model"'))
+        ):
             return changed
-        found = _MODEL.search(data)
+        return b"".join([self._renamed(event) + gap for event, gap in self._split(data)])
+
+    def _renamed(self, event: bytes) -> bytes:
+        """Not all name it alike: Azure's very first event does not at all."""
+        found = _MODEL.search(event)
         if found is None:
-            return data
+            return event
         self._old = found[0]
-        return data.replace(self._old, self._new)
+        return event.replace(self._old, self._new)
