@@ -139,12 +139,13 @@ def test_an_event_without_an_empty_line_behind_it_is_not_lost_where_the_answer_i
 ) -> None:
     stream = STREAMS[name]
     first = stream.data[: stream.data.index(b"\n\n")]
-    asked = raw(stream.speaker, stream.body, asked="upstream")
-    passing = stream.speaker.relay(asked, ALL, STREAM)
-    passing.feed(first)
-    with pytest.raises(UpstreamFailed, match="cut off") as caught:
-        passing.end()
-    assert b"".join(one.data for one in caught.value.before) == first + b"\n\n"
+    for cut, gap in ((b"", b"\n\n"), (b"\n", b"\n\n"), (b"\r\n\r", b"\r\n\r\n")):
+        asked = raw(stream.speaker, stream.body, asked="upstream")
+        passing = stream.speaker.relay(asked, ALL, STREAM)
+        passing.feed(first + cut)
+        with pytest.raises(UpstreamFailed, match="cut off") as caught:
+            passing.end()
+        assert b"".join(one.data for one in caught.value.before) == first + gap
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -84,6 +84,9 @@ class EventPassing:
         """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
         rest = bytes(self._rest) if self._begun else bytes(self._rest).removeprefix(BOM)
         self._rest.clear()
+        if rest.endswith(b"\n\r"):
+            # Half the end of a line: what we say ourselves may follow.
+            rest += b"\n"
         end = self._last_end(rest, over=True)
         rest, begun = rest[:end], rest[end:].strip()
         if begun and self._sound(begun):
