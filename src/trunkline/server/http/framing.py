@@ -25,6 +25,7 @@ _UPGRADE = frozenset((b"upgrade", b"http2-settings"))
 _LENGTH = b"content-length"
 _CODING = b"transfer-encoding"
 _CHUNKED = b"chunked"
+_PLAIN = b"identity"
 # Targets up to this length, in bytes, are taken apart once: clients ask for few different ones.
 _REMEMBERED = 128
 
@@ -244,6 +245,9 @@ class Framing:
         if length is None and fields.get(_CODING, _CHUNKED).lower() != _CHUNKED:
             problem = "the only transfer coding that is understood is chunked"
             self._refuse(501, InvalidRequest(problem))
+        if fields.get(b"content-encoding", _PLAIN).lower() != _PLAIN:
+            problem = "compressed bodies are not understood: send it without content-encoding"
+            self._refuse(415, InvalidRequest(problem))
         if b"expect" in fields:
             if fields[b"expect"].lower() != b"100-continue":
                 problem = "the only expectation that is understood is 100-continue"
