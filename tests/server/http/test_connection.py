@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from tests.server.support import CHAT, HELLO, Client, Running, request, running, text_of, until
 from tests.support.fake_backend import FakeBackend
+from tests.support.stops import stops
 from trunkline.core.types import Usage
 from trunkline.server.http.exchange import Exchange
 
@@ -226,6 +228,17 @@ async def test_waiting_for_an_answer_is_not_idle() -> None:
         await asyncio.sleep(0.3)
         _answer(backend, 0, "late")
         assert text_of((await client.response()).json()) == "late"
+
+
+async def test_what_came_while_the_server_was_stopped_is_not_late() -> None:
+    async with running(header_timeout=0.4, keepalive_timeout=0.4) as one:
+        client = await one.connect()
+        await until(lambda: one.pool.connections)
+        number = client.writer.get_extra_info("socket").fileno()
+        with stops(1, lambda: os.write(number, LIVE)) as stop:
+            for _ in range(2):
+                stop()
+                assert (await client.response()).status == 200
 
 
 # clients that leave or do not read

@@ -7,6 +7,9 @@ from typing import Protocol
 
 # Seconds between two looks; a deadline is met at most this much late.
 _TICK = 0.1
+# Seconds that a look may come too late. Later than that, this process was stopped or had no processor,
+# and what has come meanwhile is not read yet.
+_LATE = 0.1
 
 
 class Watched(Protocol):
@@ -19,19 +22,23 @@ class Watched(Protocol):
 class Ticker:
     """Looks at what it watches, again and again while there is anything.
 
-    A request sets no timer of its own: it is added, and looked at ten times a second.
+    A request sets no timer of its own: it is added, and looked at ten times a second. A look that
+    comes late is left to the next one, so that nobody is blamed for time in which we did not listen.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
+        # The loop's time of the next look, and whether the last one came late.
+        self._due = 0.0
+        self._late = False
 
     def add(self, item: Watched) -> None:
         """Watch `item`; harmless when it is watched already."""
         self._watched.add(item)
         if self._timer is None:
-            self._timer = self._loop.call_later(_TICK, self._tick)
+            self._set(self._loop.time())
 
     def discard(self, item: Watched) -> None:
         """Watch it no more."""
@@ -46,6 +53,15 @@ class Ticker:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        self._timer = self._loop.call_later(_TICK, self._tick) if self._watched else None
-        for item in tuple(self._watched):
-            item.check(now)
+        # Not twice in a row: where every look is late, limits hold all the same.
+        self._late = not self._late and now - self._due > _LATE
+        self._timer = None
+        if self._watched:
+            self._set(now)
+        if not self._late:
+            for item in tuple(self._watched):
+                item.check(now)
+
+    def _set(self, now: float) -> None:
+        self._due = now + _TICK
+        self._timer = self._loop.call_later(_TICK, self._tick)

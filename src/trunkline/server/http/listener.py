@@ -18,6 +18,8 @@ from trunkline.server.http.pool import Application, ConnectionPool
 _BACKLOG = 2048
 # Seconds that clients have to read what was written when the listener closes.
 _FLUSH = 1.0
+# Seconds that a look at the clients' deadlines may come too late; see `_sweep`.
+_LATE = 0.1
 
 
 class Listener:
@@ -91,9 +93,16 @@ class Listener:
             limits.write_timeout,
             limits.stream_keepalive or inf,
         )
+        pause = min(1.0, max(0.01, shortest / 4))
+        late = False
         while True:
-            await asyncio.sleep(min(1.0, max(0.01, shortest / 4)))
-            self.pool.sweep(time.monotonic())
+            due = time.monotonic() + pause
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            # After a stop of this process, what has come meanwhile is read before anybody is late.
+            late = not late and now - due > _LATE
+            if not late:
+                self.pool.sweep(now)
 
 
 def _url(name: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> str:
