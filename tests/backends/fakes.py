@@ -114,7 +114,7 @@ class Sink:
 
     async def done(self) -> list[Event]:
         """All events."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not self.ended:
                 self._changed.clear()
                 await self._changed.wait()
@@ -122,7 +122,7 @@ class Sink:
 
     async def some(self) -> None:
         """Wait for the first event."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not self.events:
                 self._changed.clear()
                 await self._changed.wait()

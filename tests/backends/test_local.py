@@ -62,7 +62,7 @@ class Front:
 
     async def heard(self) -> ToFront:
         while not self._waiting:
-            data = await asyncio.wait_for(self._reader.read(1 << 16), 5)
+            data = await asyncio.wait_for(self._reader.read(1 << 16), 30)
             assert data, "the backend hung up"
             decoder = msgspec.msgpack.Decoder(ToFront)
             self._waiting += [decoder.decode(payload) for payload in self._framing.feed(data)]
@@ -83,7 +83,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     await backend.connect(path)
     front = await accepted.get()
     front.say(READY)
-    await backend.wait_ready(5)
+    await backend.wait_ready(30)
     yield backend, front
     backend.close()
     front.writer.close()
@@ -95,7 +95,7 @@ def _request(name: str = "a") -> Request:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

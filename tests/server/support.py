@@ -18,7 +18,7 @@ from trunkline.server.config import ServerConfig
 from trunkline.server.http.connection import Connection
 
 # Nothing here may take this long.
-PATIENCE = 10.0
+PATIENCE = 30.0
 CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "Hello"}]}
 

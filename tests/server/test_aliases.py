@@ -16,7 +16,7 @@ KEY: Any = {"api_key": ("secret",)}
 
 
 def client(one: Running, path: str = "", key: str = "none") -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=one.url + path, api_key=key, max_retries=0, timeout=10)
+    return openai.AsyncOpenAI(base_url=one.url + path, api_key=key, max_retries=0, timeout=30)
 
 
 def azure(one: Running, key: str, **more: Any) -> openai.AsyncAzureOpenAI:

@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from typing import Any
 
 import pytest
 
-from tests.server.support import CHAT, HELLO, Client, request, running, until
+from tests.server.support import CHAT, HELLO, PATIENCE, Client, request, running, until
 from tests.support.fake_backend import FakeBackend
 from tests.wire.openai.support import events
 from trunkline.core.types import Usage
@@ -37,7 +36,7 @@ async def rest(client: Client) -> list[Any]:
 
 
 async def test_draining_lets_answers_end() -> None:
-    async with running(FakeBackend("manual"), drain_timeout=5) as one:
+    async with running(FakeBackend("manual"), drain_timeout=300) as one:
         client = await streaming(one)
         idle = await one.connect()
         assert (await idle.ask("GET", "/ready")).status == 200
@@ -55,12 +54,12 @@ async def test_draining_lets_answers_end() -> None:
         call.finished()
         call.completed(Usage(1, 2))
         assert (await rest(client))[-1] == "[DONE]"
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await draining
 
 
 async def test_probes_say_that_it_drains() -> None:
-    async with running(FakeBackend("manual"), drain_timeout=5) as one:
+    async with running(FakeBackend("manual"), drain_timeout=300) as one:
         await streaming(one)
         idle = [await one.connect() for _ in range(3)]
         for client in idle:
@@ -78,7 +77,9 @@ async def test_probes_say_that_it_drains() -> None:
 
 @pytest.mark.parametrize("how", ["timeout", "second signal"])
 async def test_what_does_not_end_in_time_is_cut_with_an_error(how: str) -> None:
-    async with running(FakeBackend("manual"), drain_timeout=0.1 if how == "timeout" else 60) as one:
+    async with running(
+        FakeBackend("manual"), drain_timeout=0.1 if how == "timeout" else 300
+    ) as one:
         client = await streaming(one)
         waiting = await one.connect()
         await waiting.send(request("POST", CHAT, HELLO))
@@ -88,7 +89,7 @@ async def test_what_does_not_end_in_time_is_cut_with_an_error(how: str) -> None:
         await asyncio.sleep(0.01)
         if how != "timeout":
             hurry.set()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             await draining
         assert (await rest(client))[-1]["error"]["code"] == "service_unavailable"
         seen = await waiting.response()
@@ -116,7 +117,7 @@ async def test_signals_drain_and_end(number: signal.Signals) -> None:
     backend = FakeBackend("manual")
     urls: list[str] = []
     model = ServedModel("fake", backend)
-    config = ServerConfig(port=0, drain_timeout=30)
+    config = ServerConfig(port=0, drain_timeout=300)
     serving = asyncio.create_task(serve(config, [model], on_listening=urls.extend))
     await until(lambda: urls)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(urls[0].rpartition(":")[2]))
@@ -127,11 +128,10 @@ async def test_signals_drain_and_end(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     await asyncio.sleep(0.05)
     assert not serving.done()
-    begun = time.monotonic()
     os.kill(os.getpid(), number)
-    async with asyncio.timeout(5):
+    # Far less than it may drain.
+    async with asyncio.timeout(PATIENCE):
         await serving
-    assert time.monotonic() - begun < 3
     assert b"service_unavailable" in await client.ended()
     client.close()
     with contextlib.suppress(OSError):

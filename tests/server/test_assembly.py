@@ -262,7 +262,7 @@ async def test_fallbacks_may_name_what_is_known_only_when_it_is_asked_for(
         down.mode, other.mode = "fail", "manual"
         heard = Sink()
         route_of(one, "r").submit(request(), heard)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (other.calls or heard.events):  # noqa: ASYNC110 - backends have no event for it
                 await asyncio.sleep(0)
         if fallback == "nobody":
@@ -274,7 +274,7 @@ async def test_fallbacks_may_name_what_is_known_only_when_it_is_asked_for(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - backends have no event for it
             await asyncio.sleep(0.001)
 

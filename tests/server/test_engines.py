@@ -59,7 +59,7 @@ async def test_it_says_that_it_listens_before_it_says_that_it_is_ready(
             on_ready=on_ready,
         )
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await ready.wait()
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):

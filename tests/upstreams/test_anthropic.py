@@ -41,7 +41,7 @@ def upstream() -> Iterator[Upstream]:
 def asked(upstream: Upstream, outgoing: Outgoing) -> tuple[Head, bytes]:
     headers = dict(outgoing.headers) | {"x-api-key": "k"}
     answer = httpx.post(
-        upstream.url + outgoing.path, content=outgoing.body, headers=headers, timeout=10
+        upstream.url + outgoing.path, content=outgoing.body, headers=headers, timeout=30
     )
     return Head(answer.status_code, dict(answer.headers)), answer.content
 

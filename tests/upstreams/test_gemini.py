@@ -40,7 +40,7 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_no_model_refuses_what_is_sent(upstream: Upstream, model: str) -> None:
-    with httpx.Client(timeout=10, headers={"x-goog-api-key": "k"}) as client:
+    with httpx.Client(timeout=30, headers={"x-goog-api-key": "k"}) as client:
         for variables in ASKED:
             request = asking(chat("x", template_kwargs=variables))
             outgoing = GENERATE.encode(request, terms(model=model))

@@ -49,7 +49,7 @@ def _speak(operation: str, upstream: Upstream, request: Request, said: Terms) ->
     outgoing = speaker.encode(request, said)
     headers = dict(outgoing.headers) | {KINDS[operation][1]: "Bearer k"}
     with (
-        httpx.Client(timeout=10) as client,
+        httpx.Client(timeout=30) as client,
         client.stream(
             outgoing.method, upstream.url + outgoing.path, content=outgoing.body, headers=headers
         ) as response,

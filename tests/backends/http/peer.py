@@ -16,6 +16,8 @@ from trunkline.backends.http.transfer import Transfer
 from trunkline.core.errors import TrunklineError
 from trunkline.wire.client import Head
 
+# Seconds that nothing here may take, also on a machine that has little time for it.
+PATIENCE = 30.0
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -101,18 +103,16 @@ async def pooled(
     client = HttpClient()
     try:
         origin = Origin("127.0.0.1", port, tls, verify=verify)
-        yield client.pool(origin, "peer", limits or PoolLimits(connect=2.0))
+        yield client.pool(origin, "peer", limits or PoolLimits(connect=PATIENCE))
     finally:
         await client.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something holds that the network brings about."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it does not come true")
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - connections have no event for it
+            await asyncio.sleep(0.01)
 
 
 class Taker(Transfer, eq=False, kw_only=True):
@@ -158,13 +158,13 @@ class Taker(Transfer, eq=False, kw_only=True):
 
     async def finished(self) -> Taker:
         """Wait for the end, good or bad."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await self._done.wait()
         return self
 
     async def some(self) -> None:
         """Wait for the first piece of the body."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await self._some.wait()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.backends.http.peer import GET, Peer, Taker, pooled, serve, whole
+from tests.backends.http.peer import GET, PATIENCE, Peer, Taker, pooled, serve, whole
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.http.dial import Dialer
 from trunkline.backends.http.fetch import fetch
@@ -49,13 +49,13 @@ async def _answer(peer: Peer) -> None:
 async def test_unknown_certificate_is_refused(server_side: ssl.SSLContext) -> None:
     async with serve(_answer, server_side) as port, pooled(port, tls=True) as pool:
         with pytest.raises(UpstreamFailed, match="certificate of backend 'peer' is not valid"):
-            await fetch(pool, GET, timeout=5)
+            await fetch(pool, GET, timeout=PATIENCE)
 
 
 async def test_certificate_may_go_unchecked(server_side: ssl.SSLContext) -> None:
     async with serve(_answer, server_side) as port, pooled(port, tls=True, verify=False) as pool:
         for _ in range(3):
-            assert (await fetch(pool, GET, timeout=5)).body == b"secret"
+            assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"secret"
         assert pool.open == 1
 
 
@@ -68,13 +68,13 @@ async def test_known_certificate_and_name(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     client = HttpClient()
     async with serve(_answer, server_side) as port:
-        pool = client.pool(Origin("localhost", port, True), "peer", PoolLimits())
-        assert (await fetch(pool, GET, timeout=5)).body == b"secret"
+        pool = client.pool(Origin("localhost", port, True), "peer", PoolLimits(connect=PATIENCE))
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"secret"
         assert names == ["localhost"]
         # The same server under a name that the certificate does not have.
-        other = client.pool(Origin("127.0.0.1", port, True), "peer", PoolLimits())
+        other = client.pool(Origin("127.0.0.1", port, True), "peer", PoolLimits(connect=PATIENCE))
         with pytest.raises(UpstreamFailed, match="is not valid"):
-            await fetch(other, GET, timeout=5)
+            await fetch(other, GET, timeout=PATIENCE)
         await client.close()
 
 
@@ -85,7 +85,7 @@ async def test_tls_where_there_is_none() -> None:
 
     async with serve(talk) as port, pooled(port, tls=True) as pool:
         with pytest.raises(UpstreamFailed, match="TLS with backend 'peer' failed"):
-            await fetch(pool, GET, timeout=5)
+            await fetch(pool, GET, timeout=PATIENCE)
 
 
 async def test_unix_socket(tmp_path: Path) -> None:
@@ -98,14 +98,16 @@ async def test_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "engine.sock")
     server = await asyncio.start_unix_server(hold, path)
     client = HttpClient()
-    pool = client.pool(Origin("localhost", 0, unix=path), "peer", PoolLimits())
-    assert (await fetch(pool, GET, timeout=5)).body == b"here"
+    pool = client.pool(Origin("localhost", 0, unix=path), "peer", PoolLimits(connect=PATIENCE))
+    assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"here"
     await client.close()
     server.close()
     missing = HttpClient()
-    pool = missing.pool(Origin("localhost", 0, unix=path + "x"), "peer", PoolLimits())
+    pool = missing.pool(
+        Origin("localhost", 0, unix=path + "x"), "peer", PoolLimits(connect=PATIENCE)
+    )
     with pytest.raises(UpstreamFailed, match="cannot be reached"):
-        await fetch(pool, GET, timeout=5)
+        await fetch(pool, GET, timeout=PATIENCE)
     await missing.close()
 
 
@@ -145,20 +147,25 @@ async def test_names_are_kept_and_addresses_tried_in_turn() -> None:
         dialer = Dialer(loop)  # type: ignore[arg-type]
         origin = Origin("engine.test", port)
         for _ in range(3):
-            protocol = await dialer.dial(origin, "peer", 2.0, asyncio.Protocol)
+            protocol = await dialer.dial(origin, "peer", PATIENCE, asyncio.Protocol)
             assert protocol is not None
         assert loop.asked == 1
         loop.addresses = ()
         with pytest.raises(UpstreamFailed, match="cannot be reached"):
-            await dialer.dial(Origin("other.test", port), "peer", 2.0, asyncio.Protocol)
+            await dialer.dial(Origin("other.test", port), "peer", PATIENCE, asyncio.Protocol)
+
+
+class _Nameless(_Resolver):
+    """Knows no name at all: real ones may be slow, or away."""
+
+    async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 async def test_unknown_name() -> None:
-    client = HttpClient()
-    pool = client.pool(Origin("no-such-host.invalid", 80), "peer", PoolLimits())
+    dialer = Dialer(_Nameless(asyncio.get_running_loop()))  # type: ignore[arg-type]
     with pytest.raises(UpstreamFailed, match="cannot be found"):
-        await fetch(pool, GET, timeout=10)
-    await client.close()
+        await dialer.dial(Origin("no-such-host", 80), "peer", PATIENCE, asyncio.Protocol)
 
 
 async def test_closing_while_a_connection_is_opened() -> None:
@@ -167,7 +174,7 @@ async def test_closing_while_a_connection_is_opened() -> None:
         listener.listen(1)
         client = HttpClient()
         origin = Origin("127.0.0.1", listener.getsockname()[1], True, verify=False)
-        pool = client.pool(origin, "peer", PoolLimits())
+        pool = client.pool(origin, "peer", PoolLimits(connect=PATIENCE))
         taker = Taker()
         pool.send(taker)
         await asyncio.sleep(0.05)

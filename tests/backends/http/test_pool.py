@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
-from tests.backends.http.peer import GET, Peer, Taker, chunked, pooled, serve, until, whole
+from tests.backends.http.peer import (
+    GET,
+    PATIENCE,
+    Peer,
+    Taker,
+    chunked,
+    pooled,
+    serve,
+    until,
+    whole,
+)
+from trunkline.backends.http import connection
 from trunkline.backends.http.fetch import fetch
 from trunkline.backends.http.pool import PoolLimits
 from trunkline.core.errors import QueueFull, Unavailable, UpstreamFailed, UpstreamTimeout
@@ -67,7 +77,7 @@ async def test_large_body_arrives_whole() -> None:
     body = b"x" * 300_000
     async with serve(talk) as port, pooled(port) as pool:
         head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n"
-        response = await fetch(pool, head, body, timeout=5)
+        response = await fetch(pool, head, body, timeout=PATIENCE)
         assert response.body == b"300000"
         assert response.ok
 
@@ -117,7 +127,7 @@ async def test_interim_responses_are_skipped() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         for _ in range(2):
-            response = await fetch(pool, GET, timeout=5)
+            response = await fetch(pool, GET, timeout=PATIENCE)
             assert (response.head.status, response.body) == (200, b"yes")
             assert "link" not in response.head.headers
         assert pool.open == 1
@@ -137,7 +147,9 @@ async def test_body_that_ends_with_the_connection() -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
-async def test_stale_connection_is_replaced_without_a_word(how: str) -> None:
+async def test_stale_connection_is_replaced_without_a_word(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server has closed a kept connection at the moment that it is used again."""
     requests: list[int] = []
 
@@ -152,9 +164,11 @@ async def test_stale_connection_is_replaced_without_a_word(how: str) -> None:
             return
         await peer.gone()
 
+    # However long this process was stopped between the request and the end.
+    monkeypatch.setattr(connection, "_STALE", PATIENCE)
     async with serve(talk) as port, pooled(port) as pool:
-        assert (await fetch(pool, GET, timeout=5)).body == b"0"
-        assert (await fetch(pool, GET, timeout=5)).body == b"1"
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"0"
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"1"
         assert requests == [0, 1]
 
 
@@ -166,9 +180,9 @@ async def test_second_death_is_told() -> None:
             await peer.request()
 
     async with serve(talk) as port, pooled(port) as pool:
-        await fetch(pool, GET, timeout=5)
+        await fetch(pool, GET, timeout=PATIENCE)
         with pytest.raises(UpstreamFailed, match="before it answered"):
-            await fetch(pool, GET, timeout=5)
+            await fetch(pool, GET, timeout=PATIENCE)
 
 
 async def test_connection_that_is_closed_while_idle_is_not_used() -> None:
@@ -177,9 +191,9 @@ async def test_connection_that_is_closed_while_idle_is_not_used() -> None:
         await peer.send(whole(b"%d" % peer.number))
 
     async with serve(talk) as port, pooled(port) as pool:
-        await fetch(pool, GET, timeout=5)
+        await fetch(pool, GET, timeout=PATIENCE)
         await until(lambda: pool.open == 0)
-        assert (await fetch(pool, GET, timeout=5)).body == b"1"
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"1"
 
 
 async def test_unasked_bytes_end_a_kept_connection() -> None:
@@ -192,9 +206,9 @@ async def test_unasked_bytes_end_a_kept_connection() -> None:
         await peer.gone()
 
     async with serve(talk) as port, pooled(port) as pool:
-        await fetch(pool, GET, timeout=5)
+        await fetch(pool, GET, timeout=PATIENCE)
         await until(lambda: pool.open == 0)
-        assert (await fetch(pool, GET, timeout=5)).body == b"a"
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"a"
 
 
 async def test_two_responses_at_once_end_the_connection() -> None:
@@ -204,7 +218,7 @@ async def test_two_responses_at_once_end_the_connection() -> None:
         await peer.gone()
 
     async with serve(talk) as port, pooled(port) as pool:
-        assert (await fetch(pool, GET, timeout=5)).body == b"mine"
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"mine"
         assert pool.open == 0
 
 
@@ -273,7 +287,7 @@ async def test_cancelling_closes_the_connection_at_once() -> None:
         await taker.some()
         taker.cancel()
         taker.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await closed.wait()
         assert pool.open == 0
         assert not taker.ended
@@ -294,7 +308,7 @@ async def test_receiver_may_cancel_while_it_is_told() -> None:
         await asyncio.sleep(0.02)
         assert not taker.ended
         assert taker.error is None
-        assert (await fetch(pool, GET, timeout=5)).body == b"body"
+        assert (await fetch(pool, GET, timeout=PATIENCE)).body == b"body"
 
 
 async def test_cancelling_in_the_queue() -> None:
@@ -306,7 +320,7 @@ async def test_cancelling_in_the_queue() -> None:
             await first.wait()
             await peer.send(whole(b"x"))
 
-    limits = PoolLimits(max_connections=1, connect=2.0)
+    limits = PoolLimits(max_connections=1, connect=PATIENCE)
     async with serve(talk) as port, pooled(port, limits) as pool:
         takers = [Taker() for _ in range(3)]
         for taker in takers:
@@ -322,15 +336,18 @@ async def test_cancelling_in_the_queue() -> None:
 
 
 async def test_queue_is_bounded() -> None:
+    asked = asyncio.Event()
+
     async def talk(peer: Peer) -> None:
         await peer.request()
+        asked.set()
         await peer.gone()
 
-    limits = PoolLimits(max_connections=1, max_waiting=1, wait=0.2, connect=2.0)
+    limits = PoolLimits(max_connections=1, max_waiting=1, wait=0.5, connect=PATIENCE)
     async with serve(talk) as port, pooled(port, limits) as pool:
         busy, waits, refused = Taker(), Taker(), Taker()
         pool.send(busy)
-        await until(lambda: pool.waiting == 0)
+        await asked.wait()
         pool.send(waits)
         pool.send(refused)  # told later, never within the call
         await refused.finished()
@@ -346,12 +363,10 @@ async def test_idle_connections_expire() -> None:
         await peer.send(whole(b"x"))
         await peer.gone()
 
-    limits = PoolLimits(keepalive=0.05, connect=2.0)
+    limits = PoolLimits(keepalive=0.05, connect=PATIENCE)
     async with serve(talk) as port, pooled(port, limits) as pool:
-        await fetch(pool, GET, timeout=5)
-        assert pool.open == 1
-        await asyncio.sleep(0.4)
-        assert (pool.open, pool.idle) == (0, 0)
+        await fetch(pool, GET, timeout=PATIENCE)
+        await until(lambda: (pool.open, pool.idle) == (0, 0))
 
 
 async def test_announced_keepalive_is_honoured() -> None:
@@ -361,16 +376,19 @@ async def test_announced_keepalive_is_honoured() -> None:
         await peer.gone()
 
     async with serve(talk) as port, pooled(port) as pool:
-        await fetch(pool, GET, timeout=5)
-        await asyncio.sleep(0.3)
-        assert pool.open == 0
+        await fetch(pool, GET, timeout=PATIENCE)
+        # Far sooner than those that announce nothing.
+        assert pool.keepalive >= PATIENCE
+        await until(lambda: pool.open == 0)
 
 
 async def test_pausing_stops_reading() -> None:
+    paused = asyncio.Event()
+
     async def talk(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
-        await asyncio.sleep(0.05)
+        await paused.wait()
         await peer.send(b"1\r\nb\r\n0\r\n\r\n")
         await peer.gone()
 
@@ -379,6 +397,7 @@ async def test_pausing_stops_reading() -> None:
         pool.send(taker)
         await taker.some()
         taker.pause()
+        paused.set()
         await asyncio.sleep(0.2)
         assert taker.answer == b"a"
         taker.resume()
@@ -389,7 +408,7 @@ async def test_pausing_stops_reading() -> None:
 async def test_refused_connection() -> None:
     async with pooled(1) as pool:
         with pytest.raises(UpstreamFailed, match="refuses connections"):
-            await fetch(pool, GET, timeout=5)
+            await fetch(pool, GET, timeout=PATIENCE)
         assert pool.waiting == 0
 
 
@@ -412,11 +431,9 @@ async def test_timeout_cancels() -> None:
         closed.set()
 
     async with serve(talk) as port, pooled(port) as pool:
-        began = time.monotonic()
         with pytest.raises(UpstreamTimeout, match=r"within 0\.1 s"):
             await fetch(pool, GET, timeout=0.1)
-        assert time.monotonic() - began < 2
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await closed.wait()
 
 
@@ -428,7 +445,7 @@ async def test_whole_bodies_are_bounded() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         with pytest.raises(UpstreamFailed, match="more than 1000 bytes"):
-            await fetch(pool, GET, timeout=5, max_body=1000)
+            await fetch(pool, GET, timeout=PATIENCE, max_body=1000)
         assert pool.open == 0
 
 
@@ -440,7 +457,7 @@ async def test_early_refusal_of_a_body_is_heard() -> None:
     async with serve(talk) as port, pooled(port) as pool:
         body = b"x" * 20_000_000
         head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
-        response = await fetch(pool, head, body, timeout=5)
+        response = await fetch(pool, head, body, timeout=PATIENCE)
         assert (response.head.status, response.body) == (413, b"no")
 
 
@@ -449,7 +466,7 @@ async def test_closing_the_pool_fails_what_is_under_way() -> None:
         await peer.request()
         await peer.gone()
 
-    limits = PoolLimits(max_connections=1, connect=2.0)
+    limits = PoolLimits(max_connections=1, connect=PATIENCE)
     async with serve(talk) as port, pooled(port, limits) as pool:
         busy, waits, late = Taker(), Taker(), Taker()
         pool.send(busy)

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.backends.http.peer import GET, Peer, Taker, pooled, serve, whole
+from tests.backends.http.peer import GET, PATIENCE, Peer, Taker, pooled, serve, whole
+from trunkline.backends.http.connection import Connection
 from trunkline.backends.http.fetch import fetch
 from trunkline.core.errors import UpstreamFailed
 from trunkline.wire.client import Head
@@ -47,15 +48,25 @@ class Whole(Taker):
 
 
 @pytest.mark.parametrize("cut", [1, 30, 38, 45, -40, -1])
-async def test_answers_that_are_cut(cut: int) -> None:
+async def test_answers_that_are_cut(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head in one piece is known the next time, whether or not its body came with it."""
     body = b"a body of one answer " * 5
+    heard = asyncio.Event()
+    received = Connection.data_received
+
+    def hear(connection: Connection, data: bytes) -> None:
+        received(connection, data)
+        heard.set()
+
+    monkeypatch.setattr(Connection, "data_received", hear)
 
     async def talk(peer: Peer) -> None:
         while await peer.request():
             answer = whole(body)
+            heard.clear()
             await peer.send(answer[:cut])
-            await asyncio.sleep(0.02)
+            # In a read of its own.
+            await heard.wait()
             await peer.send(answer[cut:])
 
     async with serve(talk) as port, pooled(port) as pool:
@@ -81,7 +92,7 @@ async def test_an_interim_head_is_not_learned() -> None:
 
     async with serve(talk) as port, pooled(port) as pool:
         for _ in range(3):
-            assert (await fetch(pool, GET, timeout=5)).body == body
+            assert (await fetch(pool, GET, timeout=PATIENCE)).body == body
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,7 @@ async def test_the_rest_of_an_answer_may_be_short_or_long(rest: bytes, answered:
         await peer.send(rest)
 
     async with serve(talk) as port, pooled(port) as pool:
-        await fetch(pool, GET, timeout=5)
+        await fetch(pool, GET, timeout=PATIENCE)
         taker = Whole()
         pool.send(taker)
         await taker.finished()
@@ -123,7 +134,7 @@ async def test_a_long_body_comes_as_it_comes() -> None:
         await peer.send(answer[200_000:])
 
     async with serve(talk) as port, pooled(port) as pool:
-        await fetch(pool, GET, timeout=5)
+        await fetch(pool, GET, timeout=PATIENCE)
         taker = Whole()
         pool.send(taker)
         await taker.finished()

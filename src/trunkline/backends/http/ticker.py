@@ -7,8 +7,8 @@ from typing import Protocol
 
 # Seconds between two looks; a deadline is met at most this much late.
 _TICK = 0.1
-# Seconds that a look may come too late. Later than that, this process was stopped or had no processor,
-# and what has come meanwhile is not read yet.
+# Seconds that a look may come too late. Later than that, this process was stopped or had no
+# processor, and what has come meanwhile is not read yet.
 _LATE = 0.1
 
 
@@ -23,7 +23,7 @@ class Ticker:
     """Looks at what it watches, again and again while there is anything.
 
     A request sets no timer of its own: it is added, and looked at ten times a second. A look that
-    comes late is left to the next one, so that nobody is blamed for time in which we did not listen.
+    comes late is left to the next one: nobody is blamed for time in which we did not listen.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
