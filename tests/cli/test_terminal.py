@@ -96,7 +96,7 @@ class Terminal:
         for _ in range(20):
             self.type("\x03")
             with contextlib.suppress(AssertionError):
-                self.wait_for(text, timeout=1.0)
+                self.wait_for(text, timeout=5.0)
                 return
         raise AssertionError(f"no {text!r} in {self.screen!r}")
 
@@ -113,7 +113,7 @@ def test_a_chat(terminal: Terminal, tmp_path: Path) -> None:
     terminal.wait_for("Hello from the rails.")
     terminal.wait_for(">>> ")
     terminal.type("/bye\n")
-    assert terminal.process.wait(timeout=20) == 0
+    assert terminal.process.wait(timeout=90) == 0
     history = tmp_path / "home" / "history"
     assert "hi" in history.read_text()
     assert history.stat().st_mode & 0o077 == 0
@@ -123,7 +123,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     terminal.type("be slow\n")
     terminal.wait_for("on and on")
     terminal.type("\x03")
-    terminal.wait_for("[stopped]", timeout=5)
+    terminal.wait_for("[stopped]")
     terminal.wait_for(">>> ")
     terminal.interrupt_prompt("/bye or Ctrl-D leaves.")
     terminal.type("/clear\n")
@@ -132,7 +132,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal: Terminal) -> None
     terminal.wait_for("Hello from the rails.")
     terminal.wait_for(">>> ")
     terminal.type("\x04")
-    assert terminal.process.wait(timeout=20) == 0
+    assert terminal.process.wait(timeout=90) == 0
 
 
 def test_an_engine_that_dies_ends_the_answer_and_not_the_chat(terminal: Terminal) -> None:
@@ -173,5 +173,5 @@ def test_a_reader_that_leaves_ends_the_program(command: list[str], environ: dict
         assert process.stderr is not None
         assert process.stdout.read(5) == b"on an"
         process.stdout.close()
-        assert process.wait(timeout=20) == 1
+        assert process.wait(timeout=90) == 1
         assert process.stderr.read() == b""

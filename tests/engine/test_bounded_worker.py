@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.engine.bounded_echo import Do, Hello
+from tests.support.processes import killed
 from trunkline.core.errors import InternalError, InvalidRequest
 from trunkline.engine.bounded_worker import BoundedWorker, Died, Limits, TooSlow
 
@@ -78,8 +78,7 @@ async def test_memory_is_bounded(worker: BoundedWorker) -> None:
 
 
 async def _killed(worker: BoundedWorker) -> None:
-    os.kill(worker.pid, signal.SIGKILL)
-    await asyncio.sleep(0.3)
+    await killed(worker.pid)
 
 
 async def _cancelled(worker: BoundedWorker) -> None:

@@ -45,7 +45,7 @@ class Front:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._socket.settimeout(20)
+        self._socket.settimeout(60)
         self._framing = Framing()
         self._decoder: msgspec.msgpack.Decoder[FromCore] = msgspec.msgpack.Decoder(FromCore)
         self.outputs: list[RowOutput] = []
@@ -94,7 +94,7 @@ def front() -> Iterator[Front]:
     front = Front(ours)
     yield front
     front.send(StopCore())
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     ours.close()
     theirs.close()
@@ -140,7 +140,7 @@ def test_an_aborted_group_says_no_more_also_while_its_grammar_is_compiled(front:
     while not any(one.group == 2 for one in front.outputs):
         front.receive()
     front.send(AbortRows(2))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while front.last is None or front.last.stats.running:
         front.receive()
         assert time.monotonic() < deadline

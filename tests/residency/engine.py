@@ -1,11 +1,12 @@
 """A small engine for tests: answers health and models as told. Run as a script.
 
     python engine.py PORT [--when FILE] [--say TEXT] [--exit STATUS] [--stubborn] [--child FILE]
-                     [--apart] [--sick] [--crash-file FILE] [--slow SECONDS]
+                     [--apart] [--sick] [--crash-file FILE] [--slow SECONDS] [--gate FILE]
 
 `--when`: it is well once that file is there. `--apart`: its child leads a session of its own, as
 `ray start` leaves some. `--crash-file`: it removes that file once it is there,
-and ends with status 7. `--slow`: it takes so long for each chat, and answers nobody meanwhile.
+and ends with status 7. `--slow`: it takes so long for each chat, and answers nobody meanwhile;
+`--gate`: until that file is there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--crash-file", default="")
     parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--gate", default=__file__)
     options = parser.parse_args()
     if options.stubborn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -65,6 +67,8 @@ def main() -> None:
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             time.sleep(options.slow)
+            while not Path(options.gate).exists():
+                time.sleep(0.01)
             choice = {
                 "index": 0,
                 "message": {"role": "assistant", "content": str(os.getpid())},

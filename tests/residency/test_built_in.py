@@ -47,7 +47,7 @@ async def test_a_built_in_model_comes_and_goes(tmp_path: Path) -> None:
         assert resident.backend.health().state == "ready"
         sink = Sink()
         resident.backend.submit(request("s"), sink)
-        await asyncio.wait_for(sink.ended.wait(), 20)
+        await asyncio.wait_for(sink.ended.wait(), 60)
         assert sink.text() == "all "
         await resident.unload()
         with pytest.raises(Unavailable):
@@ -59,22 +59,20 @@ async def test_the_next_version_of_a_model_leans_on_the_one_before(
     tmp_path: Path, launchers: Launchers
 ) -> None:
     """As a reload brings it: the old one answers until the new one can, or has failed."""
+    files = {text: tmp_path / f"{text}.json" for text in ("old", "new")}
+    write_rules(files["old"], {"contains": "", "text": "old"})
+    # A pipe: whoever reads it waits until something is written.
+    os.mkfifo(files["new"])
     plans = [
-        EnginePlan(
-            config=EngineConfig(
-                name="s",
-                model=str(write_rules(tmp_path / f"{text}.json", {"contains": "", "text": text})),
-                executor="scripted",
-            )
-        )
-        for text in ("old", "new")
+        EnginePlan(config=EngineConfig(name="s", model=str(file), executor="scripted"))
+        for file in files.values()
     ]
     broken = EnginePlan(config=EngineConfig(name="s", model=str(tmp_path / "none.gguf")))
 
     async def said(tenant: Tenant) -> str:
         sink = Sink()
         tenant.backend.submit(request("s"), sink)
-        await asyncio.wait_for(sink.ended.wait(), 20)
+        await asyncio.wait_for(sink.ended.wait(), 60)
         return sink.text()
 
     async with compose.open_residency(None, launchers, os.environ) as residency:
@@ -95,6 +93,7 @@ async def test_the_next_version_of_a_model_leans_on_the_one_before(
         assert old.backend.in_flight == 2  # type: ignore[attr-defined]
         assert await said(new) == "old"
         assert old.backend.in_flight  # type: ignore[attr-defined]
+        await asyncio.to_thread(write_rules, files["new"], {"contains": "", "text": "new"})
         await until(lambda: new.slot.phase == "loaded")
         await until(lambda: not old.backend.in_flight)  # type: ignore[attr-defined]
         assert await said(new) == "new"

@@ -176,6 +176,7 @@ async def test_a_daemon_that_does_not_answer_is_not_waited_for(
     launcher = DockerLauncher(SubprocessLauncher(tmp_path / "logs"))
     with pytest.raises(Unavailable, match=r"docker: no answer within 0\.3 s"):
         await launcher.start(spec(env={"PATH": str(tmp_path)}))
+    monkeypatch.setattr("trunkline.residency.containers._LOOK", 300.0)
     task = asyncio.create_task(launcher.start(spec(env={"PATH": str(tmp_path)})))
     await asyncio.sleep(0.1)
     task.cancel()

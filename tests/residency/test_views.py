@@ -236,9 +236,10 @@ async def test_one_at_work_for_its_old_configuration_is_left_to_it(
 
 
 async def test_the_last_may_leave_while_another_comes(
-    make_backend: MakeBackend, launchers: Launchers
+    make_backend: MakeBackend, launchers: Launchers, tmp_path: Path
 ) -> None:
-    made = config("--slow", "0.5")
+    gate = tmp_path / "gate"
+    made = config("--gate", str(gate))
     async with compose.open_residency(None, launchers, os.environ) as residency:
         old = await shared(residency, made, make_backend)
         await loaded(old)
@@ -249,12 +250,15 @@ async def test_the_last_may_leave_while_another_comes(
         coming = asyncio.create_task(shared(residency, slowly(made, 0.07), make_backend))
         await asyncio.sleep(0.1)
         await residency.remove(old)
+        gate.touch()
         new = await coming
         assert await under_way == str(pid)
         assert await answer_of(new.backend) == str(pid)
+        gate.unlink()
         busy = asyncio.create_task(answer_of(new.backend))
         await asyncio.sleep(0.1)
-        coming = asyncio.create_task(shared(residency, slowly(made, 0.08), make_backend))
+        patient = msgspec.structs.replace(made, health=Probe(interval=0.08, timeout=60.0))
+        coming = asyncio.create_task(shared(residency, patient, make_backend))
         await asyncio.sleep(0.1)
         await residency.remove(new)
         coming.cancel()

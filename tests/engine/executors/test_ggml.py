@@ -323,10 +323,16 @@ def test_close_ends_a_pass_that_runs(tmp_path: Path) -> None:
 
 def test_idle_costs_nothing(llama: Driver) -> None:
     llama.generate(PROMPT)
+    # What other tests have left in this process may have something to do now and then.
+    assert any(_computed(0.4) < 0.02 for _ in range(10))
+
+
+def _computed(seconds: float) -> float:
+    """Processor time of this process meanwhile."""
     time.sleep(0.1)
     before = time.process_time()
-    time.sleep(0.4)
-    assert time.process_time() - before < 0.02
+    time.sleep(seconds)
+    return time.process_time() - before
 
 
 @pytest.mark.parametrize(

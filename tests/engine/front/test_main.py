@@ -17,7 +17,7 @@ import pytest
 from tests.engine.front.test_service import Gateway
 from trunkline.core.types import Completed
 
-_TIMEOUT = 20.0
+_TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ async def process(
     directory: Path, *more: str, rules: str = "{}", pass_fds: tuple[int, ...] = ()
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     path = directory / "rules.json"
-    path.write_text(rules)
+    if not path.exists():
+        path.write_text(rules)
     config = json.dumps({"name": "m", "model": str(path), "executor": "scripted"})
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "trunkline.engine.front"),
@@ -132,8 +133,11 @@ async def test_nothing_outlives_a_killed_front(private: Path) -> None:
 
 
 async def test_a_model_that_cannot_be_loaded_is_reported(private: Path) -> None:
-    async with process(private, rules="{") as child:
+    # A pipe: the core waits until something is written.
+    os.mkfifo(private / "rules.json")
+    async with process(private) as child:
         gateway = await connect(private)
+        await asyncio.to_thread((private / "rules.json").write_text, "{")
         await gateway.until(lambda: gateway.statuses and gateway.statuses[-1].state == "failed")
         assert "rules.json" in gateway.statuses[-1].detail
         gateway.close()

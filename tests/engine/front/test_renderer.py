@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.support.processes import killed
 from trunkline.core.errors import InternalError, InvalidRequest, TrunklineError
 from trunkline.core.types import ChatInput, Message
 from trunkline.engine.front.renderer import TemplateRenderer
@@ -86,7 +87,7 @@ async def test_memory_and_time_are_bounded(source: str) -> None:
     # Constant expressions are folded, and fail, when the template is compiled.
     with pytest.raises(TrunklineError):
         await render_once(source)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
 
 
 async def test_a_killed_worker_is_replaced() -> None:
@@ -102,8 +103,7 @@ async def test_a_killed_worker_is_replaced() -> None:
 
 async def test_a_worker_killed_between_two_renderings_is_not_noticed() -> None:
     async with started(CHATML) as renderer:
-        os.kill(renderer.worker_pid, signal.SIGKILL)
-        await asyncio.sleep(0.3)
+        await killed(renderer.worker_pid)
         assert "hello" in await renderer.render(chat("hello"))
 
 

@@ -52,11 +52,11 @@ RULES = [
     {"contains": "flood", "text": "abc" * 100, "action": "endless"},
     {"contains": "crash", "text": "abc", "action": "crash", "after": 2},
     {"contains": "hang", "text": "abc", "action": "hang", "after": 2},
-    {"contains": "~", "text": "x", "ms_per_token": 700},
+    {"contains": "~", "text": "x", "ms_per_token": 1200},
     {"contains": "fail", "text": "abc", "action": "fail", "after": 2},
 ]
 
-_EVENT_TIMEOUT = 20.0
+_EVENT_TIMEOUT = 60.0
 
 
 class Gateway:
@@ -290,22 +290,22 @@ async def test_a_crash_fails_what_is_in_flight_and_is_counted(tmp_path: Path) ->
 
 
 async def test_a_stuck_core_is_killed(tmp_path: Path) -> None:
-    async with running(tmp_path, step_timeout=0.5) as house:
+    async with running(tmp_path, step_timeout=1.5) as house:
         gateway = await house.gateway()
         await gateway.ready()
         outcome = await gateway.outcome(gateway.submit("hang"))
         assert isinstance(outcome, Failed)
-        assert "no progress for 0.5 s" in outcome.error.message
+        assert "no progress for 1.5 s" in outcome.error.message
         assert isinstance(await gateway.outcome(gateway.submit("hello")), Completed)
         assert "stalled" in {s.state for s in gateway.statuses}
 
 
 async def test_idle_time_does_not_count_as_stuck(tmp_path: Path) -> None:
-    async with running(tmp_path, step_timeout=1.0) as house:
+    async with running(tmp_path, step_timeout=2.0) as house:
         gateway = await house.gateway()
         await gateway.ready()
         await gateway.outcome(gateway.submit("hello"))
-        await asyncio.sleep(0.9)
+        await asyncio.sleep(1.8)
         # Its first step ends when the watchdog set for the request before has long gone off.
         assert isinstance(await gateway.outcome(gateway.submit("~")), Completed)
         assert gateway.statuses[-1].restarts == 0

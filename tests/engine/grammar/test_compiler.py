@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
+from tests.support.processes import killed
 from trunkline.core.errors import InvalidRequest, QueueFull, Unavailable
 from trunkline.core.types import Grammar
 from trunkline.engine.grammar.compiler import GrammarCompiler
@@ -51,7 +51,7 @@ async def test_results_are_kept_good_and_bad(compiler: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequest) as first:
         await compiler.check(Grammar("regex", "("))
     os.kill(compiler.worker_pid, signal.SIGSTOP)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await compiler.check(GOOD) == source
         with pytest.raises(InvalidRequest) as second:
             await compiler.check(Grammar("regex", "("))
@@ -71,19 +71,17 @@ async def test_equal_grammars_that_come_together_are_checked_once() -> None:
 async def test_a_slow_grammar_fails_alone_and_in_time(compiler: GrammarCompiler) -> None:
     await compiler.check(GOOD)
     before = compiler.worker_pid
-    begun = time.monotonic()
     slow = asyncio.create_task(compiler.check(SLOW))
     other = asyncio.create_task(compiler.check(Grammar("regex", "[a-z]+")))
     with pytest.raises(InvalidRequest, match=r"takes more than 0\.5 s to compile"):
         await slow
     assert await other
-    assert time.monotonic() - begun < 30
     assert compiler.worker_pid not in (0, before)
-    # It is known now.
-    begun = time.monotonic()
-    with pytest.raises(InvalidRequest):
+    # It is known now: no worker ends of it again.
+    before = compiler.worker_pid
+    with pytest.raises(InvalidRequest, match=r"takes more than 0\.5 s to compile"):
         await compiler.check(SLOW)
-    assert time.monotonic() - begun < 0.3
+    assert compiler.worker_pid == before
 
 
 @pytest.mark.parametrize(
@@ -134,8 +132,7 @@ async def test_a_worker_killed_at_work_is_replaced() -> None:
 
 async def test_a_worker_killed_when_idle_costs_nobody_a_request(compiler: GrammarCompiler) -> None:
     await compiler.check(GOOD)
-    os.kill(compiler.worker_pid, signal.SIGKILL)
-    await asyncio.sleep(0.1)
+    await killed(compiler.worker_pid)
     assert await compiler.check(Grammar("regex", "x"))
 
 

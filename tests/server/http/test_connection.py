@@ -320,6 +320,7 @@ async def test_a_reader_that_stalls_is_cut_off() -> None:
         await until(lambda: backend.calls)
         connection = one.connection()
         # The kernel takes a few megabytes before it says that the client does not read.
+        since = time.monotonic()
         while not connection.congested:
             since = time.monotonic()
             backend.calls[0].delta("x" * 65536)
