@@ -90,7 +90,7 @@ def test_the_roof(tmp_path: Path) -> None:
     assert 0.1 < found["read_gbs"] < 2000
     assert math.isfinite(found["int8_gops"])
     vnni = any(f"{name}vnni" in Path("/proc/cpuinfo").read_text() for name in ("avx512_", "avx_"))
-    assert (found["int8_gops"] > 10) == vnni
+    assert (found["int8_gops"] > 0) == vnni
 
 
 def test_the_command_is_shown_without_folders() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from tests.residency.processes import alive
 from tests.support.server import Server, serve, write_rules
 
 ENGINE = str(Path(__file__).parents[1] / "residency" / "engine.py")
-LONG = " ".join(f"word{n}" for n in range(40))
+LONG = " ".join(f"word{n}" for n in range(60))
 # Two processes of a built-in model, as residency estimates them; less than two of them fit.
 BUDGET = "200M"
 
@@ -88,12 +89,12 @@ def text_of(response: httpx.Response) -> str:
 
 
 def loaded(server: Server) -> list[str]:
-    models = httpx.get(f"{server.url}/api/ps", timeout=10).json()["models"]
+    models = httpx.get(f"{server.url}/api/ps", timeout=30).json()["models"]
     return sorted(model["name"].removesuffix(":latest") for model in models)
 
 
 def states(server: Server) -> dict[str, tuple[str, str]]:
-    page = httpx.get(f"{server.url}/health", timeout=10).json()
+    page = httpx.get(f"{server.url}/health", timeout=30).json()
     return {
         target["backend"]: (target["state"], target["detail"])
         for route in page["routes"]
@@ -101,7 +102,7 @@ def states(server: Server) -> dict[str, tuple[str, str]]:
     }
 
 
-def until(holds: Callable[[], bool], timeout: float = 30.0) -> None:
+def until(holds: Callable[[], bool], timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, "it took too long"
@@ -126,8 +127,10 @@ def children(server: Server) -> set[int]:
 
 def engine_pid(server: Server) -> int:
     for pid in children(server):
-        if b"engine.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
+        # One that has ended meanwhile is none.
+        with contextlib.suppress(OSError):
+            if b"engine.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
     return 0
 
 
@@ -153,7 +156,7 @@ def test_keep_alive_of_ollama_loads_and_unloads(server: Server) -> None:
     assert loaded(server) == ["b"]
     assert ask(keep_alive=0)["done_reason"] == "unload"
     until(lambda: loaded(server) == [])
-    assert ask(prompt="who?", keep_alive="1s")["response"] == "this is b"
+    assert ask(prompt="who?", keep_alive="4s")["response"] == "this is b"
     assert loaded(server) == ["b"]
     until(lambda: loaded(server) == [])
     # With 0 it goes once the answer is complete.
@@ -212,8 +215,7 @@ def test_what_the_file_no_longer_names_ends_its_answers(server: Server, setup: S
 
     reader = threading.Thread(target=read)
     reader.start()
-    until(lambda: server.metrics().get("trunkline_requests_running", 1) > 0)
-    time.sleep(0.5)
+    until(lambda: len(pieces) > 1)
     removed = setup.config["engines"].pop("a")
     setup.write()
     os.kill(server.process.pid, signal.SIGHUP)
@@ -251,7 +253,7 @@ def test_a_launched_engine_goes_on_with_other_settings(tmp_path: Path) -> None:
         os.kill(server.process.pid, signal.SIGHUP)
 
         def applied() -> bool:
-            assert httpx.get(f"{server.url}/health/ready", timeout=10).status_code == 200
+            assert httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 200
             assert text_of(chat(server, "tiny")) == first
             return "theirs is no longer configured: closed" in server.log.read_text()
 
@@ -275,7 +277,7 @@ def test_a_launched_engine_answers_until_its_new_version_can(tmp_path: Path) -> 
         until(lambda: "serving the new configuration" in server.log.read_text())
         begun = time.monotonic()
         while time.monotonic() < begun + 1.5:
-            assert httpx.get(f"{server.url}/health/ready", timeout=10).status_code == 200
+            assert httpx.get(f"{server.url}/health/ready", timeout=30).status_code == 200
             assert text_of(chat(server, "tiny")) == first
         well.touch()
         # Not one request fails on the way.
@@ -311,17 +313,23 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     setup.config["backends"]["theirs"]["launch"]["on_demand"] = False
     setup.config["engines"]["a"]["on_demand"] = False
     setup.write()
+
+    def ask() -> None:
+        # Whether it is answered is not the point.
+        with contextlib.suppress(httpx.TransportError):
+            chat(server, "b")
+
     with serve(tmp_path, "--config", str(setup.file)) as server:
         until(lambda: loaded(server) == ["a", "tiny"])
         there = children(server)
         # The engine, and the front and the core of one model.
         assert len(there) >= 3
         # Loading when the signal comes.
-        loading = threading.Thread(target=lambda: chat(server, "b"))
+        loading = threading.Thread(target=ask)
         loading.start()
         until(lambda: len(children(server)) > len(there))
         there |= children(server)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(60) == 0
         loading.join(30)
         assert not [pid for pid in there if alive(pid)]

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.residency.processes import alive
 from tests.support.server import Server, serve, write_rules
 
 
@@ -23,7 +24,7 @@ def _ask(server: Server, text: str, **fields: Any) -> httpx.Response:
     return server.post("/v1/chat/completions", _chat(text, **fields))
 
 
-def _eventually_works(server: Server, seconds: float = 15.0) -> None:
+def _eventually_works(server: Server, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         response = _ask(server, "hello")
@@ -43,7 +44,7 @@ def test_kill_9(scripted: Server, victim: str) -> None:
     scripted.wait_metric("trunkline_requests_running", 1)
     before = scripted.descendants()
     os.kill(before[victim], signal.SIGKILL)
-    thread.join(10)
+    thread.join(60)
     assert answers[0].status_code == 500
     assert "in flight" in answers[0].json()["error"]["message"]
     _eventually_works(scripted)
@@ -93,8 +94,8 @@ def test_children_die_with_the_server(scripted: Server) -> None:
     children = scripted.descendants()
     scripted.process.kill()
     scripted.process.wait()
-    deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in children.values()):
+    deadline = time.monotonic() + 60
+    while any(alive(pid) for pid in children.values()):
         assert time.monotonic() < deadline, "front or core outlived the server"
         time.sleep(0.05)
 
@@ -107,14 +108,15 @@ def test_drain_finishes_streams_and_refuses_new_requests(scripted: Server) -> No
             lines = response.iter_lines()
             next(lines)
             scripted.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
+            while "draining" not in scripted.log.read_text():
+                time.sleep(0.01)
             # A connection that was open is told the truth, once.
             refused = other.post(url, json=_chat("hello"))
             assert refused.status_code == 503
             assert refused.headers["retry-after"]
             rest = "".join(lines)
     assert rest.endswith("[DONE]")
-    assert scripted.process.wait(10) == 0
+    assert scripted.process.wait(60) == 0
 
 
 def test_drain_has_a_bound(tmp_path: Path) -> None:
@@ -131,4 +133,4 @@ def test_drain_has_a_bound(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGTERM)
             rest = "".join(lines)
         assert '"error"' in rest
-        assert server.process.wait(10) == 0
+        assert server.process.wait(60) == 0

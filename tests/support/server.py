@@ -55,17 +55,17 @@ class Server:
     def metrics(self) -> dict[str, float]:
         """All samples of /metrics, summed over their labels."""
         samples: dict[str, float] = {}
-        for line in httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines():
+        for line in httpx.get(f"{self.url}/metrics", timeout=30).text.splitlines():
             match = re.match(r"([a-zA-Z_:][\w:]*)(?:\{.*\})? ([^ ]+)$", line)
             if match:
                 samples[match[1]] = samples.get(match[1], 0.0) + float(match[2])
         return samples
 
-    def wait_metric(self, name: str, value: float, timeout: float = 10.0) -> None:
+    def wait_metric(self, name: str, value: float, timeout: float = 60.0) -> None:
         """Wait until a metric has a value."""
         self._wait(name, lambda now: now == value, f"not {value}", timeout)
 
-    def wait_above(self, name: str, value: float, timeout: float = 10.0) -> None:
+    def wait_above(self, name: str, value: float, timeout: float = 60.0) -> None:
         """Wait until a metric is over a value: an engine tells its own now and then."""
         self._wait(name, lambda now: now > value, f"not over {value}", timeout)
 

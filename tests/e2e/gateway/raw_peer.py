@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-# Longest that anything here waits, in seconds.
-BOUND = 30.0
+# Longest that anything here waits, in seconds. That a client goes must be seen sooner than that,
+# and sooner than the longest limit of a configuration is over.
+BOUND = 60.0
+PATIENCE = 15.0
 
 
 class Conversation:
@@ -146,12 +148,12 @@ class Peer:
             self._answer = answer
             self.talks, self.gone = [], 0
 
-    def wait(self, done: Callable[[Peer], bool], timeout: float = 10.0) -> None:
+    def wait(self, done: Callable[[Peer], bool], timeout: float = PATIENCE) -> None:
         """Wait until `done` holds."""
         with self._changed:
             assert self._changed.wait_for(lambda: done(self), timeout), vars(self)
 
-    def wait_gone(self, count: int = 1, timeout: float = 5.0) -> None:
+    def wait_gone(self, count: int = 1, timeout: float = PATIENCE) -> None:
         """Wait until so many clients have hung up."""
         self.wait(lambda peer: peer.gone >= count, timeout)
 

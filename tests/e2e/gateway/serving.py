@@ -36,7 +36,7 @@ def post(
 def health(server: Server, key: str = "") -> Any:
     """The health page; `key` is one of those that the server asks for."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return httpx.get(f"{server.url}/health", headers=headers, timeout=10, verify=False).json()
+    return httpx.get(f"{server.url}/health", headers=headers, timeout=30, verify=False).json()
 
 
 def targets(server: Server, key: str = "") -> dict[str, dict[str, Any]]:
@@ -48,7 +48,7 @@ def targets(server: Server, key: str = "") -> dict[str, dict[str, Any]]:
     }
 
 
-def wait_idle(server: Server, timeout: float = 10.0, key: str = "") -> dict[str, dict[str, Any]]:
+def wait_idle(server: Server, timeout: float = 60.0, key: str = "") -> dict[str, dict[str, Any]]:
     """Wait until nothing is under way anywhere, and return the reports of all targets."""
     deadline = time.monotonic() + timeout
     while True:

@@ -273,29 +273,44 @@ def test_cancel(bench: Bench, dialect: Dialect, name: str, stream: bool) -> None
         bench.seen[dialect.name, name, "cancel"] = "refused"
         return
     play(bench, name, Script(fault="hang_mid"))
-    before = bench.other.log.read_text().count(GONE)
     body = json.dumps(dialect.body(name, stream=stream, text="endless")).encode()
     head = (
         f"POST {dialect.where(name, stream=stream)} HTTP/1.1\r\nhost: x\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
-    with contextlib.closing(socket.create_connection(("127.0.0.1", bench.server.port))) as sock:
-        sock.sendall(head.encode() + body)
-        if name in bench.upstreams:
-            bench.upstreams[name].wait(lambda upstream: bool(upstream.requests))
-        elif not stream:
-            time.sleep(0.15)
-        if stream:
-            sock.settimeout(10)
-            assert sock.recv(20).startswith(b"HTTP/1.1 200")
     if name in bench.upstreams:
-        bench.upstreams[name].wait_cancelled(1, timeout=5)
+        with _asked(bench, head.encode() + body, stream=stream):
+            bench.upstreams[name].wait(lambda upstream: bool(upstream.requests))
+        bench.upstreams[name].wait_cancelled(1)
     else:
-        deadline = time.monotonic() + 5
-        while bench.other.log.read_text().count(GONE) == before:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        # A whole answer does not tell that it is under way there: too soon it is not yet, too late
+        # no more.
+        before = gone = 0
+        for pause in (0.15, 0.4, 0.25, 0.05, 0.6):
+            before = bench.other.log.read_text().count(GONE)
+            with _asked(bench, head.encode() + body, stream=stream):
+                if not stream:
+                    time.sleep(pause)
+            deadline = time.monotonic() + (30 if stream else 4)
+            while (gone := bench.other.log.read_text().count(GONE)) == before:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.02)
+            if stream or gone > before:
+                break
+        assert gone > before
     bench.seen[dialect.name, name, "cancel"] = "yes"
+
+
+@contextlib.contextmanager
+def _asked(bench: Bench, request: bytes, *, stream: bool) -> Iterator[None]:
+    """A client that goes after that; a stream has begun."""
+    with contextlib.closing(socket.create_connection(("127.0.0.1", bench.server.port))) as sock:
+        sock.sendall(request)
+        if stream:
+            sock.settimeout(30)
+            assert sock.recv(20).startswith(b"HTTP/1.1 200")
+        yield
 
 
 def test_nothing_is_left_behind(bench: Bench) -> None:

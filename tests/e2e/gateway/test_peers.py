@@ -101,7 +101,7 @@ def test_answers_are_those_of_the_server_itself(line: Server, other: Server) -> 
 
 
 def test_models_health_and_load(line: Server) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         page = health(line)
         states = {name: model["state"] for name, model in page["models"].items()}
@@ -198,8 +198,16 @@ def litellm_proxy(directory: Path, api_base: str) -> Iterator[str]:
     try:
         yield _wait(f"http://127.0.0.1:{port}", "/health/liveliness", process, log)
     finally:
-        process.terminate()
-        process.wait(20)
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait(url: str, path: str, process: subprocess.Popen[bytes], log: Path) -> str:
@@ -314,8 +322,7 @@ def triton(directory: Path) -> Iterator[tuple[str, int]]:
     try:
         yield _wait(f"http://127.0.0.1:{port}", "/v2/health/ready", process, log), metrics
     finally:
-        process.terminate()
-        process.wait(40)
+        _end(process)
 
 
 def test_triton(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
                 "fragile": {
                     "targets": ["first/m"],
                     "retries": {"attempts": 0},
-                    "breaker": {"failures": 2, "cooldown": 0.5},
+                    "breaker": {"failures": 2, "cooldown": 4},
                 },
             },
         }
@@ -163,7 +163,7 @@ def test_hedging_cancels_the_loser(line: Line) -> None:
     response = ask(line, "hedged", stream=True)
     assert CHAT.text(response.content, stream=True) == "second wins"
     assert response.headers["x-trunkline-backend"] == "second"
-    line.first.wait_gone(1, timeout=3)
+    line.first.wait_gone(1)
     reports = wait_idle(line.server, key=CLIENT_KEY)
     assert reports["hedged: first/m"]["cancelled"] == 1
     assert not reports["hedged: first/m"]["failures"]
@@ -181,7 +181,7 @@ def test_hedging_keeps_the_first_where_that_is_faster_after_all(line: Line) -> N
     line.second.play(hangs)
     response = ask(line, "hedged")
     assert response.json()["choices"][0]["message"]["content"] == "first wins"
-    line.second.wait_gone(1, timeout=3)
+    line.second.wait_gone(1)
 
 
 def test_split_is_sticky_and_reported(line: Line) -> None:
@@ -248,7 +248,10 @@ def test_breaker_opens_and_closes(line: Line) -> None:
     assert len(line.first.talks) == asked
     assert targets(line.server, CLIENT_KEY)["fragile: first/m"]["breaker"] == "open"
     line.first.play(saying("better"))
-    time.sleep(0.6)
+    deadline = time.monotonic() + 60
+    while ask(line, "fragile").status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert ask(line, "fragile").status_code == 200
     assert targets(line.server, CLIENT_KEY)["fragile: first/m"]["breaker"] == "closed"
 

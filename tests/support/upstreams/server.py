@@ -68,12 +68,12 @@ class Upstream:
             self._rule, self._answered = rule, 0
             self.requests, self.cancelled = [], 0
 
-    def wait(self, done: Callable[[Upstream], bool], timeout: float = 10.0) -> None:
+    def wait(self, done: Callable[[Upstream], bool], timeout: float = 15.0) -> None:
         """Wait until `done` holds."""
         with self._changed:
             assert self._changed.wait_for(lambda: done(self), timeout), vars(self)
 
-    def wait_cancelled(self, count: int = 1, timeout: float = 10.0) -> None:
+    def wait_cancelled(self, count: int = 1, timeout: float = 15.0) -> None:
         """Wait until so many clients have gone."""
         self.wait(lambda upstream: upstream.cancelled >= count, timeout)
 
