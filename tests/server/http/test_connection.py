@@ -170,8 +170,6 @@ async def test_a_slow_head_is_cut_off() -> None:
         client = await one.connect()
         dripping = asyncio.create_task(_drip(client, b"GET / HTTP/1.1\r\nhost: " + b"a" * 10_000))
         assert (await client.response()).status == 408
-        # Some of it goes nowhere.
-        assert not dripping.done() or dripping.exception() is not None
         dripping.cancel()
         await asyncio.gather(dripping, return_exceptions=True)
 
