@@ -51,6 +51,9 @@ def main() -> None:
     well = Path(options.when) if options.when else Path(__file__)
 
     class Handler(BaseHTTPRequestHandler):
+        # Seconds that a connection without a request keeps all others waiting.
+        timeout = 1
+
         def do_GET(self) -> None:
             status, body = 200, {}
             if self.path == "/health":

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from tests.e2e.gateway.conftest import PATIENT
-from tests.e2e.gateway.serving import DIALECTS, Dialect, gateway, wait_idle
+from tests.e2e.gateway.serving import DIALECTS, Dialect, gateway, health, wait_idle
 from tests.support.server import Server, serve, write_rules
 from tests.support.upstreams.script import Call, Script
 from tests.support.upstreams.server import Upstream, start
@@ -108,6 +108,11 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         }
         server = stack.enter_context(gateway(directory / "gateway", config))
         client = stack.enter_context(httpx.Client(base_url=server.url, timeout=20))
+        # What a backend says of itself decides what may be asked of it.
+        deadline = time.monotonic() + 60
+        while not all(health(server)["backends"][name]["state"] == "ready" for name in OURS):
+            assert time.monotonic() < deadline, health(server)
+            time.sleep(0.02)
         yield Bench(server, client, upstreams, other, {})
 
 
