@@ -90,11 +90,11 @@ def parse_url(url: str, *, verify: bool = True) -> tuple[Origin, str]:
         raise ValueError("a URL must not hold user and password; give the key as api_key")
     if parts.query or parts.fragment:
         raise ValueError("a base URL has neither a query nor a fragment")
-    host = parts.hostname
     try:
-        host.encode("ascii")
-    except UnicodeEncodeError:
-        host = host.encode("idna").decode("ascii")
+        host = parts.hostname.encode("idna").decode("ascii")
+    except UnicodeError:
+        problem = "the parts of a host's name have 1 to 63 characters, none of them strange"
+        raise ValueError(problem) from None
     if not _VISIBLE.fullmatch(host + parts.path):
         raise ValueError("a URL holds visible ASCII characters only")
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
