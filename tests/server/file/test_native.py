@@ -208,11 +208,11 @@ ERRORS = [
     ),
     (
         "backends:\n  v: {kind: vllm, url: 'http://x', headers: {'x y': z}}",
-        "2: backends.v.headers: headers: the header field 'x y' cannot be sent",
+        "2: backends.v.headers: the header field 'x y' cannot be sent",
     ),
     (
         "backends: {v: {kind: vllm, url: 'http://x:99999999'}}",
-        "1: backends.v.url: url: Port out of range 0-65535",
+        "1: backends.v.url: Port out of range 0-65535",
     ),
     (
         "backends:\n  c: {kind: cloudflare, api_key: k}",

@@ -170,7 +170,9 @@ class _Checks:
             check(backend, self._environ)
         except Unusable as error:
             place = place_of(node, *error.field.split("."))
-            self._reader.complain(place, f"{error.field}: {error.problem}")
+            named = place.path.endswith(f".{error.field}")
+            said = error.problem if named else f"{error.field}: {error.problem}"
+            self._reader.complain(place, said)
 
     def _route_names(self) -> set[str]:
         names: dict[str, Place] = {}
