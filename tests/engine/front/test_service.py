@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.stops import stops
 from trunkline.core.errors import TrunklineError
 from trunkline.core.types import (
     ChatInput,
@@ -298,6 +299,25 @@ async def test_a_stuck_core_is_killed(tmp_path: Path) -> None:
         assert "no progress for 1.5 s" in outcome.error.message
         assert isinstance(await gateway.outcome(gateway.submit("hello")), Completed)
         assert "stalled" in {s.state for s in gateway.statuses}
+
+
+async def test_time_in_which_we_were_stopped_does_not_count_as_stuck(tmp_path: Path) -> None:
+    """As by `docker pause`, or where a machine gives us no processor."""
+    async with running(tmp_path, step_timeout=1.0) as house:
+        gateway = await house.gateway()
+        await gateway.ready()
+        request = gateway.submit("hang")
+        await asyncio.sleep(0.2)
+        with stops(4.0) as stop:
+            stop()
+            # The first of these is over when we go on, before anybody is told of anything.
+            for _ in range(2):
+                await asyncio.sleep(0.2)
+            assert "stalled" not in {s.state for s in gateway.statuses}
+        # It counts from now on.
+        outcome = await gateway.outcome(request)
+        assert isinstance(outcome, Failed)
+        assert "no progress for 1 s" in outcome.error.message
 
 
 async def test_idle_time_does_not_count_as_stuck(tmp_path: Path) -> None:

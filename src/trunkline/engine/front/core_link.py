@@ -39,6 +39,8 @@ _FIRST_TRIES = 3
 _DRAIN = 1.0
 # Seconds that a core may take to end in good order.
 _STOP_GRACE = 2.0
+# Seconds that the watchdog may look too late. Later than that, this process had no processor.
+_LATE = 1.0
 
 
 class CoreHandler(Protocol):
@@ -116,6 +118,8 @@ class CoreLink:
         self._encoder = msgspec.msgpack.Encoder()
         self._failure: TrunklineError | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        # When the watchdog looks next, by the monotonic clock.
+        self._due = 0.0
         self._progress = 0.0
         self._step = -1
         self._unanswered = False
@@ -293,6 +297,7 @@ class CoreLink:
             self._progress = time.monotonic()
 
     def _arm(self, delay: float) -> None:
+        self._due = time.monotonic() + delay
         self._watchdog = asyncio.get_running_loop().call_later(delay, self._check)
 
     def _disarm(self) -> None:
@@ -304,9 +309,15 @@ class CoreLink:
         self._watchdog = None
         if self.ready is None or not (self._unanswered or self._handler.busy):
             return
-        left = self._progress + self._config.step_timeout - time.monotonic()
-        if left > 0:
-            self._arm(left)
+        now = time.monotonic()
+        late = now - self._due
+        if late > _LATE:
+            # This process was stopped, and maybe the core as well: that time does not count, and
+            # what the core has said meanwhile is read first.
+            self._progress += late
+        left = self._progress + self._config.step_timeout - now
+        if left > 0 or late > _LATE:
+            self._arm(max(left, _LATE))
             return
         detail = f"the engine made no progress for {self._config.step_timeout:g} s"
         log.critical("core of %s: %s; killing it", self._config.name, detail)
