@@ -301,7 +301,9 @@ async def test_a_stuck_core_is_killed(tmp_path: Path) -> None:
         assert "stalled" in {s.state for s in gateway.statuses}
 
 
-async def test_time_in_which_we_were_stopped_does_not_count_as_stuck(tmp_path: Path) -> None:
+async def test_time_in_which_we_were_stopped_does_not_count_as_stuck(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """As by `docker pause`, or where a machine gives us no processor."""
     async with running(tmp_path, step_timeout=1.0) as house:
         gateway = await house.gateway()
@@ -313,7 +315,7 @@ async def test_time_in_which_we_were_stopped_does_not_count_as_stuck(tmp_path: P
             # The first of these is over when we go on, before anybody is told of anything.
             for _ in range(2):
                 await asyncio.sleep(0.2)
-            assert "stalled" not in {s.state for s in gateway.statuses}
+            assert "no progress" not in caplog.text
         # It counts from now on.
         outcome = await gateway.outcome(request)
         assert isinstance(outcome, Failed)
