@@ -30,14 +30,16 @@ class GenerateAsk:
     """A decoded call."""
 
     def __init__(self, fields: GenerateFields) -> None:
-        beyond = refusal.of(fields)
+        self._beyond = refusal.of(fields)
         self.model = fields.model or ""
         self.stream = bool(fields.stream)
         self._fields = fields
         self._prompts = prompts(fields)
         count = len(self._prompts.inputs)
         self._samplings = samplings(fields, count)
-        self._beyond = [{**beyond, **sampling_refusal.of(one)} for one in self._samplings]
+        for one in self._samplings:
+            # Of all prompts: no answer begins where that to another one will be refused.
+            self._beyond = {**self._beyond, **sampling_refusal.of(one)}
         self._rows = self._samplings[0].n or 1
         self._logprobs = logprobs(fields, count)
         most = max((one.top for one in self._logprobs if one and one.start >= 0), default=None)
@@ -75,7 +77,7 @@ class GenerateAsk:
             include_stop=bool(self._samplings[index].no_stop_trim),
             skip_special_tokens=self._samplings[index].skip_special_tokens is not False,
             grammar=self._grammars[index],
-            beyond=self._beyond[index],
+            beyond=self._beyond,
             priority=-(self._fields.priority or 0),
             tenant=tenant,
             cache_salt=self._fields.cache_salt or "",
