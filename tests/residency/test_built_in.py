@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import trunkline
@@ -16,13 +17,14 @@ from tests.residency.test_on_demand import Sink
 from tests.support.llama_server import SCRIPT
 from tests.support.server import write_rules
 from trunkline.backends.config import BackendConfig, LaunchConfig
-from trunkline.core.errors import Unavailable
+from trunkline.core.errors import Unavailable, Unsupported
 from trunkline.core.types import Request, SamplingParams, TextInput
 from trunkline.engine.config import EngineConfig
 from trunkline.residency import compose
 from trunkline.residency.built_in import BuiltInResident, estimate
 from trunkline.residency.compose import EnginePlan, Launchers, Tenant, local_launchers
 from trunkline.residency.launched import LaunchedEngine
+from trunkline.residency.slot import Choosy
 from trunkline.residency.view import MakeBackend
 
 CABOOSE = Path(trunkline.__file__).with_name("models_bundled") / "caboose.gguf"
@@ -53,6 +55,10 @@ async def test_a_built_in_model_comes_and_goes(tmp_path: Path) -> None:
         with pytest.raises(Unavailable):
             await resident.backend.count_tokens(request("s"))
     await resident.unload()
+    assert isinstance(resident, Choosy)
+    with pytest.raises(Unsupported, match="no echo"):
+        resident.refuse(msgspec.structs.replace(request("s"), beyond={"echo": "no echo"}))
+    resident.refuse(request("s"))
 
 
 async def test_the_next_version_of_a_model_leans_on_the_one_before(

@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from tests.residency.fakes import FakeResident, add
 from tests.residency.virtual import run
 from tests.support.fake_backend import FakeBackend
-from trunkline.core.errors import InvalidRequest, Unavailable
+from trunkline.core.errors import InvalidRequest, Unavailable, Unsupported, refuse
 from trunkline.core.types import (
     Call,
     Completed,
@@ -187,6 +188,30 @@ def test_questions_load_too_and_keep_it_in_use() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert not slot.waiters
+        await residency.close()
+
+    run(main)
+
+
+def test_what_would_be_refused_loads_nothing() -> None:
+    class Picky(FakeResident):
+        def refuse(self, request: Request) -> None:
+            refuse(request.beyond)
+
+    async def main() -> None:
+        residency = Residency()
+        slot = add(residency, Picky("a"))
+        backend = OnDemandBackend(residency, slot)
+        beyond = msgspec.structs.replace(request(), beyond={"echo": "'echo' is not supported."})
+        sink = Sink()
+        backend.submit(beyond, sink)
+        await asyncio.wait_for(sink.ended.wait(), 5)
+        assert sink.error() == "'echo' is not supported."
+        for question in (backend.tokenize, backend.count_tokens):
+            with pytest.raises(Unsupported, match="echo"):
+                await question(beyond)
+        assert slot.loads == slot.users == 0
+        assert await backend.count_tokens(request()) == 3
         await residency.close()
 
     run(main)

@@ -30,7 +30,7 @@ A codec in ``wire/`` renders them in the dialect of the caller. Between processe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -234,3 +234,9 @@ def from_info(info: ErrorInfo) -> TrunklineError:
     """Rebuild the error that `info` describes; an unknown kind becomes `InternalError`."""
     cls = _classes(TrunklineError).get(info.kind, InternalError)
     return cls(info.message, param=info.param, retry_after=info.retry_after)
+
+
+def refuse(beyond: Mapping[str, str]) -> None:
+    """Raise `Unsupported` for the first field of a request's `beyond`, if there is one."""
+    for name, problem in beyond.items():
+        raise Unsupported(problem, param=name)

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from trunkline.core.errors import InvalidRequest, TrunklineError
-from trunkline.core.types import Health, ModelCard
+from trunkline.core.errors import InvalidRequest, TrunklineError, refuse
+from trunkline.core.types import Health, ModelCard, Request
 from trunkline.engine.config import EngineConfig
 from trunkline.engine.executors.memory import (
     available_memory,
@@ -28,7 +28,7 @@ _PROCESSES = 150 * 1024**2
 
 
 class BuiltInResident:
-    """Implements `slot.Resident` over `local.LocalEngine`."""
+    """Implements `slot.Resident` and `slot.Choosy` over `local.LocalEngine`."""
 
     def __init__(
         self, config: EngineConfig, on_status: Callable[[FrontStatus], None] | None = None
@@ -64,6 +64,10 @@ class BuiltInResident:
             self._engine = None
         self.backend.down(Health("starting", "it is not loaded"))
         await self._life.aclose()
+
+    def refuse(self, request: Request) -> None:
+        """As of `Choosy`: what its front would refuse whatever the model."""
+        refuse(request.beyond)
 
 
 def estimate(config: EngineConfig) -> int:

@@ -32,7 +32,7 @@ from trunkline.core.types import (
     Tokenization,
 )
 from trunkline.residency.manager import Residency
-from trunkline.residency.slot import Slot
+from trunkline.residency.slot import Choosy, Slot
 from trunkline.residency.switch import Refused
 
 log = logging.getLogger("trunkline.residency")
@@ -160,12 +160,18 @@ class OnDemandBackend:
         self._residency = residency
         self._slot = slot
         self._backend = backend or slot.backend
+        # Who may refuse before anything is loaded.
+        self._choosy = slot.resident if isinstance(slot.resident, Choosy) else None
 
     def submit(self, request: Request, sink: EventSink) -> Call:
         """Send it, or queue it until the model is loaded."""
         slot = self._slot
         call = ResidentCall(self._residency, slot, request.id, sink)
         if not slot.open:
+            try:
+                self._refuse(request)
+            except TrunklineError as error:
+                return Refused(request.id, error, sink)
             return self._wait(call, sink, lambda call: self._backend.submit(request, call))
         slot.users += 1
         try:
@@ -195,11 +201,13 @@ class OnDemandBackend:
 
     async def count_tokens(self, request: Request) -> int:
         """Load and ask. Raises `TrunklineError`."""
+        self._refuse(request)
         async with using(self._residency, self._slot):
             return await self._backend.count_tokens(request)
 
     async def tokenize(self, request: Request) -> Tokenization:
         """Load and ask. Raises `TrunklineError`."""
+        self._refuse(request)
         async with using(self._residency, self._slot):
             return await self._backend.tokenize(request)
 
@@ -261,6 +269,10 @@ class OnDemandBackend:
     def leaves_in(self) -> float:
         """Seconds until it is unloaded if nobody asks again; infinite: never, 0: it is gone."""
         return self._residency.leaves_in(self._slot)
+
+    def _refuse(self, request: Request) -> None:
+        if self._choosy is not None:
+            self._choosy.refuse(request)
 
     def _wait(self, call: ResidentCall, sink: EventSink, begin: Begin) -> Call:
         call.begin = begin

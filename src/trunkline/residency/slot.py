@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from trunkline.core.errors import TrunklineError
 from trunkline.core.supervise import Backoff
-from trunkline.core.types import Backend
+from trunkline.core.types import Backend, Request
 
 Phase = Literal["cold", "loading", "loaded", "unloading"]
 
@@ -32,6 +32,14 @@ class Resident(Protocol):
 
     async def unload(self) -> None:
         """Returns once its memory is free. Harmless when it is not loaded."""
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A resident that knows what it refuses before it is loaded."""
+
+    def refuse(self, request: Request) -> None:
+        """Raise `Unsupported` for what it will never do."""
 
 
 class Waiter(Protocol):

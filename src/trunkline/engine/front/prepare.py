@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported
+from trunkline.core.errors import ContextOverflow, InvalidRequest, Unsupported, refuse
 from trunkline.core.types import (
     ChatInput,
     InfillInput,
@@ -73,8 +73,7 @@ class Preparer:
 
         `context`: longest prompt plus output, for prompts that are made to fit.
         """
-        for name, problem in request.beyond.items():
-            raise Unsupported(problem, param=name)
+        refuse(request.beyond)
         prompt = await self._whole_prompt(request, context)
         most = request.truncate_prompt
         if most is None or len(prompt.token_ids) <= most:
