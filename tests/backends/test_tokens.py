@@ -63,7 +63,8 @@ async def test_tgi() -> None:
     told = {"tokenize_response": tokens, "templated_text": "[a]"}
     engine = Engine({"/tokenize": answer(tokens), "/chat_tokenize": answer(told)})
     async with asking("tgi", engine) as backend:
-        assert (await backend.tokenize(text("ab"))).token_ids == (7, 8)
+        tokenization = await backend.tokenize(text("ab"))
+        assert (tokenization.token_ids, tokenization.pieces) == ((7, 8), (b"a", b"b"))
         assert (await backend.tokenize(chat())).text == "[a]"
         with pytest.raises(Unsupported, match="cannot detokenize"):
             await backend.detokenize((1,))

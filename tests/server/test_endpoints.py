@@ -12,7 +12,7 @@ from trunkline.backends.config import BackendConfig
 from trunkline.backends.connect import connect
 from trunkline.backends.http.client import HttpClient
 from trunkline.backends.remote import Conformance
-from trunkline.core.types import BackendStats, Health
+from trunkline.core.types import BackendStats, Health, Request
 from trunkline.residency.switch import SwitchBackend
 from trunkline.wire.speakers import SPEAKERS
 from trunkline.wire.table import ROUTES
@@ -88,6 +88,29 @@ async def test_answers_to_questions_name_who_gave_them() -> None:
             assert seen.status == 200
             assert seen.headers["x-trunkline-backend"] == "fake"
             assert seen.headers["x-request-id"]
+
+
+async def test_who_does_not_tell_what_tokens_say_cannot_show_it() -> None:
+    async with running() as one:
+        asked: list[tuple[dict[str, Any], int]] = [
+            ({"inputs": "Hi"}, 422),
+            ({"content": "Hi", "with_pieces": True}, 501),
+            ({"prompt": "Hi", "return_token_strs": True}, 400),
+        ]
+        for fields, status in asked:
+            seen = await one.ask("POST", "/tokenize", {"model": "fake", **fields})
+            assert (seen.status, b"does not tell" in seen.body) == (status, True)
+
+
+async def test_a_fault_of_ours_in_a_question_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(FakeBackend):
+        async def count_tokens(self, request: Request) -> int:
+            raise ZeroDivisionError("1 / 0")
+
+    async with running(Broken()) as one:
+        seen = await one.ask("POST", "/tokenize", {"model": "fake", "prompt": "Hi"})
+        assert (seen.status, "fault of this server" in seen.body.decode()) == (500, True)
+    assert "1 / 0" in caplog.text
 
 
 async def test_version_and_root() -> None:

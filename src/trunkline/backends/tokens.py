@@ -126,8 +126,10 @@ class Tokens:
         else:
             text, tokens = prompt.text, await self._ask("/tokenize", {"inputs": prompt.text})
         try:
-            return Tokenization(text, tuple(int(token["id"]) for token in tokens))
-        except (TypeError, KeyError, ValueError):
+            ids = tuple(int(token["id"]) for token in tokens)
+            pieces = tuple(str(token.get("text", "")).encode() for token in tokens)
+            return Tokenization(text, ids, pieces)
+        except (TypeError, KeyError, ValueError, AttributeError):
             raise UpstreamFailed(f"backend {self._name!r} told no tokens") from None
 
     def _body(

@@ -6,13 +6,14 @@ A body that a backend takes as it is passes without being decoded; every other i
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from trunkline.core.errors import TrunklineError
+from trunkline.core.errors import InternalError, TrunklineError
 from trunkline.core.types import (
     Event,
     EventSink,
@@ -34,6 +35,8 @@ from trunkline.server.responses import StoredResponses
 from trunkline.server.tracks import Track
 from trunkline.wire.codec import Ask, Codec, Incoming, Lookup
 from trunkline.wire.raw import Peeked, affinity_of, peek
+
+log = logging.getLogger("trunkline.server")
 
 # Header fields that are part of a dialect and go on with a relayed body.
 _DIALECT_HEADERS = frozenset((b"anthropic-beta", b"anthropic-version", b"openai-beta"))
@@ -80,7 +83,8 @@ class Generator:
                     return
             asked = codec.decode(came)
             if getattr(asked, "recall", None) is not None:
-                self._own(exchange, self._recalled(exchange, codec, asked, request_id, tenant))
+                work = self._recalled(exchange, codec, asked, request_id, tenant)
+                self._own(exchange, codec, request_id, work)
             else:
                 affinity = ""
                 if self._gateway.report is not None:
@@ -108,7 +112,7 @@ class Generator:
             lookup = cast(Lookup, asked)
             question = lookup.question(request_id, model.name, tenant)
             work = self._looked_up(exchange, codec, lookup, model, question, request_id)
-            self._own(exchange, work)
+            self._own(exchange, codec, request_id, work)
             return
         ask = cast(Ask, asked)
         check = getattr(ask, "check", None)
@@ -120,7 +124,8 @@ class Generator:
         backend = model.backend
         if not requests and isinstance(backend, OnDemand):
             loaded = _load(backend, getattr(ask, "keep_alive", None))
-            self._own(exchange, self._answer_when(loaded, exchange, codec, ask, model, request_id))
+            work = self._answer_when(loaded, exchange, codec, ask, model, request_id)
+            self._own(exchange, codec, request_id, work)
             return
         self._generate(exchange, codec, ask, model, requests, request_id, tenant)
         keep_alive = getattr(ask, "keep_alive", None)
@@ -183,7 +188,7 @@ class Generator:
         fields = peeked.fields
         if kept_by is None and codec.refers is not None and codec.refers(fields):
             work = self._referring(exchange, codec, came, peeked, request_id, tenant)
-            self._own(exchange, work)
+            self._own(exchange, codec, request_id, work)
             return True
         operation = codec.operation
         asked = peeked.model
@@ -238,9 +243,16 @@ class Generator:
                 backend.keep(keep_alive)
         return True
 
-    def _own(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` for as long as the client waits."""
-        task = asyncio.get_running_loop().create_task(work)
+    def _own(
+        self,
+        exchange: Exchange,
+        codec: Codec,
+        request_id: str,
+        work: Coroutine[Any, Any, None],
+    ) -> None:
+        """Run `work`, which is to answer, for as long as the client waits."""
+        sure = _answered(exchange, codec, request_id, work)
+        task = asyncio.get_running_loop().create_task(sure)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -342,6 +354,20 @@ class Generator:
             generation.give_up(error)
         for task in list(self._tasks):
             task.cancel()
+
+
+async def _answered(
+    exchange: Exchange, codec: Codec, request_id: str, work: Coroutine[Any, Any, None]
+) -> None:
+    """`work`; the client gets an answer also where that fails by a fault of ours."""
+    try:
+        await work
+    except Exception:
+        log.exception("%s failed", request_id)
+        if exchange.started:
+            exchange.abort()
+        else:
+            respond_error(exchange, InternalError("a fault of this server"), codec, request_id)
 
 
 async def _load(backend: OnDemand, keep_alive: float | None) -> None:

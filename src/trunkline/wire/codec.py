@@ -11,7 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from trunkline.core.errors import TrunklineError
+from trunkline.core.errors import TrunklineError, Unsupported
 from trunkline.core.types import Event, Request, Timing, Tokenization, Usage
 
 # Content types of streams.
@@ -100,6 +100,13 @@ class Lookup(Protocol):
 
     def render(self, answer: Tokenization) -> bytes:
         """Body of the response."""
+
+
+def pieces_of(answer: Tokenization) -> Sequence[bytes]:
+    """The bytes of each token. Raises `Unsupported` where who answered does not tell them."""
+    if len(answer.pieces) != len(answer.token_ids):
+        raise Unsupported("The server of this model does not tell what each token says.")
+    return answer.pieces
 
 
 def _status(error: TrunklineError) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from trunkline.core.types import Request, Tokenization
-from trunkline.wire.codec import Codec, Incoming
+from trunkline.wire.codec import Codec, Incoming, pieces_of
 from trunkline.wire.llamacpp.completion_answer import encoder
 from trunkline.wire.llamacpp.errors import render_error, status, stream_error
 from trunkline.wire.llamacpp.fields import decode
@@ -61,7 +61,7 @@ class TokenizeLookup:
         """The tokens; with pieces, what each says."""
         if not self._pieces:
             return encoder.encode({"tokens": answer.token_ids})
-        pairs = zip(answer.token_ids, answer.pieces, strict=True)
+        pairs = zip(answer.token_ids, pieces_of(answer), strict=True)
         return encoder.encode({"tokens": [_Piece(number, _shown(data)) for number, data in pairs]})
 
 

@@ -10,7 +10,7 @@ from typing import cast
 import msgspec
 
 from trunkline.core.types import Request, TextInput, Tokenization
-from trunkline.wire.codec import Ask, Codec, Incoming
+from trunkline.wire.codec import Ask, Codec, Incoming, pieces_of
 from trunkline.wire.openai.chat import CHAT
 from trunkline.wire.openai.fields import decode
 from trunkline.wire.tgi.errors import render_error, status, stream_error
@@ -71,7 +71,7 @@ def _tokens(answer: Tokenization) -> list[_SimpleToken]:
     text = answer.text.encode(errors="surrogatepass")
     found: list[_SimpleToken] = []
     at = 0
-    for token, piece in zip(answer.token_ids, answer.pieces, strict=True):
+    for token, piece in zip(answer.token_ids, pieces_of(answer), strict=True):
         here = _part(text, at, piece)
         stop = at + len(here)
         start, stop = (at, stop) if here else (0, 0)

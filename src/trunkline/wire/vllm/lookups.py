@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from trunkline.core.errors import InvalidRequest, Unsupported
 from trunkline.core.types import Request, TextInput, Tokenization
-from trunkline.wire.codec import Ask, Codec, Incoming
+from trunkline.wire.codec import Ask, Codec, Incoming, pieces_of
 from trunkline.wire.openai.chat import CHAT
 from trunkline.wire.openai.fields import NOTHING, TokenId, asks, decode
 from trunkline.wire.vllm.errors import render_error, stream_error
@@ -81,7 +81,7 @@ class TokenizeLookup:
         """Count, limit and tokens."""
         strings = None
         if self._fields.return_token_strs:
-            strings = [piece.decode(errors="replace") for piece in answer.pieces]
+            strings = [piece.decode(errors="replace") for piece in pieces_of(answer)]
         ids = answer.token_ids
         return msgspec.json.encode(_Tokens(len(ids), answer.context_length, ids, strings))
 
