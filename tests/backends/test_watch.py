@@ -290,6 +290,23 @@ async def test_whoever_may_bill_is_not_probed(
         assert ("POST" in engine.methods) is tried
 
 
+async def test_a_probe_asks_where_the_kind_does() -> None:
+    engine = Engine({})
+    claude = "claude-sonnet-4-5@20250929"
+    more: dict[str, Any] = {"api_key": "k", "probe": True, "models": (claude,)}
+    async with watched(engine, "vertex", provider={"project": "p"}, **more) as remote:
+        await remote.watcher.look()
+        assert remote.backend.conformance is not None
+        # It has a way of its own to speak to Claude, which no probe tries.
+        assert remote.backend.relays("anthropic.messages")
+    more["models"] = ("gpt",)
+    provider = {"api_version": "1"}
+    async with watched(engine, "azure", provider=provider, **more) as remote:
+        await remote.watcher.look()
+    assert not [path for path in engine.asked if "{" in path or "%7B" in path]
+    assert [path for path in engine.asked if path.startswith("/openai/deployments/gpt/chat/")]
+
+
 async def test_new_version_is_probed_again() -> None:
     engine = vllm()
     engine.replies["/v1/chat/completions"] = chat_answer

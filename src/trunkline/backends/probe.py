@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from trunkline.backends.http.fetch import Response
-from trunkline.backends.remote import Conformance
+from trunkline.backends.remote import Conformance, RemoteBackend
 from trunkline.backends.site import Site
 from trunkline.core.errors import TrunklineError
 from trunkline.wire.client import Feature
@@ -42,8 +42,25 @@ _SCHEMA = {
 Verdict = Literal["yes", "no", "unknown"]
 
 
+_CHAT = "openai.chat"
+# Operation -> its dialect's own path.
+_TRIED = {
+    _CHAT: "/v1/chat/completions",
+    "anthropic.messages": "/v1/messages",
+    "openai.responses": "/v1/responses",
+}
+
+
+def trials(backend: RemoteBackend, model: str) -> Mapping[str, str]:
+    """What to try with `model`, and where; not whether it chats where its kind does not."""
+    found = {name: backend.trial(name, model, path) for name, path in _TRIED.items()}
+    if _CHAT not in backend.kind.paths:
+        del found[_CHAT]
+    return {name: path for name, path in found.items() if path is not None}
+
+
 class Prober:
-    """Tries one model of one server."""
+    """Tries one model of one server; `paths` are `trials`."""
 
     def __init__(
         self, site: Site, paths: Mapping[str, str], model: str, timeout: float = 60.0
@@ -59,17 +76,15 @@ class Prober:
 
     async def run(self) -> Conformance:
         """All steps, one after the other. Raises nothing."""
-        if "openai.chat" in self._paths:
+        if _CHAT in self._paths:
             await self._chat()
         await self._operation(
             "anthropic.messages",
-            "/v1/messages",
             {"max_tokens": _FEW, "messages": [{"role": "user", "content": "Hi"}]},
             b'"message"',
         )
         await self._operation(
             "openai.responses",
-            "/v1/responses",
             {"max_output_tokens": _FEW, "input": "Hi", "store": False},
             b'"response"',
         )
@@ -85,7 +100,7 @@ class Prober:
         verdict, response = await self._try(options, _is_stream)
         if verdict == "no" and response is not None and response.head.status == 404:
             # No such path, or no such model: nothing else can be learnt here.
-            self._note("openai.chat", "no", response)
+            self._note(_CHAT, "no", response)
             return
         if verdict == "yes" and response is not None:
             self._set("stream", "yes")
@@ -103,13 +118,14 @@ class Prober:
         body = {"response_format": wanted, "max_tokens": _OBJECT}
         self._set("json_schema", (await self._try(body, _is_object))[0])
 
-    async def _operation(
-        self, operation: str, path: str, body: Mapping[str, Any], mark: bytes
-    ) -> None:
+    async def _operation(self, operation: str, body: Mapping[str, Any], mark: bytes) -> None:
+        path = self._paths.get(operation)
+        if path is None:
+            return
+
         def marked(response: Response) -> Verdict:
             return "yes" if mark in response.body else "no"
 
-        path = self._paths.get(operation) or path
         verdict, response = await self._post(path, {"model": self._model, **body}, marked)
         self._note(operation, verdict, response)
         if verdict != "unknown":
@@ -121,8 +137,7 @@ class Prober:
         """One chat completion with `body` besides."""
         messages = [{"role": "user", "content": 'Answer {"ok": true}'}]
         whole = {"model": self._model, "messages": messages, "max_tokens": _FEW, **body}
-        path = self._paths["openai.chat"] or "/v1/chat/completions"
-        return await self._post(path, whole, judge)
+        return await self._post(self._paths[_CHAT], whole, judge)
 
     async def _post(
         self, path: str, body: Mapping[str, Any], judge: Callable[[Response], Verdict]

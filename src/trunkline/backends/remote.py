@@ -203,6 +203,16 @@ class RemoteBackend:
         template = self._paths.get(operation)
         return fill(template, self._values, model, path) if template else path
 
+    def trial(self, operation: str, model: str, path: str) -> str | None:
+        """Where to try whether the server speaks a dialect whose own path is `path`.
+
+        None: it speaks it in a way of its own, or `model` does not speak it.
+        """
+        kind = self.kind
+        if operation in kind.platforms or not self._speaks(operation, model):
+            return None
+        return fill(kind.paths.get(operation, ""), self._values, model, path)
+
     def watch(self) -> None:
         """As of `LaneOwner`."""
         if not self.watched:

@@ -11,7 +11,7 @@ from trunkline.backends.health import Judge
 from trunkline.backends.http.fetch import Response
 from trunkline.backends.kind import ModelList
 from trunkline.backends.listing import read_models
-from trunkline.backends.probe import Prober
+from trunkline.backends.probe import Prober, trials
 from trunkline.backends.remote import RemoteBackend
 from trunkline.backends.scrape import Rates, read
 from trunkline.backends.site import Site
@@ -162,7 +162,8 @@ class Watcher:
         key = f"{models[0].name} {await self._version()}"
         if key == self._probed:
             return
-        found = await Prober(self._site, backend.kind.paths, models[0].name).run()
+        model = models[0].name
+        found = await Prober(self._site, trials(backend, model), model).run()
         self._probed = key
         backend.learn(found)
         log.info("%s was probed: %s", backend.title, "; ".join(found.notes))
