@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
@@ -287,3 +288,22 @@ async def test_no_more_than_a_few_calls_hang() -> None:
                 assert await aside.result(lambda: "back") == "back"
                 break
             await asyncio.sleep(FAST)
+
+
+@pytest.mark.parametrize("most", [0.0, FAST])
+async def test_what_returns_at_the_last_moment_has_returned(most: float) -> None:
+    returned = threading.Event()
+
+    def call() -> str:
+        try:
+            return "back"
+        finally:
+            returned.set()
+
+    def hold_up() -> None:
+        # The loop sees both at once: the call has returned, and its time is up.
+        assert returned.wait(PATIENCE)
+        time.sleep(10 * FAST)
+
+    asyncio.get_running_loop().call_soon(hold_up)
+    assert await _Aside(most).result(call) == "back"

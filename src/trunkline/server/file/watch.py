@@ -87,7 +87,8 @@ class _Aside:
                 return await asyncio.wrap_future(made)
         except TimeoutError as error:
             if made.done():
-                raise
+                # Just in time after all; or this is what it raised itself.
+                return made.result()
             self._hanging.append(made)
             raise _Hangs(made.done) from error
 
