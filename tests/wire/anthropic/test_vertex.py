@@ -69,6 +69,13 @@ def test_what_names_no_version_gets_the_oldest() -> None:
     assert outgoing.body == b'{"messages":[{"x": 1.50}],"anthropic_version":"vertex-2023-10-16"}'
 
 
+def test_a_version_that_is_configured_holds() -> None:
+    terms = msgspec.structs.replace(ON, extra_body={"anthropic_version": "v", "model": "no"})
+    for outgoing in (VERTEX.encode(chat(), terms), VERTEX.patch(raw(SPEAKER, b"{}"), terms)):
+        sent = json.loads(outgoing.body)
+        assert (sent["anthropic_version"], "model" in sent) == ("v", False)
+
+
 def test_answers_are_anthropics() -> None:
     body = (GOLDEN / "anthropic/stream_no_arguments.sse").read_bytes()
     asked = raw(SPEAKER, b'{"stream":true}', asked=CLAUDE.model)

@@ -3,12 +3,13 @@
 After the official client's `lib/vertex/_client.py` (anthropic 2.12) and
 docs.anthropic.com/en/api/claude-on-vertex-ai, read 2026-11-22. Vertex refuses `model` in a body,
 and takes the version there instead of in a header: by a name of its own for the oldest one, as that
-client sends it for others. Answers are Anthropic's own.
+client sends it for others; a body that has one keeps it. Answers are Anthropic's own.
 """
 
 from __future__ import annotations
 
 import urllib.parse
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -20,6 +21,7 @@ from trunkline.wire.client import Head, Outgoing, Reader, Relay, Speaker, Terms
 from trunkline.wire.raw import with_fields
 
 _VERSION = "anthropic-version"
+_FIELD = "anthropic_version"
 _NAMES = {"2023-06-01": "vertex-2023-10-16"}
 _MESSAGES = MessagesSpeaker()
 _fields = msgspec.json.Decoder(dict[str, Raw])
@@ -54,11 +56,14 @@ class _VertexSpeaker:
 def _placed(outgoing: Outgoing, terms: Terms, *, stream: bool) -> Outgoing:
     """A request to Anthropic's own API, as Vertex AI takes it."""
     model = urllib.parse.quote(terms.model, safe="@")
-    version = dict(outgoing.headers)[_VERSION]
-    changes = {"model": UNSET, "anthropic_version": _NAMES.get(version, version)}
+    fields = _fields.decode(outgoing.body)
+    changes: dict[str, Any] = {"model": UNSET}
+    if _FIELD not in fields:
+        version = dict(outgoing.headers)[_VERSION]
+        changes[_FIELD] = _NAMES.get(version, version)
     return Outgoing(
         path=f"/v1/models/{model}:{'streamRawPredict' if stream else 'rawPredict'}",
-        body=with_fields(_fields.decode(outgoing.body), changes),
+        body=with_fields(fields, changes),
         headers=tuple(one for one in outgoing.headers if one[0] != _VERSION),
         dropped=outgoing.dropped,
     )
