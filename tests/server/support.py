@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tests.support.fake_backend import FakeBackend
+from trunkline.core.types import Usage
 from trunkline.gateway.gateway import Gateway, ServedModel
 from trunkline.gateway.keys import Keys
 from trunkline.server.app import Server
@@ -179,3 +180,11 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+def answer(backend: FakeBackend, index: int, text: str) -> None:
+    """What `backend` answers to a call that it leaves to the test."""
+    call = backend.calls[index]
+    call.delta(text)
+    call.finished()
+    call.completed(Usage(1, 1))

@@ -5,8 +5,6 @@ import json
 import os
 import socket
 import struct
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from tests.server.support import (
     HELLO,
     PATIENCE,
     Client,
-    Running,
+    answer,
     request,
     running,
     text_of,
@@ -24,10 +22,7 @@ from tests.server.support import (
 )
 from tests.support.fake_backend import FakeBackend
 from tests.support.stops import stops
-from trunkline.core.types import Usage
-from trunkline.server.http import connection as connections
 from trunkline.server.http.exchange import Exchange
-from trunkline.server.http.pool import ConnectionPool
 
 LIVE = request("GET", "/health/live")
 
@@ -49,11 +44,11 @@ async def test_answers_to_pipelined_requests_come_in_order() -> None:
         await asyncio.sleep(0.02)
         # Nothing is answered, and nothing more begun, before the first one is.
         assert len(backend.calls) == 1
-        _answer(backend, 0, "first")
+        answer(backend, 0, "first")
         assert text_of((await client.response()).json()) == "first"
         assert (await client.response()).json() == {"status": "ok"}
         await until(lambda: len(backend.calls) == 2)
-        _answer(backend, 1, "second")
+        answer(backend, 1, "second")
         assert text_of((await client.response()).json()) == "second"
 
 
@@ -68,7 +63,7 @@ async def test_pipelining_is_bounded_and_loses_nothing() -> None:
         await asyncio.sleep(0.05)
         connection = one.connection()
         assert len(connection._queue) < 1000
-        _answer(backend, 0, "x")
+        answer(backend, 0, "x")
         assert (await client.response()).status == 200
         for _ in range(count):
             assert (await client.response()).status == 200
@@ -83,12 +78,12 @@ async def test_expect_continue_waits_for_its_turn() -> None:
         whole = request("POST", CHAT, body, "Expect: 100-continue")
         await client.send(request("POST", CHAT, HELLO) + whole[: -len(body)])
         await until(lambda: backend.calls)
-        _answer(backend, 0, "x")
+        answer(backend, 0, "x")
         assert (await client.response()).status == 200
         assert (await client.response()).status == 100
         await client.send(body)
         await until(lambda: len(backend.calls) == 2)
-        _answer(backend, 1, "y")
+        answer(backend, 1, "y")
         assert text_of((await client.response()).json()) == "y"
 
 
@@ -142,7 +137,7 @@ async def test_a_refusal_waits_for_its_turn() -> None:
         client = await one.connect()
         await client.send(request("POST", CHAT, HELLO) + b"garbage\r\n\r\n")
         await until(lambda: backend.calls)
-        _answer(backend, 0, "x")
+        answer(backend, 0, "x")
         assert (await client.response()).status == 200
         assert (await client.response()).status == 400
 
@@ -196,7 +191,7 @@ async def test_a_client_that_is_not_read_is_not_late() -> None:
         await asyncio.sleep(0.4)
         for index in range(4):
             await until(lambda index=index: len(backend.calls) > index)
-            _answer(backend, index, "x")
+            answer(backend, index, "x")
             assert (await client.response()).status == 200
 
 
@@ -209,12 +204,12 @@ async def test_a_client_that_waits_to_go_on_is_not_late() -> None:
         await client.send(request("POST", CHAT, HELLO) + whole[: -len(body)])
         await until(lambda: backend.calls)
         await asyncio.sleep(0.5)
-        _answer(backend, 0, "x")
+        answer(backend, 0, "x")
         assert (await client.response()).status == 200
         assert (await client.response()).status == 100
         await client.send(body)
         await until(lambda: len(backend.calls) == 2)
-        _answer(backend, 1, "y")
+        answer(backend, 1, "y")
         assert text_of((await client.response()).json()) == "y"
         # From then on it may be.
         await client.send(whole[: -len(body)])
@@ -241,7 +236,7 @@ async def test_waiting_for_an_answer_is_not_idle() -> None:
         await client.send(request("POST", CHAT, HELLO))
         await until(lambda: backend.calls)
         await asyncio.sleep(0.3)
-        _answer(backend, 0, "late")
+        answer(backend, 0, "late")
         assert text_of((await client.response()).json()) == "late"
 
 
@@ -288,143 +283,6 @@ async def test_a_client_that_leaves_drops_its_queued_requests() -> None:
         assert len(backend.calls) == 1
 
 
-async def test_a_reader_that_falls_behind_is_cut_off() -> None:
-    backend = FakeBackend("manual")
-    bound = 256 * 1024
-    async with running(backend, max_write_buffer=bound) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
-        call = backend.calls[0]
-        largest = 0
-        for _ in range(2000):
-            call.delta("x" * 8192)
-            if call.cancelled.is_set():
-                break
-            connection = one.connection()
-            largest = max(largest, connection._buffered())
-            await asyncio.sleep(0)
-        assert call.cancelled.is_set()
-        assert largest <= bound
-        await until(lambda: not one.pool.connections)
-        client.close()
-
-
-async def test_a_reader_that_stalls_is_cut_off() -> None:
-    backend = FakeBackend("manual")
-    async with running(backend, write_timeout=0.2) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
-        connection = one.connection()
-        # The kernel takes a few megabytes before it says that the client does not read.
-        since = time.monotonic()
-        while not connection.congested:
-            since = time.monotonic()
-            backend.calls[0].delta("x" * 65536)
-            await asyncio.sleep(0)
-        async with asyncio.timeout(PATIENCE):
-            await backend.calls[0].cancelled.wait()
-        assert time.monotonic() - since >= 0.2
-        client.close()
-
-
-async def test_a_slow_reader_that_goes_on_reading_gets_everything(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The time is the test's: that of the machine is chance."""
-    backend = FakeBackend("manual")
-    now = time.monotonic()
-    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(ConnectionPool, "sweep", lambda *_: None)
-    async with running(backend, write_timeout=10, max_write_buffer=1 << 24) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
-        connection = one.connection()
-        # Far more than the kernel takes.
-        size = 12_000_000
-        backend.calls[0].delta("x" * size)
-        _answer(backend, 0, "end")
-        await client.head()
-        await until(lambda: connection.congested)
-        got = looks = 0
-        while got < size:
-            data = await client.reader.read(65536)
-            assert data
-            got += data.count(b"x")
-            if connection.congested and connection._buffered() < connection._stalled_size:
-                # It has taken something since the last look.
-                now += 12
-                looks += 1
-                connection.check(now)
-        assert looks > 1
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_slow_reader_gets_everything_also_when_the_connection_ends(stream: bool) -> None:
-    """It reads for longer than it may stall or idle."""
-    backend = FakeBackend("manual")
-    async with running(backend, write_timeout=1.5, keepalive_timeout=1.5) as one:
-        client = await _small_reader(one)
-        size = 1 << 21
-        asked = request("POST", CHAT, {**HELLO, "stream": stream}, "connection: close")
-        await client.send(asked)
-        await until(lambda: backend.calls)
-        _little_waits_in_the_kernel(one)
-        _answer(backend, 0, "x" * size)
-        got = 0
-        began = time.monotonic()
-        while time.monotonic() - began < 30 and (piece := await client.reader.read(1 << 16)):
-            got += piece.count(b"x")
-            await asyncio.sleep(0.02)
-        assert got >= size
-        assert time.monotonic() - began > 2
-
-
-async def test_a_slow_reader_of_what_goes_on_may_fall_behind() -> None:
-    """It stalls only when it reads nothing, however much is added meanwhile."""
-    backend = FakeBackend("manual")
-    async with running(backend, write_timeout=0.5, max_write_buffer=1 << 26) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
-        _little_waits_in_the_kernel(one)
-        connection, call = one.connection(), backend.calls[0]
-        while not connection.congested:
-            call.delta("x" * 65536)
-            await asyncio.sleep(0)
-        began = time.monotonic()
-        while time.monotonic() - began < 2:
-            # More is written than is read.
-            call.delta("x" * 65536)
-            assert await client.reader.read(8192)
-            await asyncio.sleep(0.01)
-            assert not call.cancelled.is_set()
-        client.close()
-
-
-async def test_answers_do_not_pile_up_before_a_client_that_does_not_read() -> None:
-    backend = FakeBackend("manual")
-    async with running(backend, max_pipelined=4) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, HELLO) * 4)
-        await until(lambda: backend.calls)
-        size = 8 << 20
-        _answer(backend, 0, "x" * size)
-        connection = one.connection()
-        await until(lambda: connection.congested)
-        await client.send(LIVE)
-        await asyncio.sleep(0.05)
-        assert len(backend.calls) == 1
-        assert len(text_of((await client.response()).json())) == size
-        for index in range(1, 4):
-            await until(lambda index=index: len(backend.calls) > index)
-            _answer(backend, index, "y")
-            assert text_of((await client.response()).json()) == "y"
-        assert (await client.response()).json() == {"status": "ok"}
-
-
 @pytest.mark.parametrize("how", ["close", "half-close", "reset"])
 async def test_a_client_that_leaves_unread_is_missed(how: str) -> None:
     """It pipelined too much to be read any more."""
@@ -457,13 +315,6 @@ async def test_a_fault_of_ours_is_a_500_and_the_connection_lives(
     assert "boom" in caplog.text
 
 
-def _answer(backend: FakeBackend, index: int, text: str) -> None:
-    call = backend.calls[index]
-    call.delta(text)
-    call.finished()
-    call.completed(Usage(1, 1))
-
-
 async def _drip(client: Client, data: bytes) -> None:
     for byte in data:
         await client.send(bytes([byte]))
@@ -479,21 +330,3 @@ def _leave(client: Client, how: str) -> None:
         sock = client.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     client.close()
-
-
-def _little_waits_in_the_kernel(one: Running) -> None:
-    """So that what the client has read is seen soon."""
-    transport = one.connection()._transport
-    assert transport is not None
-    sock = transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-
-
-async def _small_reader(one: Running) -> Client:
-    """A connection that buffers little on the client's side."""
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-    sock.setblocking(False)
-    host, port = one.url.removeprefix("http://").split(":")
-    await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
-    return await one.connect(sock, limit=4096)

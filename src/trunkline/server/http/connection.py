@@ -139,8 +139,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         self.congested = True
-        self._stalled_size = self._buffered()
-        self._stalled_until = time.monotonic() + self._limits.write_timeout
+        self._watch_reader()
         if self._writable is not None:
             self._writable.clear()
 
@@ -179,6 +178,9 @@ class Connection(asyncio.Protocol):
 
     def finished(self, exchange: Exchange, *, keep_alive: bool) -> None:
         """Go on to the next request, or close."""
+        if self.congested:
+            # What an answer ends with is written whatever waits.
+            self._watch_reader()
         try:
             self._application.finished(exchange)
         finally:
@@ -388,6 +390,11 @@ class Connection(asyncio.Protocol):
         looked = select.poll()
         looked.register(socket.fileno(), _GONE)
         return bool(looked.poll(0))
+
+    def _watch_reader(self) -> None:
+        """It has `write_timeout` from now on to read some of what waits."""
+        self._stalled_size = self._buffered()
+        self._stalled_until = time.monotonic() + self._limits.write_timeout
 
     def _buffered(self) -> int:
         return self._transport.get_write_buffer_size() if self._transport is not None else 0

@@ -231,8 +231,10 @@ class Exchange(msgspec.Struct, eq=False):
         if self.closed or self._silent or not data:
             return
         connection = self._connection
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
         if not connection.congested or connection.reserve(len(data)):
-            connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            connection.write(data)
 
     def end(self, data: bytes = b"", *, broken: bool = False) -> None:
         """Complete the response after `data`; `broken`: close the connection after it too."""
