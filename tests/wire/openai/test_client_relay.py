@@ -89,6 +89,18 @@ def test_names_that_change_within_a_stream() -> None:
         assert ours.count(b'"model": "mine"') + ours.count(b'"model":"mine"') == len(parts)
 
 
+@pytest.mark.parametrize("ends", [(b"\n\n", b"\r\r"), (b"\r\n\r\n", b"\n\r")])
+def test_names_that_are_spelled_in_several_ways_in_one_piece(ends: tuple[bytes, bytes]) -> None:
+    usual, other = ends
+    tight, loose = (
+        b'data: {"model":%b"upstream","choices":[{"index":0}]}' % space for space in (b"", b" ")
+    )
+    passing = SPEAKER.relay(raw(SPEAKER, b'{"stream":true}', asked="mine"), ALL, STREAM)
+    pieces = [tight + usual, loose + other + tight + usual]
+    ours = b"".join(one.data for piece in pieces for one in passing.feed(piece))  # type: ignore[union-attr]
+    assert (ours.count(b'"mine"'), b"upstream" in ours) == (3, False)
+
+
 def test_comments_and_other_line_ends_pass() -> None:
     said = sse(chunk({"content": "a"})) + b": ping\n\n" + sse(chunk({}, "stop"))
     said = said.replace(b"\n", b"\r\n")

@@ -214,8 +214,12 @@ class _Stream(EventPassing):
         if (
             self._old
             and (changed := data.replace(self._old, self._new)) is not data
-            # Each event brings a token: of one, all has been said.
-            and (tokens == 1 or changed.count(self._new) == data.count(b'"model"'))
+            # Each event brings a token: of one, all has been said. They are counted by how they
+            # end, which may be in another way where lines do.
+            and (
+                (tokens == 1 and b"\r" not in data)
+                or changed.count(self._new) == data.count(b'"model"')
+            )
         ):
             return changed
         return b"".join([self._renamed(event) + gap for event, gap in self._split(data)])
