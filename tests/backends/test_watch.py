@@ -296,9 +296,9 @@ async def test_a_probe_asks_where_the_kind_does() -> None:
     more: dict[str, Any] = {"api_key": "k", "probe": True, "models": (claude,)}
     async with watched(engine, "vertex", provider={"project": "p"}, **more) as remote:
         await remote.watcher.look()
-        assert remote.backend.conformance is not None
         # It has a way of its own to speak to Claude, which no probe tries.
         assert remote.backend.relays("anthropic.messages")
+        assert not engine.asked
     more["models"] = ("gpt",)
     provider = {"api_version": "1"}
     async with watched(engine, "azure", provider=provider, **more) as remote:

@@ -163,10 +163,11 @@ class Watcher:
         if key == self._probed:
             return
         model = models[0].name
-        found = await Prober(self._site, trials(backend, model), model).run()
+        paths = trials(backend, model)
+        if paths:
+            backend.learn(found := await Prober(self._site, paths, model).run())
+            log.info("%s was probed: %s", backend.title, "; ".join(found.notes))
         self._probed = key
-        backend.learn(found)
-        log.info("%s was probed: %s", backend.title, "; ".join(found.notes))
 
     async def _version(self) -> str:
         path = self._backend.kind.version_path
