@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.backends.engine import Engine, answer
@@ -20,11 +22,11 @@ SAY = speakers("openai.chat", "anthropic.messages")
 
 
 @contextlib.asynccontextmanager
-async def asking(kind: str, engine: Engine) -> AsyncIterator[RemoteBackend]:
+async def asking(kind: str, engine: Engine, **more: Any) -> AsyncIterator[RemoteBackend]:
     async with engine.serving() as port:
         client = HttpClient()
         url = f"http://127.0.0.1:{port}"
-        config = BackendConfig(name="one", kind=kind, url=url, api_key="k")
+        config = BackendConfig(name="one", kind=kind, url=url, api_key="k", **more)
         yield connect(config, client, SAY, {}).backend
         await client.close()
 
@@ -41,6 +43,17 @@ async def test_vllm() -> None:
     messages = [{"role": "user", "content": "Hi"}]
     assert engine.bodies[0] == {"model": "m", "messages": messages}
     assert engine.bodies[1] == {"model": "m", "prompt": "abc", "add_special_tokens": True}
+
+
+async def test_what_may_change_the_prompt_is_not_left_out() -> None:
+    engine = Engine({"/tokenize": answer({"count": 1, "max_model_len": 9, "tokens": [1]})})
+    async with asking("vllm", engine, unsupported="drop") as backend:
+        for asked in (chat(), text("abc")):
+            beyond = msgspec.structs.replace(asked, beyond={"documents": "no 'documents' here"})
+            for question in (backend.tokenize, backend.count_tokens):
+                with pytest.raises(Unsupported, match="documents"):
+                    await question(beyond)
+                await question(asked)
 
 
 async def test_llamacpp() -> None:

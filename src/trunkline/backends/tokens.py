@@ -11,7 +11,13 @@ from msgspec import Raw
 
 from trunkline.backends.kind import TokenDialect
 from trunkline.backends.site import Site
-from trunkline.core.errors import InvalidRequest, TrunklineError, Unsupported, UpstreamFailed
+from trunkline.core.errors import (
+    InvalidRequest,
+    TrunklineError,
+    Unsupported,
+    UpstreamFailed,
+    refuse,
+)
 from trunkline.core.types import (
     ChatInput,
     InfillInput,
@@ -52,6 +58,7 @@ class Tokens:
 
     async def count(self, request: Request, terms: Terms) -> int:
         """Prompt tokens of `request`."""
+        refuse(request.beyond)
         if isinstance(request.input, TokensInput):
             return len(request.input.token_ids)
         if self._dialect == "anthropic":
@@ -68,7 +75,11 @@ class Tokens:
         return len((await self.tokenize(request, terms)).token_ids)
 
     async def tokenize(self, request: Request, terms: Terms) -> Tokenization:
-        """The tokens of the prompt of `request`."""
+        """The tokens of the prompt of `request`.
+
+        What is beyond us is refused, also where calls go without: nobody would be told here.
+        """
+        refuse(request.beyond)
         if isinstance(request.input, TokensInput):
             return await self.detokenize(request.input.token_ids, terms)
         if isinstance(request.input, MixedInput | InfillInput):
