@@ -161,6 +161,14 @@ def test_streams_have_what_is_new() -> None:
     )
 
 
+def test_a_stream_without_text_has_one_event() -> None:
+    asked = ask(GENERATE_STREAM)
+    assert [one["text_output"] for one in parsed(answered(asked, end()))] == [""]
+    told = ask(GENERATE_STREAM, parameters={"return_finish_reason": True})
+    (only,) = parsed(answered(told, end()))
+    assert (only["text_output"], only["finish_reason"]) == ("", "stop")
+
+
 def test_a_stream_of_one_event() -> None:
     (only,) = parsed(answered(ask(GENERATE_STREAM, stream=False), delta("a"), delta("b"), end()))
     assert only["text_output"] == "Inab"

@@ -119,6 +119,8 @@ class GenerateStream:
     def __init__(self, output: _Output, parameters: Parameters) -> None:
         self._output = output
         self._parameters = parameters
+        # True: an event has gone out.
+        self._said = False
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """One event for the text of `events`."""
@@ -132,15 +134,17 @@ class GenerateStream:
         # What ends the stream comes with `finish`.
         if not self._output.text_output:
             return b""
+        self._said = True
         return _event(msgspec.structs.replace(self._output, finish_reason=UNSET))
 
     def finish(self, usage: Usage, timing: Timing) -> bytes:
-        """The event that tells how it ended, if that was asked for."""
+        """The event that tells how it ended, if that was asked for; there is one in any case."""
         output = self._output
         output.text_output = ""
         _count(output, self._parameters, usage)
         told = (output.finish_reason, output.num_input_tokens, output.num_output_tokens)
-        return b"" if all(one is UNSET for one in told) else _event(output)
+        needless = self._said and all(one is UNSET for one in told)
+        return b"" if needless else _event(output)
 
 
 def _finish(output: _Output, parameters: Parameters, event: RowFinished) -> None:
