@@ -106,6 +106,46 @@ def test_the_rest_follows_on_thoughts_that_are_not_shown() -> None:
     assert rest[0]["item"]["id"] == "rs_x"
 
 
+@pytest.mark.parametrize(
+    ("last", "ends"),
+    [
+        ("output_text.done", ["content_part.done", "output_item.done"]),
+        ("content_part.done", ["output_item.done"]),
+        ("output_item.done", []),
+    ],
+)
+def test_what_is_done_is_ended_once_and_nothing_goes_into_it(last: str, ends: list[str]) -> None:
+    relayed = began(last)
+    first = numbered_data(relayed)
+    (message,) = [one for one in first if one["type"] == "response.output_text.done"]
+    _, rest = continued(relayed, say(message["text"]), say("More"))
+    assert [one["type"].removeprefix("response.") for one in rest] == [
+        *ends,
+        *("output_item.added", "content_part.added", "output_text.delta", "output_text.done"),
+        *("content_part.done", "output_item.done", "completed"),
+    ]
+    texts = [one["content"][0]["text"] for one in rest[-1]["response"]["output"]]
+    assert texts == [message["text"], "More"]
+    # Nothing more was to be said.
+    _, rest = continued(relayed, say(message["text"]))
+    numbers = [one["sequence_number"] for one in (first[-1], *rest)]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    names = [one["type"].removeprefix("response.") for one in rest]
+    assert names == [*ends, "completed"]
+
+
+def test_an_open_message_has_its_own_text_alone() -> None:
+    whole, opened = began("output_item.done"), began("output_text.delta")
+    start = opened.index(b"event: response.output_item.added")
+    relayed = whole + opened[start:].replace(b'"msg_', b'"msg_2')
+    before = next(
+        one["text"] for one in numbered_data(whole) if one["type"] == "response.output_text.done"
+    )
+    _, rest = continued(relayed, say(before + "Hi"), say("!"))
+    done = next(one for one in rest if one["type"] == "response.output_text.done")
+    assert done["text"] == "Hi!"
+
+
 @pytest.mark.parametrize("relayed", [b"", b": comment\n\n", b"data: {no json\n\n", b"data: 1\n\n"])
 def test_what_says_nothing_is_begun_anew(relayed: bytes) -> None:
     _, rest = continued(relayed, say(""), say("Hi"))

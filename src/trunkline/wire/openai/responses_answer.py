@@ -61,7 +61,7 @@ from trunkline.wire.openai.responses_body import (
     response_usage,
 )
 from trunkline.wire.openai.responses_items import Item, hidden_reasoning, shown
-from trunkline.wire.openai.responses_said import Said, read
+from trunkline.wire.openai.responses_said import read
 from trunkline.wire.openai.responses_tools import Called
 
 # What cut an answer short, as `incomplete_details` says it.
@@ -149,29 +149,34 @@ class ResponseRenderer:
         self._begun: set[int] = set()
         self._finished: bytes | None = None
         self._reason = "stop"
-        # What another has sent of this response; None once it is known.
-        self._said: Said | None = None
+        # True: what comes next has been sent by another.
+        self._sent = False
         # True: the open item has the part that its text goes into.
         self._has_part = False
+        # How far another has ended the open item: its text, and its part.
+        self._text_done = self._part_done = False
 
     def succeed(self, relayed: bytes) -> None:
         """As of `codec.Successor`."""
-        said = self._said = read(relayed)
+        self._sent = True
+        said = read(relayed)
         if said.id:
             self._body.id, self._body.created_at = said.id, said.created_at
             self._suffix = said.id.removeprefix("resp_")
         self._items[:] = said.items
         self._open, self._has_part = said.open, said.part
         self._sequence = said.sequence
+        if said.open is not None:
+            self._pieces += said.pieces
+            self._text_done, self._part_done = said.text_done, said.part_done
+            if said.text_done:
+                # Nothing more goes into it.
+                self._end_item("completed")
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Events for `events`; nothing where the answer is not streamed."""
-        if self._said is not None:
-            thinks = isinstance(self._open, ReasoningItem)
-            sent = [event for event in events if isinstance(event, Delta)]
-            if self._open is not None:
-                self._pieces += [one.reasoning if thinks else one.text for one in sent]
-            self._said = None
+        if self._sent:
+            self._sent = False
             return b""
         if self._sequence == 0:
             self._lifecycle("response.created")
@@ -380,6 +385,7 @@ class ResponseRenderer:
             self._end_message(item, text)
         else:
             return
+        self._text_done = self._part_done = False
         self._done(item, status)
 
     def _end_call(self, call: _OpenCall, status: Status) -> None:
@@ -411,25 +417,28 @@ class ResponseRenderer:
         if self._summarized:
             part = ReasoningText(text, "summary_text")
             item.summary = [part]
-            done = "response.reasoning_summary_text.done"
-            self._emit_part(done, item, summary_index=0, text=text)
-            ended = "response.reasoning_summary_part.done"
-            self._emit_part(ended, item, summary_index=0, part=part)
-            return
-        part = ReasoningText(text, "reasoning_text")
-        item.content = [part]
-        self._emit_part("response.reasoning_text.done", item, content_index=0, text=text)
-        self._emit_part("response.content_part.done", item, content_index=0, part=part)
+            done, ended = "reasoning_summary_text.done", "reasoning_summary_part.done"
+            where = {"summary_index": 0}
+        else:
+            part = ReasoningText(text, "reasoning_text")
+            item.content = [part]
+            done, ended = "reasoning_text.done", "content_part.done"
+            where = {"content_index": 0}
+        if not self._text_done:
+            self._emit_part(f"response.{done}", item, **where, text=text)
+        if not self._part_done:
+            self._emit_part(f"response.{ended}", item, **where, part=part)
 
     def _end_message(self, item: MessageItem, text: str) -> None:
         self._need_part(item)
         part = item.content[0]
         part.text = text
         logprobs = [] if part.logprobs is UNSET else part.logprobs
-        self._emit_part(
-            "response.output_text.done", item, content_index=0, text=text, logprobs=logprobs
-        )
-        self._emit_part("response.content_part.done", item, content_index=0, part=part)
+        if not self._text_done:
+            done = "response.output_text.done"
+            self._emit_part(done, item, content_index=0, text=text, logprobs=logprobs)
+        if not self._part_done:
+            self._emit_part("response.content_part.done", item, content_index=0, part=part)
 
 
 class _Id(msgspec.Struct):

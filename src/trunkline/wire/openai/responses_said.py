@@ -14,7 +14,14 @@ from trunkline.wire.sse import EventReader
 
 # What opens the one part of an item.
 _PARTS = ("response.content_part.added", "response.reasoning_summary_part.added")
-
+# What ends its text, and then the part.
+_TEXT_DONE = (
+    "response.output_text.done",
+    "response.reasoning_text.done",
+    "response.reasoning_summary_text.done",
+)
+_PART_DONE = ("response.content_part.done", "response.reasoning_summary_part.done")
+_TEXT = tuple(kind.removesuffix("done") + "delta" for kind in _TEXT_DONE)
 
 _NO_ITEM = Raw(b"")
 
@@ -32,6 +39,10 @@ class Said(msgspec.Struct):
     open: OutputItem | None = None
     # True: the part of the open item that text goes into is there.
     part: bool = False
+    # What has been said in the open item, and how far it is done: its text, and its part.
+    pieces: list[str] = []
+    text_done: bool = False
+    part_done: bool = False
 
 
 class _Response(msgspec.Struct):
@@ -47,12 +58,15 @@ class _Item(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str = ""
     sequence_number: int | None = None
+    delta: Raw = _NO_ITEM
+    text: str | None = None
     response: _Response | None = None
     item: Raw = _NO_ITEM
 
 
 _event = msgspec.json.Decoder(_Event)
 _item = msgspec.json.Decoder(_Item)
+_text = msgspec.json.Decoder(str)
 
 
 def read(relayed: bytes) -> Said:
@@ -79,7 +93,16 @@ def _take(said: Said, event: _Event) -> None:
     elif event.type == "response.output_item.added":
         said.open = _opened(_item.decode(event.item))
         said.items.append(said.open or event.item)
-        said.part = False
+        said.part = said.text_done = said.part_done = False
+        said.pieces = []
+    elif event.type in _TEXT:
+        said.pieces.append(_text.decode(event.delta))
+    elif event.type in _TEXT_DONE:
+        said.text_done = True
+        if event.text is not None:
+            said.pieces = [event.text]
+    elif event.type in _PART_DONE:
+        said.part_done = True
     elif event.type == "response.output_item.done" and said.items:
         said.items[-1] = event.item
         said.open = None
