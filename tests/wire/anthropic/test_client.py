@@ -267,9 +267,23 @@ def test_what_matched_is_shown_to_who_wants_it() -> None:
     assert (got.text[0], got.ends[0]) == ("xEND", ("stop", "END"))
 
 
+# Up to the reason to stop, which says that nothing more follows.
+UNSTOPPED = message("x", stop=False)
+
+
+@pytest.mark.parametrize("size", [1, None])
+def test_all_has_been_said_once_there_is_a_reason_to_stop(size: int | None) -> None:
+    got = Sum(read(SPEAKER, chat(), UNSTOPPED, size=size))
+    assert (got.text, got.ends, got.usage) == ({0: "x"}, {0: ("stop", None)}, Usage(5, 7))
+    body, usage = relay(SPEAKER, raw(SPEAKER, b'{"stream":true}'), UNSTOPPED, size=size)
+    assert body.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+    assert body.count(b"event: message_stop") == 1
+    assert usage == Usage(5, 7)
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"", message("x", stop=False), message("x")[:200], b"event: x\ndata: {\n\n"],
+    [b"", UNSTOPPED.rpartition(b"event:")[0], message("x")[:200], b"event: x\ndata: {\n\n"],
     ids=["nothing", "no end", "cut", "garbage"],
 )
 def test_what_is_no_answer(body: bytes) -> None:

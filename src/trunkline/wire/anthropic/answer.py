@@ -21,6 +21,7 @@ from msgspec import Raw
 
 from trunkline.core.types import Delta, Event, RowFinished, Thought, Timing, ToolCallDelta, Usage
 from trunkline.wire.anthropic.calls import InTurn, Piece, Said, as_object
+from trunkline.wire.anthropic.said import progress
 from trunkline.wire.codec import Answer
 from trunkline.wire.one_line import Encoder
 
@@ -32,7 +33,7 @@ _MOST_SPACE = 64
 
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
-_Kind = Literal["", "text", "thinking", "redacted_thinking", "tool_use"]
+_Kind = Literal["", "text", "thinking", "redacted_thinking", "tool_use", "other"]
 
 _encoder = Encoder()
 
@@ -287,11 +288,30 @@ class MessageStream(_Blocks):
         # Of the open call: it has arguments; and those that are no object, to the last.
         self._given = False
         self._odd: list[str] = []
-        # The bytes around the pieces of the open block.
-        self._before = self._after = b""
+        # The bytes before the pieces of the open block.
+        self._before = b""
+        # True: what comes next has been sent by somebody else.
+        self._sent = False
+
+    def succeed(self, relayed: bytes) -> None:
+        """As of `codec.Successor`."""
+        self._started = self._sent = True
+        found = progress(relayed)
+        self._index, self._signature = found.index, found.signature
+        if found.open == "text":
+            self._open, self._before = "text", _delta_head(self._index, b"text_delta", b"text")
+        elif found.open == "thinking":
+            head = _delta_head(self._index, b"thinking_delta", b"thinking")
+            self._open, self._before = "thinking", head
+        elif found.open:
+            # Nobody goes on in such a one.
+            self._open = "other"
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Events of the stream for `events`."""
+        if self._sent:
+            self._sent = False
+            return b""
         if not self._started:
             self._start()
         self._take(events)

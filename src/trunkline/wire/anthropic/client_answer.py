@@ -18,6 +18,7 @@ from trunkline.core.types import (
     Delta,
     Event,
     FinishReason,
+    Relayed,
     Request,
     Thought,
     ToolCallDelta,
@@ -36,6 +37,8 @@ _REASONS: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
+# What ends a stream.
+_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 class _OutputDetails(msgspec.Struct):
@@ -180,9 +183,10 @@ class MessageAnswer:
         yield from self._finish()
 
     def end(self) -> Sequence[Event]:
-        """The last event."""
+        """The last event; once there is a reason to stop, all has been said."""
         self._row.usage = self._counts.usage()
-        return self._row.completed()
+        last = () if self._reason is None else self._finish()
+        return [*last, *self._row.completed()]
 
     def _block(self, index: int, block: _Block) -> Iterable[Event]:
         if block.type == "tool_use":
@@ -268,11 +272,17 @@ class MessagePassing(EventPassing):
         super().__init__(request_id)
         # The client's name of the model, where it differs.
         self._name = name
-        self._ended = False
+        # There was a reason to stop, with which all has been said; and the event behind it.
+        self._stopped = self._ended = False
         self._counts = _Counts()
 
+    def end(self) -> Sequence[Event]:
+        """As of `EventPassing`; what only says that it is the end is put where it is missing."""
+        events = super().end()
+        return events if self._ended else (*events[:-1], Relayed(self._id, _STOP), events[-1])
+
     def _whole(self) -> bool:
-        return self._ended
+        return self._ended or self._stopped
 
     def _special(self, data: bytes) -> bool:
         """The events around the blocks, and errors."""
@@ -287,6 +297,8 @@ class MessagePassing(EventPassing):
             raise _reported(data)
         if found.type == "message_stop":
             self._ended = True
+        elif found.delta is not None and found.delta.stop_reason is not None:
+            self._stopped = True
         self._counts.take(found.usage)
         if found.message is not None:
             self._counts.take(found.message.usage)
