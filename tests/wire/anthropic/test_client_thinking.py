@@ -70,9 +70,12 @@ def test_thinking_where_it_would_be_refused() -> None:
         Message("assistant", None, tool_calls=(call("c", "{}"),)),
         Message("tool", "r", tool_call_id="c"),
     )
+    begun = (Message("user", "a"), Message("assistant", "One"))
     for request in (
         chat(tools=(TOOL,), tool_choice="required", template_kwargs=on),
         chat(*loop, tools=(TOOL,), template_kwargs=on),
+        # An answer to be continued: a stream that broke off.
+        chat(*begun, template_kwargs=on, continue_final_message=True),
     ):
         outgoing = SPEAKER.encode(request, CLAUDE)
         assert outgoing.dropped == ("reasoning_effort",)

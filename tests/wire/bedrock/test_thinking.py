@@ -103,6 +103,14 @@ def test_a_turn_that_calls_tools_begins_with_its_thought() -> None:
     body, told = sent(_asking(4000, _loop()))
     assert "additionalModelRequestFields" not in body
     assert told == _TOLD
+    # So does an answer to be continued.
+    begun = Message("assistant", "One")
+    source = chat(
+        "x", begun, continue_final_message=True, template_kwargs={"enable_thinking": True}
+    )
+    body, told = sent(_asking(4000, source))
+    assert "additionalModelRequestFields" not in body
+    assert told == _TOLD
     # Those that decide themselves may begin with anything.
     body, told = sent(_asking(4000, _loop()), ADAPTIVE)
     assert body["additionalModelRequestFields"] == {"thinking": {"type": "adaptive"}}

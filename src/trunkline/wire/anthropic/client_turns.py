@@ -75,21 +75,21 @@ def _join(found: list[Json], role: str, blocks: list[Json]) -> None:
 
 
 def lacks_thought(messages: Sequence[Message]) -> bool:
-    """Whether the last turn is in the middle of calling tools, and its thought is not there.
+    """Whether the last turn is the model's own, or calls tools, and its thought is not there.
 
     Such a turn must begin with the signed thought that it began with, if thinking is on; what it
     says after results need not (platform.claude.com/docs/en/build-with-claude/thinking, "Thinking
-    with tool use").
+    with tool use"; of answers to be continued: aider issue 3820).
     """
-    calls = False
+    checked = bool(messages) and messages[-1].role == "assistant"
     first: Message | None = None
     for message in reversed(messages):
         if message.role == "user":
             break
         if message.role == "assistant":
             first = message
-            calls = calls or bool(message.tool_calls)
-    return calls and first is not None and not first.thoughts
+            checked = checked or bool(message.tool_calls)
+    return checked and first is not None and not first.thoughts
 
 
 def called_tools(messages: Sequence[Message]) -> list[Json]:

@@ -156,15 +156,15 @@ def _budget(wanted: Reasoning, most: int | None, limit: int) -> int | None:
 
 
 def _lacks_signed(messages: Sequence[Message]) -> bool:
-    """Whether the last turn is in the middle of calling tools, and no thought of it is signed."""
-    calls = False
+    """Whether the last turn is the model's own, or calls tools, and no thought of it is signed."""
+    checked = bool(messages) and messages[-1].role == "assistant"
     for message in reversed(messages):
         if message.role == "user":
             break
         if signed(message):
             return False
-        calls = calls or bool(message.tool_calls)
-    return calls
+        checked = checked or bool(message.tool_calls)
+    return checked
 
 
 def _nova(asked: Asked, wanted: Reasoning, body: Json, more: Json) -> None:
