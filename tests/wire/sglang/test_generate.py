@@ -270,7 +270,7 @@ def test_log_probabilities_of_the_prompt() -> None:
         PromptTokens("r", (PromptToken("a", b"a", 1), PromptToken("b", b"b", 2))),
         PromptTokens("r", (PromptToken("c", b"c", 3, -1.5, 2, best),)),
     ]
-    over: list[Event] = [RowFinished("r", 0, "length"), completed()]
+    over: list[Event] = [RowFinished("r", 0, "length"), completed(Usage(3, 0))]
     one, other = whole(asked, [*told, *over], over)
     assert one["meta_info"]["input_token_logprobs"] == [[None, 2, None], [-1.5, 3, None]]
     assert one["meta_info"]["input_top_logprobs"] == [None, [[-0.25, 9, None]]]
@@ -324,6 +324,30 @@ def test_streams_tell_all_text_so_far() -> None:
     }
     assert "index" not in first
     assert done == "[DONE]"
+
+
+def test_the_last_event_of_a_stream_tells_what_it_took_also_where_no_ids_are_known() -> None:
+    renderer = ask(stream=True).renderer(ANSWER)
+    sent = renderer.take(0, [Delta("r", 0, "naï")])
+    # Other servers tell that later.
+    sent += renderer.take(0, [Delta("r", 0, "ve"), RowFinished("r", 0, "length")])
+    sent += renderer.take(0, [completed(Usage(7, 2))])
+    sent += renderer.finish(USAGE, TIMING)
+    _, second, last, done = parsed(sent)
+    assert (second["text"], second["meta_info"]["finish_reason"]) == ("naïve", None)
+    assert (last["text"], done) == ("naïve", "[DONE]")
+    meta = last["meta_info"]
+    assert meta["finish_reason"] == {"type": "length", "length": 2}
+    assert (meta["prompt_tokens"], meta["completion_tokens"]) == (7, 2)
+
+
+def test_each_of_several_ends_once() -> None:
+    asked = ask(sampling_params={"n": 2}, stream=True)
+    renderer = asked.renderer(ANSWER)
+    sent = renderer.take(0, [Delta("r", 1, "b"), RowFinished("r", 1, "stop")])
+    sent += renderer.take(0, [Delta("r", 0, "a"), RowFinished("r", 0, "stop"), completed()])
+    ends = [one for one in parsed(sent) if one["meta_info"]["finish_reason"]]
+    assert [(one["index"], one["text"]) for one in ends] == [(0, "a"), (1, "b")]
 
 
 def test_streams_of_several_say_whose_text_it_is() -> None:

@@ -80,7 +80,7 @@ class _Row:
         self.text: list[str] = []
         self.ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
-        self.finish: dict[str, Any] | None = None
+        self._end: RowFinished | None = None
 
     def take(self, event: Delta | RowFinished) -> None:
         if isinstance(event, Delta):
@@ -92,11 +92,16 @@ class _Row:
             self.ids.append(event.token_id)
         if event.logprob is not None:
             self.logprobs.append(event.logprob)
-        if event.reason == "length":
-            self.finish = {"type": "length", "length": len(self.ids)}
-        else:
-            matched = event.token_id if event.stop is None else event.stop
-            self.finish = {"type": "stop", "matched": matched}
+        self._end = event
+
+    def ended(self, tokens: int) -> dict[str, Any] | None:
+        """Why, after so many tokens."""
+        end = self._end
+        if end is None:
+            return None
+        if end.reason == "length":
+            return {"type": "length", "length": tokens}
+        return {"type": "stop", "matched": end.token_id if end.stop is None else end.stop}
 
 
 class _Answers:
@@ -110,17 +115,24 @@ class _Answers:
         self._prompts: dict[int, list[PromptToken]] = {}
 
     def take(self, prompt: int, events: Sequence[Event]) -> list[int]:
-        """Keep `events`; returns the numbers of the rows that have more to show, in order."""
+        """Keep `events`; returns the numbers of the rows that have more to show, in order.
+
+        How a row ended is shown with what the request took: that is in the last event there.
+        """
         touched: dict[int, None] = {}
+        first = prompt * self._shown.rows
         for event in events:
             if isinstance(event, Completed):
                 self._completed[prompt] = event
+                ended = (number for number in self._rows if 0 <= number - first < self._shown.rows)
+                touched |= dict.fromkeys(sorted(ended))
             elif isinstance(event, PromptTokens):
                 self._prompts.setdefault(prompt, []).extend(event.tokens)
             elif isinstance(event, Delta | RowFinished):
-                number = prompt * self._shown.rows + event.row
+                number = first + event.row
                 self._rows.setdefault(number, _Row()).take(event)
-                touched[number] = None
+                if isinstance(event, Delta):
+                    touched[number] = None
         return list(touched)
 
     def outputs(self) -> list[_Output]:
@@ -131,9 +143,13 @@ class _Answers:
         """One answer so far."""
         prompt = number // self._shown.rows
         row = self._rows[number]
-        meta = _Meta(self._shown.ids[prompt], row.finish, len(row.ids))
+        meta = _Meta(self._shown.ids[prompt], None, len(row.ids))
         completed = self._completed.get(prompt)
         if completed is not None:
+            if not row.ids and self._shown.rows == 1:
+                # Who answered tells no ids, but how many there were.
+                meta.completion_tokens = completed.usage.completion_tokens
+            meta.finish_reason = row.ended(meta.completion_tokens)
             meta.prompt_tokens = completed.usage.prompt_tokens
             meta.cached_tokens = completed.usage.cached_tokens
             took = completed.timing
