@@ -86,6 +86,26 @@ def test_another_target_goes_on_with_the_text(error: UpstreamFailed) -> None:
     assert setup.in_flight() == 0
 
 
+@pytest.mark.parametrize(
+    ("sent", "told", "usage"),
+    [
+        # Of what was out, some was read from the cache, or written to it.
+        ("The quick", Usage(12, 1, 11), Usage(10, 3, 10)),
+        ("The quick", Usage(12, 1, 4, 0, 8), Usage(10, 3, 4, 0, 6)),
+        # White space alone is not in the prompt.
+        (" ", Usage(10, 1, 4), Usage(10, 3, 4)),
+    ],
+)
+def test_what_was_out_counts_as_output_alone(sent: str, told: Usage, usage: Usage) -> None:
+    setup = Setup(config(*TARGETS))
+    sink, _ = setup.submit(input=chat("hi"))
+    setup["a"].last.text(sent, 2)
+    setup["a"].last.fail(DOWN)
+    setup["b"].last.text("!", 1)
+    setup["b"].last.finish(told)
+    assert sink.completed.usage == usage
+
+
 def test_a_raw_prompt_goes_on_behind_its_text() -> None:
     setup, sink, _ = broken("to be", " or", input=TextInput("Once: "))
     assert setup["b"].last.request().input == TextInput("Once: to be or")

@@ -45,6 +45,7 @@ class Partial:
         "_ask",
         "_before",
         "_bytes",
+        "_given",
         "_lost",
         "_reasoning",
         "_relayed",
@@ -66,9 +67,10 @@ class Partial:
         self._relayed = b""
         self._size = 0
         # Output tokens, as far as deltas tell: one each where they do not; and those of them that
-        # came before the one who goes on now.
+        # came before the one who goes on now, and are part of the prompt for that one.
         self._tokens = 0
         self._before = 0
+        self._given = 0
         # True: it cannot be continued any more.
         self._lost = False
         # White space that has gone out and that the rest may begin with once more.
@@ -99,6 +101,7 @@ class Partial:
         kept = text.rstrip()
         self._tail = text[len(kept) :]
         self._before = self._tokens
+        self._given = self._before if kept else 0
         sampling = request.sampling
         left = None if sampling.max_tokens is None else sampling.max_tokens - self._tokens
         if left is not None and left <= 0:
@@ -178,12 +181,16 @@ class Partial:
             return self._without_tail(event) if self._tail else event
         if isinstance(event, Completed):
             usage = event.usage
-            # What was out already was part of the prompt for the one who went on.
-            prompt = max(0, usage.prompt_tokens - self._before)
-            made = usage.completion_tokens + self._before
-            return replace(
-                event, usage=replace(usage, prompt_tokens=prompt, completion_tokens=made)
+            prompt = max(0, usage.prompt_tokens - self._given)
+            cached = min(usage.cached_tokens, prompt)
+            usage = replace(
+                usage,
+                prompt_tokens=prompt,
+                completion_tokens=usage.completion_tokens + self._before,
+                cached_tokens=cached,
+                cache_write_tokens=min(usage.cache_write_tokens, prompt - cached),
             )
+            return replace(event, usage=usage)
         return event
 
     def _without_tail(self, delta: Delta) -> Delta:
