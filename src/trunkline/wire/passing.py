@@ -76,9 +76,7 @@ class EventPassing:
             data = data[:end]
         if not self._begun or self._special(data):
             return self._passed(data)
-        tokens = self._tokens(data) if self._token is None else data.count(self._token)
-        self._counted += tokens
-        return (Relayed(self._id, self._finally(data, tokens), tokens),)
+        return self._relayed(data)
 
     def end(self) -> Sequence[Event]:
         """What is left, and the usage. Raises `UpstreamFailed` where the answer is cut off."""
@@ -129,14 +127,12 @@ class EventPassing:
     def _relayed(self, data: bytes) -> Sequence[Event]:
         if not data:
             return ()
-        tokens = self._tokens(data)
+        tokens = self._count(data) if self._token is None else data.count(self._token)
         self._counted += tokens
-        return (Relayed(self._id, self._finally(data, tokens), tokens),)
+        return (Relayed(self._id, self._finally(data), tokens),)
 
-    def _tokens(self, data: bytes) -> int:
-        """How many tokens whole events bring."""
-        if self._token is not None:
-            return data.count(self._token)
+    def _count(self, data: bytes) -> int:
+        """How many events there are, if all are whole."""
         told = data.count(self._gap)
         if self._gaps is not None and b"\r" in data:
             return told + data.count(b"\n\r\n") or len(self._split(data))
@@ -205,8 +201,8 @@ class EventPassing:
         """What goes on of one event, less the empty line behind it; None = nothing."""
         raise NotImplementedError
 
-    def _finally(self, data: bytes, tokens: int) -> bytes:
-        """What is done to all that goes on; it brings so many tokens."""
+    def _finally(self, data: bytes, plain: int = 0) -> bytes:
+        """What is done to all that goes on; `plain`: so many events of the plain kind, if it is."""
         return data
 
 

@@ -165,7 +165,8 @@ class _Rows:
 class _Stream(EventPassing):
     """Passes a stream on."""
 
-    _plain: Events | None = Events(b"\n\n", b"\n\n", (b'"error"', b'"usage"'))
+    # Where a line ends in another way an event may, too, and would not be counted.
+    _plain: Events | None = Events(b"\n\n", b"\n\n", (b'"error"', b'"usage"', b"\r"))
 
     def __init__(self, raw: RawRequest, name: str | None) -> None:
         super().__init__(raw.id)
@@ -207,19 +208,15 @@ class _Stream(EventPassing):
                     return None
         return event
 
-    def _finally(self, data: bytes, tokens: int) -> bytes:
+    def _finally(self, data: bytes, plain: int = 0) -> bytes:
         self._last.append(data)
         if not self._new:
             return data
         if (
             self._old
             and (changed := data.replace(self._old, self._new)) is not data
-            # Each event brings a token: of one, all has been said. They are counted by how they
-            # end, which may be in another way where lines do.
-            and (
-                (tokens == 1 and b"\r" not in data)
-                or changed.count(self._new) == data.count(b'"model"')
-            )
+            # Of one event, all has been said.
+            and (plain == 1 or changed.count(self._new) == data.count(b'"model"'))
         ):
             return changed
         return b"".join([self._renamed(event) + gap for event, gap in self._split(data)])
