@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import cycle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +29,16 @@ def split(data: bytes, size: int) -> list[ServerEvent]:
     for begin in range(0, len(data), size):
         found += reader.feed(data[begin : begin + size])
     return found + reader.end()
+
+
+def in_turns(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """Pieces of `sizes`, again and again."""
+    begin = 0
+    for size in cycle(sizes):
+        if begin >= len(stream):
+            return
+        yield stream[begin : begin + size]
+        begin += size
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
@@ -68,11 +81,8 @@ def test_any_events_in_any_pieces(data: list[str], line_end: str, sizes: list[in
     stream = "".join(f"data: {one}{line_end}{line_end}" for one in data).encode()
     reader = EventReader()
     found: list[ServerEvent] = []
-    begin = turn = 0
-    while begin < len(stream):
-        size = sizes[turn % len(sizes)]
-        found += reader.feed(stream[begin : begin + size])
-        begin, turn = begin + size, turn + 1
+    for piece in in_turns(stream, sizes):
+        found += reader.feed(piece)
     found += reader.end()
     assert [event.data.decode() for event in found] == [one for one in data if one]
 
@@ -99,12 +109,11 @@ def test_each_event_is_found_with_its_last_byte(
         lasts.append(len(stream))
     reader = EventReader()
     found: list[ServerEvent] = []
-    begin = turn = 0
-    while begin < len(stream):
-        size = sizes[turn % len(sizes)]
-        found += reader.feed(stream[begin : begin + size])
-        begin, turn = begin + size, turn + 1
-        assert len(found) >= sum(last <= begin for last in lasts)
+    come = 0
+    for piece in in_turns(stream, sizes):
+        found += reader.feed(piece)
+        come += len(piece)
+        assert len(found) >= sum(last <= come for last in lasts)
     assert [event.data.decode() for event in found] == data
 
 

@@ -32,8 +32,7 @@ _TOKEN = PoolLimits(max_connections=1)
 _TOKEN_TIMEOUT = 15.0
 # Ollama's own variable may hold "0.0.0.0:11434", where it listens.
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - recognised, not bound
-
-
+# Locations of Vertex AI that are several regions: their hosts are called otherwise.
 _REGIONS = re.compile(r"//(us|eu)-aiplatform\.")
 
 
@@ -171,7 +170,7 @@ def base_url(
 def _filled(url: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         url = url.replace(f"{{{name}}}", value)
-    # Vertex's location "global" has no host of its own, and those of several regions another.
+    # Vertex's location "global" has no host of its own.
     url = url.replace("//global-aiplatform.", "//aiplatform.")
     return _REGIONS.sub(r"//aiplatform.\1.rep.", url)
 

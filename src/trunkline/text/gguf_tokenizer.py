@@ -14,11 +14,11 @@ import functools
 import re
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
+from trunkline.core.aside import aside
 from trunkline.core.errors import InternalError, InvalidRequest
 from trunkline.libllama.library import library
 from trunkline.libllama.model import Model
@@ -191,17 +191,9 @@ def _refuse_long_runs(text: str) -> None:
 
 def _in_deep_thread(work: Callable[[], list[int]]) -> list[int]:
     """Result of `work`, done on a thread with a stack of `DEEP_STACK`."""
-    result: Future[list[int]] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except Exception as error:  # noqa: BLE001 - raised again by `result`
-            result.set_exception(error)
-
     before = threading.stack_size(DEEP_STACK)
     try:
-        threading.Thread(target=run, name="tokenizer", daemon=True).start()
+        result = aside(work, "tokenizer")
     finally:
         threading.stack_size(before)
     return result.result()

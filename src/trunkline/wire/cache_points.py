@@ -6,7 +6,7 @@ blocks that show nothing. Both count here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from trunkline.core.types import CachePoint, ChatInput, Message
 
@@ -30,6 +30,19 @@ def points_of(
         found[WHOLE if ends else part] = ttl
     order = sorted(found, key=lambda part: (part == WHOLE, part))
     return tuple([CachePoint("message", index, found[part], part) for part in order[-_MOST:]])
+
+
+def closed(
+    points: Sequence[CachePoint], messages: Sequence[Message], ttl: str
+) -> tuple[CachePoint, ...]:
+    """`points`, and one behind all `messages` unless there is one."""
+    last = len(messages) - 1
+    if any(
+        point.place == "message" and (point.message, point.part) == (last, WHOLE)
+        for point in points
+    ):
+        return tuple(points)
+    return (*points, CachePoint("message", last, ttl))
 
 
 def placed(source: ChatInput) -> Mapping[int, Mapping[int, str]]:

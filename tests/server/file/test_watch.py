@@ -19,7 +19,7 @@ from trunkline.server.file.load import load
 from trunkline.server.file.watch import (
     _MOST_HANGING,
     InForce,
-    _Aside,
+    _Bounded,
     _Hangs,
     changes,
     hangups,
@@ -267,7 +267,7 @@ async def test_what_hangs_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 async def test_no_more_than_a_few_calls_hang() -> None:
-    aside = _Aside(most=FAST)
+    bounded = _Bounded(most=FAST)
     over = threading.Event()
     begun: list[None] = []
 
@@ -278,14 +278,14 @@ async def test_no_more_than_a_few_calls_hang() -> None:
     try:
         for _ in range(3 * _MOST_HANGING):
             with pytest.raises(_Hangs):
-                await aside.result(hangs)
+                await bounded.result(hangs)
         assert len(begun) == _MOST_HANGING
     finally:
         over.set()
     async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(_Hangs):
-                assert await aside.result(lambda: "back") == "back"
+                assert await bounded.result(lambda: "back") == "back"
                 break
             await asyncio.sleep(FAST)
 
@@ -306,4 +306,4 @@ async def test_what_returns_at_the_last_moment_has_returned(most: float) -> None
         time.sleep(10 * FAST)
 
     asyncio.get_running_loop().call_soon(hold_up)
-    assert await _Aside(most).result(call) == "back"
+    assert await _Bounded(most).result(call) == "back"

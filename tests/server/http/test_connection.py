@@ -74,17 +74,7 @@ async def test_expect_continue_waits_for_its_turn() -> None:
     backend = FakeBackend("manual")
     async with running(backend) as one:
         client = await one.connect()
-        body = json.dumps(HELLO).encode()
-        whole = request("POST", CHAT, body, "Expect: 100-continue")
-        await client.send(request("POST", CHAT, HELLO) + whole[: -len(body)])
-        await until(lambda: backend.calls)
-        answer(backend, 0, "x")
-        assert (await client.response()).status == 200
-        assert (await client.response()).status == 100
-        await client.send(body)
-        await until(lambda: len(backend.calls) == 2)
-        answer(backend, 1, "y")
-        assert text_of((await client.response()).json()) == "y"
+        await _expecting(client, backend)
 
 
 async def test_head_has_no_body() -> None:
@@ -199,20 +189,9 @@ async def test_a_client_that_waits_to_go_on_is_not_late() -> None:
     backend = FakeBackend("manual")
     async with running(backend, body_timeout=0.2) as one:
         client = await one.connect()
-        body = json.dumps(HELLO).encode()
-        whole = request("POST", CHAT, body, "Expect: 100-continue")
-        await client.send(request("POST", CHAT, HELLO) + whole[: -len(body)])
-        await until(lambda: backend.calls)
-        await asyncio.sleep(0.5)
-        answer(backend, 0, "x")
-        assert (await client.response()).status == 200
-        assert (await client.response()).status == 100
-        await client.send(body)
-        await until(lambda: len(backend.calls) == 2)
-        answer(backend, 1, "y")
-        assert text_of((await client.response()).json()) == "y"
+        head = await _expecting(client, backend, pause=0.5)
         # From then on it may be.
-        await client.send(whole[: -len(body)])
+        await client.send(head)
         assert [(await client.response()).status for _ in range(2)] == [100, 408]
 
 
@@ -330,3 +309,23 @@ def _leave(client: Client, how: str) -> None:
         sock = client.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     client.close()
+
+
+async def _expecting(client: Client, backend: FakeBackend, pause: float = 0.0) -> bytes:
+    """Ask behind a call whether a body may come, and send it; the head that asks.
+
+    The call before it takes `pause` seconds.
+    """
+    body = json.dumps(HELLO).encode()
+    head = request("POST", CHAT, body, "Expect: 100-continue")[: -len(body)]
+    await client.send(request("POST", CHAT, HELLO) + head)
+    await until(lambda: backend.calls)
+    await asyncio.sleep(pause)
+    answer(backend, 0, "x")
+    assert (await client.response()).status == 200
+    assert (await client.response()).status == 100
+    await client.send(body)
+    await until(lambda: len(backend.calls) == 2)
+    answer(backend, 1, "y")
+    assert text_of((await client.response()).json()) == "y"
+    return head

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -29,13 +28,31 @@ from trunkline.server.http.pool import ConnectionPool
 LIVE = request("GET", "/health/live")
 
 
+class Clock:
+    """What connections take for the time; that of the machine is chance."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        """As of `time`."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The test alone looks at deadlines."""
+    found = Clock()
+    monkeypatch.setattr(connections, "time", found)
+    monkeypatch.setattr(ConnectionPool, "sweep", lambda *_: None)
+    return found
+
+
 async def test_a_reader_that_falls_behind_is_cut_off() -> None:
     backend = FakeBackend("manual")
     bound = 256 * 1024
     async with running(backend, max_write_buffer=bound) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
+        client = await _stream(one, backend)
         call = backend.calls[0]
         largest = 0
         for _ in range(2000):
@@ -54,9 +71,7 @@ async def test_a_reader_that_falls_behind_is_cut_off() -> None:
 async def test_a_reader_that_stalls_is_cut_off() -> None:
     backend = FakeBackend("manual")
     async with running(backend, write_timeout=0.2) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
+        client = await _stream(one, backend)
         connection = one.connection()
         # The kernel takes a few megabytes before it says that the client does not read.
         since = time.monotonic()
@@ -70,18 +85,10 @@ async def test_a_reader_that_stalls_is_cut_off() -> None:
         client.close()
 
 
-async def test_a_slow_reader_that_goes_on_reading_gets_everything(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The time is the test's: that of the machine is chance."""
+async def test_a_slow_reader_that_goes_on_reading_gets_everything(clock: Clock) -> None:
     backend = FakeBackend("manual")
-    now = time.monotonic()
-    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(ConnectionPool, "sweep", lambda *_: None)
     async with running(backend, write_timeout=10, max_write_buffer=1 << 24) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
+        client = await _stream(one, backend)
         connection = one.connection()
         # Far more than the kernel takes.
         size = 12_000_000
@@ -96,9 +103,9 @@ async def test_a_slow_reader_that_goes_on_reading_gets_everything(
             got += data.count(b"x")
             if connection.congested and connection._buffered() < connection._stalled_size:
                 # It has taken something since the last look.
-                now += 12
+                clock.now += 12
                 looks += 1
-                connection.check(now)
+                connection.check(clock.now)
         assert looks > 1
 
 
@@ -127,9 +134,7 @@ async def test_a_slow_reader_of_what_goes_on_may_fall_behind() -> None:
     """It stalls only when it reads nothing, however much is added meanwhile."""
     backend = FakeBackend("manual")
     async with running(backend, write_timeout=0.5, max_write_buffer=1 << 26) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
+        client = await _stream(one, backend)
         _little_waits_in_the_kernel(one)
         connection, call = one.connection(), backend.calls[0]
         while not connection.congested:
@@ -145,18 +150,11 @@ async def test_a_slow_reader_of_what_goes_on_may_fall_behind() -> None:
         client.close()
 
 
-async def test_a_slow_reader_may_fall_behind_by_how_an_answer_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_slow_reader_may_fall_behind_by_how_an_answer_ends(clock: Clock) -> None:
     """Much may be written with its end."""
     backend = FakeBackend("manual")
-    now = time.monotonic()
-    monkeypatch.setattr(connections, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(ConnectionPool, "sweep", lambda *_: None)
     async with running(backend, write_timeout=10) as one:
-        client = await _small_reader(one)
-        await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
-        await until(lambda: backend.calls)
+        client = await _stream(one, backend)
         _little_waits_in_the_kernel(one)
         connection, call = one.connection(), backend.calls[0]
         while not connection.congested:
@@ -168,8 +166,8 @@ async def test_a_slow_reader_may_fall_behind_by_how_an_answer_ends(
         waits = connection._buffered()
         while connection._buffered() >= waits:
             assert await client.reader.read(8192)
-        now += 12
-        connection.check(now)
+        clock.now += 12
+        connection.check(clock.now)
         got = 0
         while got < size and (piece := await client.reader.read(1 << 16)):
             got += piece.count(b"y")
@@ -195,6 +193,14 @@ async def test_answers_do_not_pile_up_before_a_client_that_does_not_read() -> No
             answer(backend, index, "y")
             assert text_of((await client.response()).json()) == "y"
         assert (await client.response()).json() == {"status": "ok"}
+
+
+async def _stream(one: Running, backend: FakeBackend) -> Client:
+    """One who reads slowly, and has asked for a stream."""
+    client = await _small_reader(one)
+    await client.send(request("POST", CHAT, {**HELLO, "stream": True}))
+    await until(lambda: backend.calls)
+    return client
 
 
 def _little_waits_in_the_kernel(one: Running) -> None:

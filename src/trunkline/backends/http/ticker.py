@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from trunkline.core.looks import Looks
+
 # Seconds between two looks; a deadline is met at most this much late.
 _TICK = 0.1
-# Seconds that a look may come too late. Later than that, this process was stopped or had no
-# processor, and what has come meanwhile is not read yet.
-_LATE = 0.1
 
 
 class Watched(Protocol):
@@ -30,9 +29,9 @@ class Ticker:
         self._loop = loop
         self._watched: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
-        # The loop's time of the next look, and whether the last one came late.
+        # The loop's time of the next look.
         self._due = 0.0
-        self._late = False
+        self._looks = Looks()
 
     def add(self, item: Watched) -> None:
         """Watch `item`; harmless when it is watched already."""
@@ -53,12 +52,11 @@ class Ticker:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        # Not twice in a row: where every look is late, limits hold all the same.
-        self._late = not self._late and now - self._due > _LATE
+        counts = self._looks.counts(now, self._due)
         self._timer = None
         if self._watched:
             self._set(now)
-        if not self._late:
+        if counts:
             for item in tuple(self._watched):
                 item.check(now)
 

@@ -5,10 +5,10 @@ Such a file needs no check first, which needs NumPy and half of the file's head.
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Future
 from pathlib import Path
 
+from trunkline.core.aside import aside
 from trunkline.engine.config import EngineConfig
 from trunkline.libllama.library import library
 from trunkline.libllama.model import Model
@@ -27,14 +27,4 @@ def begin(config: EngineConfig) -> Future[Model] | None:
         known = False
     if not known:
         return None
-    found: Future[Model] = Future()
-    found.set_running_or_notify_cancel()
-
-    def load() -> None:
-        try:
-            found.set_result(Model(library(), path, vocab_only=True))
-        except Exception as error:  # noqa: BLE001 - raised again by `result`
-            found.set_exception(error)
-
-    threading.Thread(target=load, name="vocabulary", daemon=True).start()
-    return found
+    return aside(lambda: Model(library(), path, vocab_only=True), "vocabulary")

@@ -117,7 +117,7 @@ ours, is read as LiteLLM's `config.yaml`. What is not supported is listed at the
 line, and does not stop the server.
 [examples/litellm-config.yaml](../examples/litellm-config.yaml) shows what is supported. Parameters
 of calls in an entry (`temperature`, `stop`, `thinking`, ...) hold for its requests that do not say
-otherwise; those that a provider's own dialect has in no top field are listed, too.
+otherwise; those for which a provider's own dialect has no field are listed, too.
 """
 
 

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -20,6 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from trunkline.core.aside import aside
 from trunkline.server.file.config import Loaded
 from trunkline.server.file.problems import FileError
 
@@ -64,7 +64,7 @@ class _Hangs(Exception):
         self.over = over
 
 
-class _Aside:
+class _Bounded:
     """Calls that may hang, as on a pipe without a writer or on a network disk that is gone.
 
     Nobody waits for them at the end of the process.
@@ -79,9 +79,7 @@ class _Aside:
         self._hanging = [one for one in self._hanging if not one.done()]
         if len(self._hanging) == _MOST_HANGING:
             raise _Hangs(self._hanging[-1].done)
-        made: Future[_T] = Future()
-        made.set_running_or_notify_cancel()
-        threading.Thread(target=_call, args=(call, made), name="watch", daemon=True).start()
+        made = aside(call, "watch")
         try:
             async with asyncio.timeout(self._most):
                 return await asyncio.wrap_future(made)
@@ -91,13 +89,6 @@ class _Aside:
                 return made.result()
             self._hanging.append(made)
             raise _Hangs(made.done) from error
-
-
-def _call(call: Callable[[], _T], made: Future[_T]) -> None:
-    try:
-        made.set_result(call())
-    except Exception as error:  # noqa: BLE001 - raised again where the result is waited for
-        made.set_exception(error)
 
 
 def changes(
@@ -114,8 +105,8 @@ def changes(
     what holds goes on holding; so does one that cannot be read within `most` seconds. A file is
     read once it has been the same for one interval, so that none is read half written.
     """
-    aside = _Aside(most)
-    return _changes(in_force, stamp(in_force.loaded.files), reload, asked, interval, aside)
+    bounded = _Bounded(most)
+    return _changes(in_force, stamp(in_force.loaded.files), reload, asked, interval, bounded)
 
 
 async def _changes(
@@ -124,7 +115,7 @@ async def _changes(
     reload: Callable[[], Loaded],
     asked: asyncio.Event,
     interval: float,
-    aside: _Aside,
+    bounded: _Bounded,
 ) -> AsyncGenerator[Loaded, None]:
     files = in_force.loaded.files
     # A version that could not be read in time, and whether its reader has come back.
@@ -132,18 +123,18 @@ async def _changes(
     over: Callable[[], bool] = bool
     while True:
         hurried = await _wait(asked, interval)
-        now = await _look(aside, files)
+        now = await _look(bounded, files)
         if not hurried and (now == read or None in now):
             # A file that is gone is between two versions; without it nothing changes.
             continue
         if not hurried:
             await _wait(asked, interval)
-            if await _look(aside, files) != now:
+            if await _look(bounded, files) != now:
                 continue
         if now == hanging and not over():
             continue
         try:
-            fresh = await _read(aside, reload)
+            fresh = await _read(bounded, reload)
         except _Hangs as error:
             if now != hanging:
                 log.error("the configuration stays as it was: what it is read from hangs")
@@ -154,24 +145,24 @@ async def _changes(
             continue
         if fresh.files != files:
             files = fresh.files
-            read = await _look(aside, files)
+            read = await _look(bounded, files)
         if fresh.config == in_force.loaded.config:
             log.info("%s: nothing has changed", fresh.path)
             continue
         yield fresh
 
 
-async def _look(aside: _Aside, files: Sequence[str]) -> _Stamp:
+async def _look(bounded: _Bounded, files: Sequence[str]) -> _Stamp:
     """`stamp`; a file that nobody can look at is not there."""
     try:
-        return await aside.result(partial(stamp, files))
+        return await bounded.result(partial(stamp, files))
     except _Hangs:
         return (None,) * len(files)
 
 
-async def _read(aside: _Aside, reload: Callable[[], Loaded]) -> Loaded | None:
+async def _read(bounded: _Bounded, reload: Callable[[], Loaded]) -> Loaded | None:
     try:
-        return await aside.result(reload)
+        return await bounded.result(reload)
     except _Hangs:
         raise
     except FileError as error:

@@ -10,6 +10,7 @@ import stat
 import time
 from math import inf
 
+from trunkline.core.looks import Looks
 from trunkline.server.http.address import Address
 from trunkline.server.http.connection import Connection
 from trunkline.server.http.limits import Limits
@@ -18,8 +19,6 @@ from trunkline.server.http.pool import Application, ConnectionPool
 _BACKLOG = 2048
 # Seconds that clients have to read what was written when the listener closes.
 _FLUSH = 1.0
-# Seconds that a look at the clients' deadlines may come too late; see `_sweep`.
-_LATE = 0.1
 
 
 class Listener:
@@ -94,14 +93,12 @@ class Listener:
             limits.stream_keepalive or inf,
         )
         pause = min(1.0, max(0.01, shortest / 4))
-        late = False
+        looks = Looks()
         while True:
             due = time.monotonic() + pause
             await asyncio.sleep(pause)
             now = time.monotonic()
-            # After a stop of this process, what has come meanwhile is read before anybody is late.
-            late = not late and now - due > _LATE
-            if not late:
+            if looks.counts(now, due):
                 self.pool.sweep(now)
 
 

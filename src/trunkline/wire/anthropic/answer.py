@@ -13,7 +13,7 @@ in place of the first ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -34,6 +34,12 @@ _MOST_SPACE = 64
 _STOP_REASONS = {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
 _Kind = Literal["", "text", "thinking", "redacted_thinking", "tool_use", "other"]
+# Kind of a block -> type of its deltas, and their field.
+_DELTAS: Mapping[_Kind, tuple[bytes, bytes]] = {
+    "text": (b"text_delta", b"text"),
+    "thinking": (b"thinking_delta", b"thinking"),
+    "tool_use": (b"input_json_delta", b"partial_json"),
+}
 
 _encoder = Encoder()
 
@@ -299,13 +305,13 @@ class MessageStream(_Blocks):
         found = progress(relayed)
         self._index, self._signature = found.index, found.signature
         if found.open == "text":
-            self._open, self._before = "text", _delta_head(self._index, b"text_delta", b"text")
+            self._open = "text"
         elif found.open == "thinking":
-            head = _delta_head(self._index, b"thinking_delta", b"thinking")
-            self._open, self._before = "thinking", head
+            self._open = "thinking"
         elif found.open:
             # Nobody goes on in such a one.
             self._open = "other"
+        self._go_on()
 
     def take(self, prompt: int, events: Sequence[Event]) -> bytes:
         """Events of the stream for `events`."""
@@ -411,15 +417,12 @@ class MessageStream(_Blocks):
             b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,'
             b'"content_block":%b}\n\n' % (self._index, _encoder.encode(block))
         )
-        if isinstance(block, _Text):
-            kind, field = b"text_delta", b"text"
-        elif isinstance(block, _Redacted):
-            return
-        elif isinstance(block, _Thinking):
-            kind, field = b"thinking_delta", b"thinking"
-        else:
-            kind, field = b"input_json_delta", b"partial_json"
-        self._before = _delta_head(self._index, kind, field)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Pieces of the open block follow, if it is one that has some."""
+        if self._open in _DELTAS:
+            self._before = _delta_head(self._index, *_DELTAS[self._open])
 
     def _more(self, text: str) -> None:
         self._out.append(b"%b%b}}\n\n" % (self._before, _encoder.encode(text)))

@@ -19,7 +19,7 @@ from trunkline.wire.anthropic.fields import (
 )
 from trunkline.wire.anthropic.notes import noted
 from trunkline.wire.anthropic.tools import chosen_tools
-from trunkline.wire.cache_points import WHOLE
+from trunkline.wire.cache_points import closed
 from trunkline.wire.codec import Answer, Codec, Incoming, Renderer
 from trunkline.wire.openai.tools import Tools
 
@@ -137,12 +137,9 @@ def _cache_points(
     if marks and tools.definitions:
         ttl = marks[-1].get("ttl") if isinstance(marks[-1], dict) else None
         points = [CachePoint("tools", ttl=ttl if ttl in ("5m", "1h") else ""), *points]
-    last = len(turns.messages) - 1
-    if fields.cache_control is not None and all(
-        point.place == "tools" or (point.message, point.part) != (last, WHOLE) for point in points
-    ):
-        points = [*points, CachePoint("message", last, fields.cache_control.ttl or "")]
-    return tuple(points)
+    if fields.cache_control is None:
+        return tuple(points)
+    return closed(points, turns.messages, fields.cache_control.ttl or "")
 
 
 def _marks_cache(fields: PromptFields, prompt: ChatInput) -> bool:

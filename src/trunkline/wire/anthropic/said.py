@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from trunkline.core.outline import FAULTS
 from trunkline.wire.sse import EventReader
 
 
@@ -46,7 +47,7 @@ def progress(relayed: bytes) -> Progress:
     for piece in EventReader().feed(relayed):
         try:
             event = _event.decode(piece.data)
-        except msgspec.DecodeError:
+        except FAULTS:
             continue
         if event.type == "content_block_start":
             found.index, found.open, found.signature = event.index, event.content_block.type, ""

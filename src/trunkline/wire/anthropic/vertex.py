@@ -61,11 +61,11 @@ def _placed(outgoing: Outgoing, terms: Terms, *, stream: bool) -> Outgoing:
     if _FIELD not in fields:
         version = dict(outgoing.headers)[_VERSION]
         changes[_FIELD] = _NAMES.get(version, version)
-    return Outgoing(
+    return msgspec.structs.replace(
+        outgoing,
         path=f"/v1/models/{model}:{'streamRawPredict' if stream else 'rawPredict'}",
         body=with_fields(fields, changes),
         headers=tuple(one for one in outgoing.headers if one[0] != _VERSION),
-        dropped=outgoing.dropped,
     )
 
 

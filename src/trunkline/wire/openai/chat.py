@@ -10,7 +10,7 @@ from msgspec import Meta, Raw
 
 from trunkline.core.errors import InvalidRequest, TrunklineError
 from trunkline.core.types import CachePoint, ChatInput, Message, Request
-from trunkline.wire.cache_points import WHOLE
+from trunkline.wire.cache_points import closed
 from trunkline.wire.codec import Answer, Codec, Renderer
 from trunkline.wire.openai.answers import stream_error
 from trunkline.wire.openai.cache_marks import Marked, lifetime
@@ -226,12 +226,9 @@ def _cache_points(
     fields: ChatFields, found: tuple[Message, ...], tools: Tools
 ) -> tuple[CachePoint, ...]:
     points = cache_points(fields.messages, found)
-    last = len(found) - 1
     whole = lifetime((Marked(fields.cache_control),))
-    if whole is not None and not (
-        points and (points[-1].message, points[-1].part) == (last, WHOLE)
-    ):
-        points = (*points, CachePoint("message", last, whole))
+    if whole is not None:
+        points = closed(points, found, whole)
     if tools.lifetime is None:
         return points
     return (CachePoint("tools", ttl=tools.lifetime), *points)

@@ -157,7 +157,11 @@ class ResponsesAsk:
     """A decoded call."""
 
     def __init__(
-        self, fields: ResponsesFields, items: Sequence[Item], before: Sequence[Item] = ()
+        self,
+        fields: ResponsesFields,
+        items: Sequence[Item],
+        beyond: Mapping[str, str],
+        before: Sequence[Item] = (),
     ) -> None:
         self.model = fields.model or ""
         self.stream = bool(fields.stream)
@@ -169,7 +173,7 @@ class ResponsesAsk:
         self._grammar = _grammar(fields)
         self._stop = stops(fields)
         self._notes = _notes(fields, items, self._tools)
-        self._beyond = _refusal.of(fields)
+        self._beyond = beyond
         self._logprobs = _logprobs(fields)
         self._sampling = sampling(
             fields,
@@ -186,7 +190,7 @@ class ResponsesAsk:
             _held(one, holders) if one.type == "item_reference" else one for one in self._items
         ]
         before = [item for response in chain for item in listed_items(response)]
-        found = ResponsesAsk(self._fields, items, before)
+        found = ResponsesAsk(self._fields, items, self._beyond, before)
         found.recall = None
         return found
 
@@ -281,13 +285,13 @@ class InputTokens:
 def decode_responses(body: bytes | bytearray) -> ResponsesAsk:
     """Decode and check a body. Raises `InvalidRequest` and `Unsupported`."""
     fields = decode(_decoder, body)
-    _refusal.of(fields)
+    beyond = _refusal.of(fields)
     if fields.n is not None and fields.n > 1:
         raise Unsupported("'n' is not supported: a response has one answer.", param="n")
     if not asks(fields.input) and fields.previous_response_id is None:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input")
     items = read_items(fields.input) if asks(fields.input) else ()
-    return ResponsesAsk(fields, items)
+    return ResponsesAsk(fields, items, beyond)
 
 
 def listed_items(response: StoredResponse) -> tuple[Item, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
+from trunkline.core.outline import FAULTS
 from trunkline.wire.openai.responses_body import MessageItem, OutputItem, OutputText, ReasoningItem
 from trunkline.wire.sse import EventReader
 
@@ -76,7 +77,7 @@ def read(relayed: bytes) -> Said:
         try:
             event = _event.decode(piece.data)
             _take(said, event)
-        except msgspec.DecodeError:
+        except FAULTS:
             continue
         number = said.sequence if event.sequence_number is None else event.sequence_number
         said.sequence = max(said.sequence, number + 1)
